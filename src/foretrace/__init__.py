@@ -1,0 +1,1 @@
+"""Stacked LSTMs on multivariate sequences: trained, tracked, and compared with trivial forecasts."""

@@ -1,0 +1,89 @@
+"""From the command line to a function and back: errors as one line, and the exit status.
+
+Imports nothing heavy: ``--help`` and a wrong setting are answered at once.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from foretrace.config import PROJECT_ROOT, known_keys
+from foretrace.errors import InputError, Interrupted, nearest
+
+USAGE_ERROR = 2  # exit status of a command that was asked for something it cannot do
+SIGINT_STATUS = 130
+
+
+def call(main: Callable[[], None]) -> int:
+    """Runs a ``@hydra.main`` function as a command; returns the exit status.
+
+    What is wrong with the command line is said in one line, where Hydra would print several and exit with 1.
+    """
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises its errors instead of printing them
+    OmegaConf.register_new_resolver("project_root", lambda: str(PROJECT_ROOT), replace=True)
+    try:
+        main()
+    except (HydraException, OmegaConfBaseException) as error:
+        return _say(one_line(error), USAGE_ERROR)
+    except ValueError as error:
+        if not _is_from_hydra(error):
+            raise
+        return _say(one_line(error), USAGE_ERROR)
+    except Interrupted as interruption:
+        return _say(f"stopped by {interruption}", interruption.exit_status)
+    except KeyboardInterrupt:
+        return _say("stopped by SIGINT", SIGINT_STATUS)
+    return 0
+
+
+@contextmanager
+def input_errors() -> Iterator[None]:
+    """Ends the process with one line where the user's input is at fault.
+
+    Within the job, because Hydra prints a line of its own about any exception that leaves it.
+    """
+    try:
+        yield
+    except InputError as error:
+        sys.exit(_say(f"error: {error}", USAGE_ERROR))
+
+
+def overrides() -> list[str]:
+    """What the user asked for beside the defaults, for this one job."""
+    return list(HydraConfig.get().overrides.task)
+
+
+def one_line(error: Exception) -> str:
+    """Says in one line what Hydra found wrong with the command line, and what would be right."""
+    cause = error.__cause__
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        wrong = InputError(group, expected="an option that exists", received=option,
+                           remedy=nearest(option, error.options))  # fmt: skip
+        return f"error: {wrong}"
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.full_key:
+        key = str(cause.full_key)
+        wrong = InputError(
+            key, expected="a setting that exists", received=key, remedy=nearest(key, known_keys())
+        )
+        return f"error: {wrong}"
+    return "error: " + " ".join(str(error).split())
+
+
+def _is_from_hydra(error: Exception) -> bool:
+    """Some wrong overrides (``scheduler=3``) make Hydra raise a bare ValueError."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals["__name__"].startswith(("hydra.", "omegaconf."))
+
+
+def _say(line: str, status: int) -> int:
+    print(line, file=sys.stderr)
+    return status

@@ -1,0 +1,72 @@
+"""The three parts as Lightning wants them."""
+
+import torch
+from lightning.pytorch import LightningDataModule
+
+from foretrace.data.splits import Splits
+from foretrace.data.windows import Batch, WindowLoader, Windows
+
+
+class WindowDataModule(LightningDataModule):
+    """Batches of windows for training, validation and test.
+
+    Args:
+        splits: The three parts.
+        window: Steps in a window.
+        stride: Steps from one window's start to the next one's.
+        batch_size: Windows in a batch.
+        seed: Of the order of training batches.
+        random_offset: Whether training windows start elsewhere each epoch.
+
+    Raises:
+        ValueError: If a part has no window.
+    """
+
+    def __init__(
+        self, splits: Splits, *, window: int, stride: int, batch_size: int, seed: int, random_offset: bool
+    ) -> None:
+        super().__init__()
+        self.batch_size, self.seed, self.random_offset = batch_size, seed, random_offset
+        self.test_missing = splits.test_missing
+        parts = {"train": splits.train, "valid": splits.valid, "test": splits.test}
+        self.windows = {
+            name: Windows(part, length=window, stride=stride)
+            for name, part in parts.items()
+            if part is not None
+        }
+        for name, windows in self.windows.items():
+            if not len(windows):
+                longest = max(windows.sequences.lengths, default=0)
+                raise ValueError(
+                    f"no window of {window} steps fits: the longest {name} episode has {longest} rows"
+                )
+
+    def setup(self, stage: str) -> None:
+        """Lays the data where the model is: a batch is then a gather on that device, with no copy across."""
+        if self.trainer is not None:
+            for windows in self.windows.values():
+                windows.to(self.trainer.strategy.root_device)
+
+    def train_dataloader(self) -> WindowLoader:
+        """Training windows, shuffled anew each epoch."""
+        return WindowLoader(
+            self.windows["train"],
+            batch_size=self.batch_size,
+            seed=self.seed,
+            random_offset=self.random_offset,
+        )
+
+    def val_dataloader(self) -> WindowLoader:
+        """Validation windows, in order."""
+        return self._in_order("valid")
+
+    def test_dataloader(self) -> WindowLoader:
+        """Test windows, in order."""
+        return self._in_order("test")
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Nothing to do: a batch is made on the device."""
+        return batch
+
+    def _in_order(self, part: str) -> WindowLoader:
+        return WindowLoader(self.windows[part], batch_size=self.batch_size)

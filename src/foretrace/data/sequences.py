@@ -1,0 +1,158 @@
+"""The one type in which recorded episodes travel.
+
+Shapes: N rows of all episodes, E episodes, F features, K known inputs.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Sequences:
+    """Episodes of different lengths, side by side in one flat array.
+
+    A selection of episodes, or a part of each, is another `Sequences` over the same array: splitting copies
+    nothing, so the array may as well be a `numpy.memmap` larger than memory.
+
+    Args:
+        values: Measured features, in their own units, finite. Shape (N, F).
+        bounds: First row and one past the last row of each episode. Shape (E, 2).
+        feature_names: One name per feature, unique.
+        units: One unit per feature, e.g. ``rad/s``; empty where unknown.
+        dt_s: Time from one row to the next in seconds; None where unknown or not constant.
+        episode_names: One name per episode.
+        recordings: The recording that each episode is a piece of; one that was cut at gaps has several.
+        known: Inputs that are known but never predicted (actions, elapsed time). Shape (N, K).
+        known_names: One name per known input.
+        next_values: What follows each row, where that is not the next row (rows were left out). Shape (N, F).
+        origin: Where the data came from, for the record, e.g. a path or a simulator with its version.
+        notes: What was done to the data on the way (rows interpolated, episodes dropped), for the record.
+
+    Raises:
+        ValueError: If shapes or names do not fit together.
+
+    >>> two = Sequences.from_episodes([np.zeros((3, 1)), np.ones((2, 1))], feature_names=["height"])
+    >>> len(two), two.lengths.tolist(), two.episode(1).tolist()
+    (2, [3, 2], [[1.0], [1.0]])
+    """
+
+    values: FloatArray
+    bounds: IntArray
+    feature_names: tuple[str, ...]
+    units: tuple[str, ...]
+    episode_names: tuple[str, ...]
+    recordings: tuple[str, ...]
+    dt_s: float | None = None
+    known: FloatArray
+    known_names: tuple[str, ...] = ()
+    next_values: FloatArray | None = None
+    origin: str = ""
+    notes: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        rows, features = self.values.shape
+        _agree(self.bounds.shape == (len(self.episode_names), 2), "one (first, end) and one name per episode")
+        _agree(len(self.recordings) == len(self.episode_names), "one recording for each episode")
+        _agree(features == len(self.feature_names) == len(self.units), "one name and one unit per feature")
+        _agree(self.known.shape == (rows, len(self.known_names)), "known inputs for each row, one name each")
+        names = self.feature_names + self.known_names
+        _agree(len(set(names)) == len(names), "names used once")
+        if len(self.bounds):
+            _agree(self.bounds.min() >= 0 and self.bounds.max() <= rows, "bounds within the rows")
+        if self.next_values is not None:
+            _agree(self.next_values.shape == self.values.shape, "next values for each row")
+
+    @classmethod
+    def from_episodes(
+        cls,
+        episodes: Sequence[npt.ArrayLike],
+        *,
+        feature_names: Sequence[str],
+        units: Sequence[str] | None = None,
+        episode_names: Sequence[str] | None = None,
+        recordings: Sequence[str] | None = None,
+        dt_s: float | None = None,
+        known: Sequence[npt.ArrayLike] | None = None,
+        known_names: Sequence[str] = (),
+        next_values: Sequence[npt.ArrayLike] | None = None,
+        origin: str = "",
+        notes: dict[str, int] | None = None,
+    ) -> "Sequences":
+        """Lays episodes of shape (T_e, F) end to end."""
+        lengths = [len(np.asarray(episode)) for episode in episodes]
+        ends = np.cumsum(lengths, dtype=np.int64)
+        values = _concatenate(episodes, len(feature_names))
+        names = tuple(episode_names or (f"episode {e}" for e in range(len(lengths))))
+        return cls(
+            values=values,
+            bounds=np.stack([ends - np.asarray(lengths, dtype=np.int64), ends], axis=1),
+            feature_names=tuple(feature_names),
+            units=tuple(units) if units is not None else ("",) * len(feature_names),
+            episode_names=names,
+            recordings=tuple(recordings or names),
+            dt_s=dt_s,
+            known=_concatenate(known, len(known_names)) if known else np.zeros((len(values), 0), np.float32),
+            known_names=tuple(known_names),
+            next_values=_concatenate(next_values, len(feature_names)) if next_values else None,
+            origin=origin,
+            notes=notes or {},
+        )
+
+    def __len__(self) -> int:
+        """Number of episodes."""
+        return len(self.bounds)
+
+    @property
+    def lengths(self) -> IntArray:
+        """Rows per episode. Shape (E,)."""
+        lengths: IntArray = self.bounds[:, 1] - self.bounds[:, 0]
+        return lengths
+
+    @property
+    def num_rows(self) -> int:
+        """Rows in all episodes together."""
+        return int(self.lengths.sum())
+
+    def episode(self, index: int) -> FloatArray:
+        """Values of one episode, as a view. Shape (T_e, F)."""
+        first, end = self.bounds[index]
+        return self.values[first:end]
+
+    def select(self, episodes: Sequence[int] | IntArray) -> "Sequences":
+        """The chosen episodes, in the order given, over the same array."""
+        index = np.asarray(episodes, dtype=np.int64)
+        return replace(
+            self,
+            bounds=self.bounds[index],
+            episode_names=tuple(self.episode_names[e] for e in index),
+            recordings=tuple(self.recordings[e] for e in index),
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the names, the episodes' lengths and every value in them, in hexadecimal."""
+        sha = hashlib.sha256(repr((self.feature_names, self.known_names, self.lengths.tolist())).encode())
+        for first, end in self.bounds:
+            sha.update(self.values[first:end].tobytes())
+            sha.update(self.known[first:end].tobytes())
+            if self.next_values is not None:
+                sha.update(self.next_values[first:end].tobytes())
+        return sha.hexdigest()
+
+
+def _concatenate(parts: Sequence[npt.ArrayLike], width: int) -> FloatArray:
+    arrays = [np.asarray(part, dtype=np.float32) for part in parts]
+    return np.concatenate(arrays) if arrays else np.zeros((0, width), np.float32)
+
+
+def _agree(condition: bool, what: str) -> None:
+    if not condition:
+        raise ValueError(f"sequences need {what}")

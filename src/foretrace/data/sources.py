@@ -1,0 +1,82 @@
+"""From settings to the three parts of a data set."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from foretrace.data.splits import Splits, split
+from foretrace.errors import InputError
+from foretrace.settings import FilesData, PublishedData, SimulatedData, Split
+
+Progress = Callable[[int, int], None]
+
+
+def check(settings: SimulatedData | PublishedData | FilesData) -> None:
+    """Looks, without making anything, whether the data can be had at all.
+
+    Raises:
+        InputError: If they need a simulator that is not installed.
+    """
+    if isinstance(settings, SimulatedData):
+        from foretrace.data.simulation import installed_versions
+
+        installed_versions()
+
+
+def load(
+    settings: SimulatedData | PublishedData | FilesData, *, cache: Path, progress: Progress | None = None
+) -> Splits:
+    """Simulates or reads the data, and splits them.
+
+    Args:
+        settings: What data.
+        cache: Where simulated data are kept.
+        progress: Told how many episodes of how many have been simulated.
+
+    Raises:
+        InputError: If they cannot be had as asked for.
+    """
+    # Each source is imported where it is wanted: the simulator and pyarrow take a second each.
+    if isinstance(settings, PublishedData):
+        from foretrace.data import published
+
+        loaders = {
+            "halfcheetah_ltc": published.load_halfcheetah_ltc,
+            "walker2d_cfc": published.load_walker2d_cfc,
+        }
+        return loaders[settings.source](Path(settings.root))
+    if isinstance(settings, SimulatedData):
+        from foretrace.data.simulation import simulate
+
+        sequences = simulate(
+            settings.source,
+            episodes=settings.episodes,
+            steps=settings.steps,
+            frame_skip=settings.frame_skip,
+            seed=settings.seed,
+            cache=cache,
+            progress=progress,
+        )
+        return split(sequences, _shares(settings.split), by="episode")
+    from foretrace.data.files import read_files
+
+    sequences = read_files(
+        settings.path,
+        features=settings.features,
+        inputs=settings.inputs,
+        units=settings.units or {},
+        episode_column=settings.episode_column,
+        order_column=settings.order_column,
+        dt_s=settings.dt_s,
+        missing=settings.missing,
+        missing_limit=settings.missing_limit,
+    )
+    try:
+        return split(sequences, _shares(settings.split), by=settings.split_by)
+    except ValueError as error:
+        raise InputError(
+            "data.split_by", expected="enough episodes or rows for three parts", received=str(error)
+        ) from error
+
+
+def _shares(settings: Split) -> tuple[float, float, float]:
+    return settings.train, settings.valid, settings.test

@@ -1,0 +1,131 @@
+"""Windows of equal length over episodes, and the batches made of them.
+
+Shapes: B windows in a batch, T steps, F features, K known inputs, W windows.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from foretrace.data.sequences import IntArray, Sequences
+
+
+class Batch(NamedTuple):
+    """Windows side by side: what the model reads, and what came one step later."""
+
+    values: Tensor  # (B, T, F)
+    known: Tensor  # (B, T, K)
+    targets: Tensor  # (B, T, F)
+
+
+class Windows:
+    """Every window of ``length`` steps that starts at a multiple of ``stride`` within an episode.
+
+    A window and its targets lie in one episode. A batch is one gather over the flat array, on the device on
+    which the data lie, without a Python loop over samples.
+
+    Args:
+        sequences: The episodes.
+        length: Steps that the model reads, T.
+        stride: Steps from one start to the next.
+
+    >>> ten_rows = Sequences.from_episodes([np.arange(10.0)[:, None]], feature_names=["height"])
+    >>> windows = Windows(ten_rows, length=4, stride=3)
+    >>> windows.index.tolist()
+    [[0, 0], [0, 3]]
+    >>> windows.gather(torch.tensor([1])).targets.flatten().tolist()
+    [4.0, 5.0, 6.0, 7.0]
+    """
+
+    def __init__(self, sequences: Sequences, *, length: int, stride: int) -> None:
+        self.sequences, self.length, self.stride = sequences, length, stride
+        targets_within = sequences.next_values is None
+        self.last_start = sequences.lengths - length - (1 if targets_within else 0)  # (E,), < 0: too short
+        self.index = _starts(self.last_start, stride)  # (W, 2): episode, start in it
+        self._first_row = torch.from_numpy(sequences.bounds[:, 0])
+        self._last_start = torch.from_numpy(self.last_start)
+        self._index = torch.from_numpy(self.index)
+        self._values = torch.from_numpy(sequences.values)
+        self._known = torch.from_numpy(sequences.known)
+        self._next = None if targets_within else torch.from_numpy(sequences.next_values)
+
+    def __len__(self) -> int:
+        """Number of windows, W."""
+        return len(self.index)
+
+    def to(self, device: torch.device) -> "Windows":
+        """Moves the data, so that batches are gathered on ``device``."""
+        for name in ("_first_row", "_last_start", "_index", "_values", "_known", "_next"):
+            tensor = getattr(self, name)
+            setattr(self, name, None if tensor is None else tensor.to(device))
+        return self
+
+    def gather(self, chosen: Tensor, *, offset: Tensor | None = None) -> Batch:
+        """Reads windows by their number.
+
+        Args:
+            chosen: Numbers of windows. Shape (B,).
+            offset: Steps by which each episode's windows start later, as far as it goes. Shape (E,).
+        """
+        episode, start = self._index[chosen.to(self._index.device)].unbind(dim=1)
+        if offset is not None:
+            start = torch.minimum(start + offset.to(start.device)[episode], self._last_start[episode])
+        steps = torch.arange(self.length + (self._next is None), device=start.device)
+        rows = (self._first_row[episode] + start)[:, None] + steps  # (B, T) or (B, T + 1)
+        values, known = self._values[rows], self._known[rows[:, : self.length]]
+        if self._next is None:
+            return Batch(values[:, :-1], known, values[:, 1:])
+        return Batch(values, known, self._next[rows])
+
+
+class WindowLoader:
+    """Batches of windows in an order that is a function of the seed and the epoch alone.
+
+    Args:
+        windows: Where the batches come from.
+        batch_size: Windows in a batch; the last batch of an epoch holds what is left.
+        seed: Shuffles anew each epoch; None keeps the windows' own order.
+        random_offset: Shift each episode's windows by a random offset below the stride, another each epoch.
+    """
+
+    def __init__(
+        self, windows: Windows, *, batch_size: int, seed: int | None = None, random_offset: bool = False
+    ) -> None:
+        self.windows, self.batch_size, self.seed, self.random_offset = (
+            windows,
+            batch_size,
+            seed,
+            random_offset,
+        )
+        self._epoch = 0  # epochs begun
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return -(-len(self.windows) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """One epoch. The trainer need not exhaust it, so the epoch counts from its start."""
+        epoch, self._epoch = self._epoch, self._epoch + 1
+        order, offset = self._draw(epoch)
+        for chosen in torch.split(order, self.batch_size):
+            yield self.windows.gather(chosen, offset=offset)
+
+    def _draw(self, epoch: int) -> tuple[Tensor, Tensor | None]:
+        if self.seed is None:
+            return torch.arange(len(self.windows)), None
+        words = np.random.SeedSequence([self.seed, epoch]).generate_state(2, np.uint32)
+        generator = torch.Generator().manual_seed(int(words[0]) << 31 ^ int(words[1]))
+        order = torch.randperm(len(self.windows), generator=generator)
+        if not self.random_offset:
+            return order, None
+        return order, torch.randint(self.windows.stride, (len(self.windows.sequences),), generator=generator)
+
+
+def _starts(last_start: IntArray, stride: int) -> IntArray:
+    per_episode = np.maximum(last_start // stride + 1, 0)
+    episode = np.repeat(np.arange(len(last_start)), per_episode)
+    number = np.arange(len(episode)) - np.repeat(np.cumsum(per_episode) - per_episode, per_episode)
+    return np.stack([episode, number * stride], axis=1).astype(np.int64)

@@ -1,0 +1,1 @@
+"""Pictures of training and of forecasts: arrays in, matplotlib Figure out."""

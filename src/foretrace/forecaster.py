@@ -1,0 +1,102 @@
+"""What is trained: the model with its loss, its validation metrics and its optimiser.
+
+It reports figures with `self.log` and knows of no tracker.
+"""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import MeanAbsoluteError, MeanMetric, MeanSquaredError, MetricCollection
+
+from foretrace.data.statistics import Statistics
+from foretrace.data.windows import Batch
+from foretrace.model.next_step import NextStepModel
+from foretrace.optimization import build_optimizer, build_scheduler
+
+TRAIN_LOSS = "MSE train loss"
+VALID_MSE = "val/mse"
+
+
+class Forecaster(LightningModule):
+    """Trains a `NextStepModel` on the mean squared error of scaled one-step forecasts.
+
+    The arguments are plain values: they lie in the checkpoint and rebuild the module from it alone.
+
+    Args:
+        features: ``names``, ``units``, ``known`` (names), ``dt_s`` and ``digest`` of the data, for whoever
+            loads the model without them.
+        model: ``hidden_sizes``, ``dropout``, ``output`` and ``frozen``.
+        optimizer: ``name`` and arguments of a class of `torch.optim`.
+        scheduler: ``name``, ``interval`` and arguments of a class of `torch.optim.lr_scheduler`, or None.
+    """
+
+    def __init__(
+        self,
+        *,
+        features: dict[str, Any],
+        model: dict[str, Any],
+        optimizer: dict[str, Any],
+        scheduler: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        network = {key: value for key, value in model.items() if key != "frozen"}
+        self.model = NextStepModel(
+            num_features=len(features["names"]), num_known=len(features["known"]), **network
+        )
+        self.model.freeze(model["frozen"])
+        self.train_loss = MeanMetric()
+        self.valid_errors = MetricCollection(
+            {VALID_MSE: MeanSquaredError(), "val/l1": MeanAbsoluteError()}, compute_groups=False
+        )
+
+    def set_statistics(self, statistics: Statistics) -> None:
+        """Takes over the training part's mean, spread and typical change."""
+        self.model.set_statistics(
+            **{name: torch.from_numpy(array) for name, array in vars(statistics).items()}
+        )
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Mean squared error of the batch, over all elements."""
+        forecast, target = self._forecast(batch)
+        loss = F.mse_loss(forecast, target)
+        self.train_loss.update(loss.detach(), weight=len(batch.values))
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Reports the epoch's mean loss, and the learning rate that it was trained with."""
+        self.log(f"{TRAIN_LOSS}/epoch", self.train_loss.compute())
+        self.train_loss.reset()
+
+    def on_train_epoch_start(self) -> None:
+        """Reports the learning rate."""
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        self.log("lr", optimizer.param_groups[0]["lr"])  # type: ignore[union-attr]  # one optimiser
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Adds a batch to the validation errors."""
+        self.valid_errors.update(*self._forecast(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Reports the errors over the whole validation part."""
+        self.log_dict(self.valid_errors.compute())
+        self.valid_errors.reset()
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser over what is not frozen, and its schedule."""
+        optimizer = build_optimizer(
+            [p for p in self.parameters() if p.requires_grad], **self.hparams["optimizer"]
+        )
+        if self.hparams["scheduler"] is None:
+            return optimizer
+        interval, scheduler = build_scheduler(optimizer, **self.hparams["scheduler"])
+        schedule = {"scheduler": scheduler, "interval": interval, "monitor": VALID_MSE}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def _forecast(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        scaling = self.model.scaling
+        forecast, _ = self.model.forward_scaled(scaling(batch.values), batch.known)
+        return forecast, scaling(batch.targets)

@@ -1,0 +1,118 @@
+"""The network with its scaling and its form of output: raw units in, raw units out.
+
+Shapes: B batch, T time, F features, K known inputs.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from foretrace.model.lstm import StackedLSTM, State
+from foretrace.model.scaling import Standardizer
+
+
+class NextStepModel(nn.Module):
+    """Forecasts the next step of every feature from all steps so far.
+
+    With x the present values in scaled units, u the stack's output and c the typical (root mean square)
+    change of each feature from one step to the next, in scaled units too, the forecast is
+
+    - ``value``: u. The network has to learn to repeat its input before it can improve on it.
+    - ``change``: x + c u. An output of zero is the persistence forecast.
+    - ``linear``: x + c (W [x, known] + u). The linear part of the dynamics needs no LSTM; W starts at zero.
+
+    Args:
+        hidden_sizes: Hidden units of each LSTM layer.
+        num_features: F.
+        num_known: K.
+        dropout: Between layers, in training.
+        output: The form above.
+    """
+
+    change: Tensor
+
+    def __init__(
+        self,
+        *,
+        hidden_sizes: Sequence[int],
+        num_features: int,
+        num_known: int = 0,
+        dropout: float = 0.0,
+        output: Literal["value", "change", "linear"] = "value",
+    ) -> None:
+        super().__init__()
+        self.output = output
+        self.stack = StackedLSTM(num_features + num_known, hidden_sizes, num_features, dropout=dropout)
+        self.skip = (
+            nn.Linear(num_features + num_known, num_features, bias=False) if output == "linear" else None
+        )
+        if self.skip is not None:
+            nn.init.zeros_(self.skip.weight)
+        self.scaling = Standardizer(torch.zeros(num_features), torch.ones(num_features))
+        self.known_scaling = Standardizer(torch.zeros(num_known), torch.ones(num_known))
+        self.register_buffer("change", torch.ones(num_features))
+
+    def set_statistics(
+        self, *, mean: Tensor, std: Tensor, change: Tensor, known_mean: Tensor, known_std: Tensor
+    ) -> None:
+        """Takes over the training part's statistics, in raw units: each (F,), the known inputs' (K,)."""
+        self.scaling = Standardizer(mean, std)
+        self.known_scaling = Standardizer(known_mean, known_std)
+        self.change = change.float() / self.scaling.scale
+
+    def forward(self, values: Tensor, known: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Forecasts one step ahead at each step, in raw units.
+
+        Args:
+            values: What was measured. Shape (B, T, F).
+            known: Known inputs of the same steps. Shape (B, T, K).
+            state: From an earlier call; None starts from zero.
+
+        Returns:
+            The forecast of the step after each one, (B, T, F), and the state after the last.
+        """
+        scaled, state = self.forward_scaled(self.scaling(values), known, state)
+        return self.scaling.inverse(scaled), state
+
+    def forward_scaled(self, x: Tensor, known: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """The same from scaled values to scaled forecasts; known inputs stay raw."""
+        inputs = torch.cat([x, self.known_scaling(known)], dim=-1) if known.shape[-1] else x
+        update, state = self.stack(inputs, state)
+        if self.output == "value":
+            return update, state
+        if self.skip is not None:
+            with torch.autocast(x.device.type, enabled=False):
+                update = update + self.skip(inputs)
+        return x + self.change * update, state
+
+    def layers(self) -> dict[str, nn.Module]:
+        """The layers by the names that people use for them: lstm.0, lstm.1, …, head, skip."""
+        named: dict[str, nn.Module] = {f"lstm.{depth}": layer for depth, layer in enumerate(self.stack.lstm)}
+        named["head"] = self.stack.head
+        return named | ({"skip": self.skip} if self.skip is not None else {})
+
+    def freeze(self, names: Sequence[str]) -> None:
+        """Leaves the named layers at their present values for good.
+
+        Raises:
+            KeyError: If there is no such layer.
+        """
+        for name in names:
+            self.layers()[name].requires_grad_(False)
+
+
+def count_parameters(model: NextStepModel) -> dict[str, tuple[int, int]]:
+    """Trainable and frozen parameters of each layer.
+
+    >>> report = NextStepModel(hidden_sizes=[128, 256, 512], num_features=17)
+    >>> report.freeze(["lstm.1", "lstm.2"])
+    >>> count_parameters(report)
+    {'lstm.0': (75264, 0), 'lstm.1': (0, 395264), 'lstm.2': (0, 1576960), 'head': (8721, 0)}
+    """
+
+    def count(layer: nn.Module, trainable: bool) -> int:
+        return sum(p.numel() for p in layer.parameters() if p.requires_grad == trainable)
+
+    return {name: (count(layer, True), count(layer, False)) for name, layer in model.layers().items()}

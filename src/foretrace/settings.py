@@ -1,0 +1,157 @@
+"""What a person can choose, as checked and typed values; ``conf/`` gives the defaults.
+
+Only what is cheap to import is imported, so that a wrong setting is answered at once.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+from foretrace.errors import InputError, nearest
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Settings(BaseModel):
+    """A group of settings: unknown keys are refused, nothing changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Split(Settings):
+    """Shares of the episodes, or of each episode's time, for training, validation and test."""
+
+    train: PositiveFloat
+    valid: PositiveFloat
+    test: PositiveFloat
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> "Split":
+        if abs(self.train + self.valid + self.test - 1) > 1e-6:
+            shares = f"{self.train} + {self.valid} + {self.test}"
+            raise InputError("", expected="shares train + valid + test that sum to 1", received=shares)
+        return self
+
+
+class Windowing(Settings):
+    """How episodes are cut into windows and these into batches."""
+
+    window: PositiveInt  # steps that the model reads; the target is the same window one step later
+    stride: PositiveInt  # steps from one window's start to the next one's
+    random_offset: bool  # training windows start at another offset (below the stride) each epoch
+    batch_size: PositiveInt
+
+
+class SimulatedData(Windowing):
+    """Gaits of a simulated robot."""
+
+    source: Literal["halfcheetah", "walker2d"]
+    episodes: Annotated[int, Field(ge=3)]
+    steps: PositiveInt  # simulated steps per episode; one row more than that, with the first state
+    frame_skip: PositiveInt
+    seed: Annotated[int, Field(ge=0)]
+    split: Split
+
+    @model_validator(mode="after")
+    def _window_fits(self) -> "SimulatedData":
+        if self.window > self.steps:
+            expected = f"at most as many steps as an episode has (data.steps={self.steps})"
+            raise InputError("window", expected=expected, received=str(self.window))
+        return self
+
+
+class PublishedData(Windowing):
+    """A published data set with its published split and windows."""
+
+    source: Literal["halfcheetah_ltc", "walker2d_cfc"]
+    root: str
+
+
+class FilesData(Windowing):
+    """The user's own recordings."""
+
+    source: Literal["files"]
+    path: str  # a file, a folder or a pattern
+    features: list[str] | None  # columns to predict; None: every numeric column
+    inputs: list[str]  # columns that are known but never predicted
+    units: dict[str, str] | None  # unit per feature
+    episode_column: str | None
+    order_column: str | None
+    dt_s: PositiveFloat | None
+    missing: Literal["refuse", "interpolate", "drop"]
+    missing_limit: PositiveInt  # longest gap in rows that `interpolate` fills
+    split: Split
+    split_by: Literal["auto", "episode", "time"]
+
+
+class Model(Settings):
+    """The network."""
+
+    hidden_sizes: Annotated[list[PositiveInt], Field(min_length=1)]
+    dropout: Fraction
+    output: Literal["value", "change", "linear"]  # see foretrace.model.next_step
+    frozen: list[str]  # layers that stay at their initial values: lstm.0, lstm.1, …, head, skip
+
+    @model_validator(mode="after")
+    def _frozen_layers_exist(self) -> "Model":
+        layers = [f"lstm.{depth}" for depth in range(len(self.hidden_sizes))] + ["head"]
+        layers += ["skip"] if self.output == "linear" else []
+        for name in self.frozen:
+            if name not in layers:
+                expected = f"layers among {', '.join(layers)}"
+                raise InputError("frozen", expected=expected, received=name, remedy=nearest(name, layers))
+        return self
+
+
+class Optimizer(Settings):
+    """A class of `torch.optim` by name; further keys are its own arguments."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    name: str
+    lr: PositiveFloat
+
+
+class Scheduler(Settings):
+    """A class of `torch.optim.lr_scheduler` by name; further keys are its own arguments."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    name: str
+    interval: Literal["epoch", "step"]
+
+
+class EarlyStopping(Settings):
+    """Stops when the validation error has not fallen for a while."""
+
+    patience: PositiveInt
+    min_delta: Annotated[float, Field(ge=0)]
+
+
+class Trainer(Settings):
+    """How long and how precisely to train."""
+
+    max_epochs: PositiveInt
+    precision: Literal["32-true", "bf16-mixed"]
+    gradient_clip: PositiveFloat | None
+    early_stopping: EarlyStopping | None
+    progress: bool
+
+
+class Tracking(Settings):
+    """Where runs are recorded."""
+
+    uri: str | None  # None: a database in this checkout's mlruns/
+    experiment: Annotated[str, Field(min_length=1)]
+    run_name: str | None
+    tags: dict[str, str] | None
+
+
+class TrainConfig(Settings):
+    """Everything that a training run is made from."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    data: Annotated[SimulatedData | PublishedData | FilesData, Field(discriminator="source")]
+    model: Model
+    optimizer: Optimizer
+    scheduler: Scheduler | None
+    trainer: Trainer
+    tracking: Tracking

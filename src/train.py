@@ -1,0 +1,22 @@
+"""Train a model and track the run: ``python src/train.py [KEY=VALUE ...]``; see ``--help``."""
+
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from foretrace import cli, config
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="train")
+def main(cfg: DictConfig) -> dict[str, float]:
+    """Checks the settings first: what trains takes seconds to import."""
+    with cli.input_errors():
+        checked = config.parse(cfg)
+        from foretrace import experiment
+
+        return experiment.run(checked, overrides=cli.overrides())
+
+
+if __name__ == "__main__":
+    sys.exit(cli.call(main))

@@ -1,0 +1,137 @@
+"""The real command, as people type it, in a checkout of its own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import mlflow
+import pytest
+from conftest import SMALL, train
+
+
+def runs(checkout):
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{checkout / 'mlflow.db'}")
+    return client, client.search_runs(["1"])
+
+
+def files(folder) -> set[str]:
+    return {
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if "__pycache__" not in path.parts
+    }
+
+
+def test_from_another_directory_it_leaves_nothing_but_the_run(checkout, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    before = files(checkout)
+    done = train(checkout, *SMALL, "trainer.progress=true", cwd=elsewhere)
+    assert done.returncode == 0, done.stderr
+    _, [run] = runs(checkout)
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith(f"run={run.info.run_id} status=FINISHED test/mse=")
+    assert "skill=" in last
+    assert "Warning" not in done.stderr
+    assert list(elsewhere.iterdir()) == []
+    left = {path for path in files(checkout) - before if not path.startswith((".cache", "mlruns/"))}
+    assert left == set()
+
+
+def test_a_sweep_makes_a_run_for_each_combination(checkout):
+    done = train(checkout, "-m", *SMALL, "model.dropout=0,0.1", "seed=1,2", cwd=checkout)
+    assert done.returncode == 0, done.stderr
+    _, found = runs(checkout)
+    settings = {(run.data.params["model.dropout"], run.data.params["seed"]) for run in found}
+    assert settings == {("0.0", "1"), ("0.0", "2"), ("0.1", "1"), ("0.1", "2")}
+    assert {run.info.status for run in found} == {"FINISHED"}
+    assert all("seed=" in run.data.tags["command"] and "-m" not in run.data.tags["command"] for run in found)
+
+
+def test_first_runs_at_once_do_not_collide(checkout):
+    with ThreadPoolExecutor(3) as pool:
+        done = list(pool.map(lambda seed: train(checkout, *SMALL, f"seed={seed}", cwd=checkout), (1, 2, 3)))
+    assert [one.returncode for one in done] == [0, 0, 0], [one.stderr for one in done]
+    client, found = runs(checkout)
+    assert {run.info.status for run in found} == {"FINISHED"}
+    assert [len(client.get_metric_history(run.info.run_id, "MSE train loss")) for run in found] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_that_is_told_to_stop_is_killed(checkout, number, status):
+    command = [sys.executable, "src/train.py", *SMALL, "trainer.max_epochs=100000"]
+    process = subprocess.Popen(
+        command, cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while "device" not in process.stdout.readline():
+        assert process.poll() is None
+    time.sleep(2)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == status, errors
+    assert "Traceback" not in errors
+    _, [run] = runs(checkout)
+    assert run.info.status == "KILLED"
+
+
+WRONG = {
+    "trainer.max_epoch=5": "trainer.max_epoch: expected a setting that exists, .*Did you mean 'trainer.max_epochs'",
+    "+seeed=5": "seeed: expected a setting that exists.*Did you mean 'seed'",
+    "data=halfchetah": "data: expected an option that exists, received halfchetah. Did you mean 'halfcheetah'",
+    "trainer.max_epochs=many": "trainer.max_epochs: expected a valid integer",
+    "scheduler=3": "Config group override must be a string",
+    "trainer.max_epochs": "trainer.max_epochs",
+    "data.window=[": "no viable alternative",
+    "optimizer.name=Adem": "optimizer.name: .*Did you mean 'Adam'",
+    "data=files": "data.path: expected a value, received none",
+}
+
+
+@pytest.mark.parametrize("override", WRONG)
+def test_a_wrong_command_gets_one_line_and_makes_nothing(checkout, override):
+    before = files(checkout)
+    done = train(checkout, override, cwd=checkout)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert re.search(WRONG[override], line), line
+    assert files(checkout) == before
+
+
+def test_a_file_that_is_not_there_gets_one_line(checkout):
+    before = files(checkout)
+    done = train(checkout, "data=files", "data.path=nothing/*.csv", cwd=checkout)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "data.path" in done.stderr
+    assert files(checkout) == before
+
+
+def test_help_says_what_can_be_chosen(checkout):
+    done = train(checkout, "--help", cwd=checkout)
+    assert done.returncode == 0
+    for text in ("data: files, halfcheetah", "Examples:", "max_epochs: 50"):
+        assert text in done.stdout
+
+
+def test_the_same_command_gives_the_same_figures(checkout):
+    first, second = (
+        train(checkout, *SMALL, cwd=checkout).stdout.splitlines()[-1].split()[2:] for _ in range(2)
+    )
+    assert first == second
+    assert len(first) == 3
+
+
+def test_a_bare_mlflow_ui_would_find_the_runs(checkout):
+    """`mlflow ui` without arguments reads ./mlflow.db of the directory in which it is started."""
+    assert train(checkout, *SMALL, cwd=checkout).returncode == 0
+    code = "import mlflow; print(len(mlflow.search_runs(experiment_names=['foretrace'])))"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=checkout,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout.strip() == "1", found.stderr

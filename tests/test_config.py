@@ -1,0 +1,76 @@
+import pytest
+from omegaconf import OmegaConf
+
+from foretrace.config import known_keys, parse
+from foretrace.errors import InputError
+from foretrace.settings import TrainConfig
+
+# Scripts outside of the project set these.
+PROMISED = {
+    "data": "episodes steps window stride batch_size root path",
+    "model": "hidden_sizes dropout output frozen",
+    "optimizer": "lr",
+    "trainer": "max_epochs precision",
+}
+
+
+def test_promised_settings_exist():
+    promised = {f"{group}.{key}" for group, keys in PROMISED.items() for key in keys.split()}
+    assert promised | {"seed"} <= set(known_keys())
+
+
+def test_the_default_is_the_report_s_system(composed):
+    config = parse(composed())
+    assert config.model.hidden_sizes == [128, 256, 512]
+    assert (config.optimizer.name, config.optimizer.lr, config.trainer.max_epochs) == ("Adam", 0.001, 50)
+    assert config.scheduler.model_dump() == {
+        "name": "StepLR",
+        "interval": "epoch",
+        "step_size": 25,
+        "gamma": 0.1,
+    }
+    assert config.data.batch_size == 256
+
+
+def test_checked_settings_survive_a_round_trip(composed):
+    config = parse(composed("data=files", "data.path=x.csv", "data.units={a: m}"))
+    assert parse(OmegaConf.create(config.model_dump())) == config
+    assert isinstance(config, TrainConfig)
+
+
+WRONG = {
+    "trainer.max_epochs=abc": "trainer.max_epochs: expected a valid integer, .*received 'abc'",
+    "trainer.max_epochs=0": "trainer.max_epochs: expected greater than 0, received 0",
+    "trainer.precision=16": "trainer.precision: expected '32-true' or 'bf16-mixed', received 16",
+    "optimizer.lr=-1": "optimizer.lr: expected greater than 0, received -1",
+    "optimizer.lr=inf": "optimizer.lr: expected a finite number, received inf",
+    "seed=-1": "seed: expected greater than or equal to 0, received -1",
+    "model.hidden_sizes=[]": "model.hidden_sizes: .*received",
+    "model.hidden_sizes=[8,x]": r"model.hidden_sizes.1: expected a valid integer, .*received 'x'",
+    "model.dropout=1": "model.dropout: expected less than 1, received 1",
+    "model.output=delta": "model.output: expected 'value', 'change' or 'linear', received 'delta'",
+    "model.frozen=[lstm.3]": r"model.frozen: expected layers among .*received lstm.3. Did you mean 'lstm.2'\?",
+    "model.frozen=[skip]": "model.frozen: expected layers among .*received skip",
+    "data.window=1001": r"data.window: expected at most .*data.steps=1000.*received 1001",
+    "data.episodes=2": "data.episodes: expected greater than or equal to 3, received 2",
+    "data.split.test=0.5": "data.split: expected shares .* sum to 1, received",
+    "+data.widow=3": r"data.widow: expected a setting that exists, received data.widow. Did you mean 'data.window'\?",
+    "tracking.experiment=''": "tracking.experiment: .*received ''",
+    "data.source=mars": "data: .*'halfcheetah'.*received",
+}
+
+
+@pytest.mark.parametrize("override", WRONG)
+def test_what_cannot_be_used_is_named(composed, override):
+    with pytest.raises(InputError, match=WRONG[override]) as caught:
+        parse(composed(override))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_value_that_must_be_given_is_asked_for(composed):
+    with pytest.raises(InputError, match=r"data.path: expected a value, received none. Set data.path="):
+        parse(composed("data=files"))
+
+
+def test_a_schedule_can_be_left_out(composed):
+    assert parse(composed("scheduler=none")).scheduler is None

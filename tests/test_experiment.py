@@ -1,0 +1,176 @@
+"""The whole path in this process: configurations in, a tracked run out."""
+
+import mlflow
+import pytest
+import torch
+from conftest import ROOT, SHARED, SMALL
+
+from foretrace import experiment
+from foretrace.errors import InputError
+
+PUBLISHED = {"halfcheetah_ltc": "halfcheetah_ltc", "walker2d_cfc": "walker2d"}
+CHOICES = [
+    f"{group.name}={option.stem}"
+    for group in sorted((ROOT / "conf").iterdir())
+    if group.is_dir() and group.name != "data"
+    for option in sorted(group.glob("*.yaml"))
+]
+VALUES = [
+    "data=halfcheetah",
+    "data=walker2d",
+    "data.random_offset=true",
+    "model.output=value",
+    "model.output=linear",
+    "trainer.precision=bf16-mixed",
+    "trainer.gradient_clip=1",
+    "trainer.early_stopping={patience: 1, min_delta: 0}",
+]
+
+
+@pytest.fixture
+def run(composed, here):
+    return lambda *overrides: experiment.run(composed(*SMALL, *overrides))
+
+
+@pytest.fixture(scope="module")
+def one_place(tmp_path_factory):
+    """One database for many runs: making its tables takes seconds."""
+    return tmp_path_factory.mktemp("checkout")
+
+
+def client(root) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}")
+
+
+def only_run(root) -> mlflow.entities.Run:
+    [found] = client(root).search_runs(["1"])
+    return found
+
+
+@pytest.mark.parametrize("choice", [*CHOICES, *VALUES])
+def test_every_choice_trains_and_is_tested(composed, choice, monkeypatch, one_place):
+    monkeypatch.setattr(experiment, "PROJECT_ROOT", one_place)
+    metrics = experiment.run(composed(*SMALL, choice, f"tracking.run_name='{choice}'"))
+    assert metrics["test/l1"] <= metrics["test/mse"] ** 0.5
+    assert metrics["skill"] == pytest.approx(1 - metrics["test/mse"] / metrics["persistence/mse"])
+    [latest] = client(one_place).search_runs(["1"], max_results=1)
+    assert (latest.info.run_name, latest.info.status) == (choice, "FINISHED")
+
+
+@pytest.mark.parametrize("data", PUBLISHED)
+def test_published_data_train_with_their_own_windows(composed, here, data):
+    root = SHARED / PUBLISHED[data]
+    if not root.exists():
+        pytest.skip(f"the published recordings are not in {root}")
+    small = [
+        "model.hidden_sizes=[4]",
+        "trainer.max_epochs=1",
+        "trainer.progress=false",
+        "data.batch_size=2048",
+    ]
+    experiment.run(composed(f"data={data}", f"data.root={root}", *small))
+    inputs = {i.dataset.name.split()[-1]: i.dataset.profile for i in only_run(here).inputs.dataset_inputs}
+    windows = {"halfcheetah_ltc": (970, 485), "walker2d_cfc": (9684, 1272)}[data]
+    assert all(f'"windows": {n}' in inputs[part] for n, part in zip(windows, ("train", "valid"), strict=True))
+
+
+def test_missing_test_files_are_told(composed, here, capsys):
+    root = SHARED / "walker2d"
+    if not root.exists():
+        pytest.skip(f"the published recordings are not in {root}")
+    small = [
+        "model.hidden_sizes=[4]",
+        "trainer.max_epochs=1",
+        "trainer.progress=false",
+        "data.batch_size=2048",
+    ]
+    metrics = experiment.run(composed("data=walker2d_cfc", f"data.root={root}", *small))
+    assert "test     not done: 60 of 60 test files" in capsys.readouterr().out
+    assert "val/mse" in metrics
+    assert "test/mse" not in metrics
+
+
+def test_what_a_run_holds(run, here):
+    run("trainer.max_epochs=3", "data.batch_size=2", "data.episodes=5", "seed=7", "optimizer.lr=0.01")
+    found = only_run(here)
+    data = found.data
+    history = client(here).get_metric_history(found.info.run_id, "MSE train loss")
+    assert [point.step for point in history] == list(
+        range(18)
+    )  # 3 episodes, 4 windows each, in pairs, 3 times
+    for name in ("MSE train loss/epoch", "val/mse", "val/l1", "lr"):
+        assert [p.step for p in client(here).get_metric_history(found.info.run_id, name)] == [0, 1, 2]
+    expected = {
+        f"{a}{b}" for a in ("test/", "test/raw/", "persistence/", "persistence/raw/") for b in ("mse", "l1")
+    }
+    assert expected | {"skill", "parameters/trainable", "parameters/frozen"} <= set(data.metrics)
+    assert data.params["seed"] == "7"
+    assert data.params["optimizer.lr"] == "0.01"
+    assert {
+        "mlflow.source.git.commit",
+        "git.dirty",
+        "command",
+        "version.torch",
+        "host",
+        "accelerator",
+    } <= set(data.tags)
+    assert {i.dataset.name for i in found.inputs.dataset_inputs} == {
+        f"halfcheetah {p}" for p in ("train", "valid", "test")
+    }
+    folder = here / "mlruns" / "artifacts" / found.info.run_id / "artifacts"
+    figures = {"train_loss_by_batch", "error_by_epoch", "prediction_and_truth", "features"}
+    assert {path.stem for path in (folder / "figures").iterdir()} == figures
+    assert (folder / "config.yaml").read_text().startswith("seed: 7")
+
+
+def test_the_epoch_s_loss_is_the_mean_over_its_windows(run, here):
+    """6 windows in batches of 4 and 2: a mean of the two batches' means would be another."""
+    run("data.episodes=3", "data.batch_size=3", "data.steps=40")
+    found = only_run(here)
+    losses = [point.value for point in client(here).get_metric_history(found.info.run_id, "MSE train loss")]
+    assert found.data.metrics["MSE train loss/epoch"] == pytest.approx(
+        (3 * losses[0] + losses[1]) / 4, rel=1e-5
+    )
+
+
+def test_checkpoints_hold_plain_data_and_rebuild_the_module(run, here):
+    run("model.frozen=[lstm.0]")
+    folder = here / "mlruns" / "artifacts" / only_run(here).info.run_id / "artifacts" / "checkpoints"
+    assert {path.name for path in folder.iterdir()} == {"best.ckpt", "last.ckpt"}
+    checkpoint = torch.load(folder / "best.ckpt", weights_only=True)
+    rebuilt = experiment.Forecaster(**checkpoint["hyper_parameters"])
+    rebuilt.load_state_dict(checkpoint["state_dict"])
+    assert not rebuilt.model.layers()["lstm.0"].weight_ih_l0.requires_grad
+
+
+def test_a_seed_gives_the_same_figures_twice(run):
+    dropout = ["model.dropout=0.1", "model.hidden_sizes=[8,8]"]
+    assert run("seed=3", *dropout) == run("seed=3", *dropout) != run("seed=4", *dropout)
+
+
+def test_frozen_layers_stay_as_they_were_made(run, here):
+    run("model.hidden_sizes=[4,4]", "model.frozen=[lstm.1]", "optimizer.lr=0.1")
+    folder = here / "mlruns" / "artifacts" / only_run(here).info.run_id / "artifacts" / "checkpoints"
+    trained = torch.load(folder / "last.ckpt", weights_only=True)
+    experiment.lightning.seed_everything(1, verbose=False)
+    fresh = experiment.Forecaster(**trained["hyper_parameters"]).state_dict()
+    same = {
+        name: torch.equal(fresh[name], value)
+        for name, value in trained["state_dict"].items()
+        if "lstm" in name
+    }
+    assert same == {name: "lstm.1" in name for name in same}
+
+
+def test_a_wrong_argument_leaves_nothing_behind(run, here):
+    with pytest.raises(InputError, match=r"optimizer\.name"):
+        run("optimizer.name=Adem")
+    assert list(here.iterdir()) == []
+
+
+def test_files_that_do_not_fit_leave_nothing_behind(composed, here, tmp_path_factory):
+    recording = tmp_path_factory.mktemp("recordings") / "one.csv"
+    recording.write_text("height\n" + "\n".join("123456789012"))
+    with pytest.raises(InputError, match=r"data\.window: expected episodes longer than a window"):
+        experiment.run(composed("data=files", f"data.path='{recording}'"))
+    assert list(here.iterdir()) == []

@@ -1,0 +1,38 @@
+import pytest
+
+from foretrace.errors import InputError
+from foretrace.optimization import check
+
+ADAM = {"name": "Adam", "lr": 0.1}
+WRONG = [
+    ({"name": "Adem", "lr": 0.1}, None, r"optimizer.name: .*received Adem. Did you mean 'Adam'\?"),
+    (ADAM | {"momentum": 0.9}, None, "optimizer.momentum: expected an argument of Adam, received momentum"),
+    (ADAM | {"betas": 3}, None, "optimizer: expected arguments that Adam takes"),
+    (
+        ADAM | {"weight_decay": -1},
+        None,
+        "optimizer: expected arguments that Adam takes, received Invalid weight",
+    ),
+    (ADAM, {"name": "StepLr", "interval": "epoch"}, r"scheduler.name: .*Did you mean 'StepLR'\?"),
+    (
+        ADAM,
+        {"name": "StepLR", "interval": "epoch"},
+        "scheduler: expected arguments that StepLR takes.*step_size",
+    ),
+    (
+        ADAM,
+        {"name": "StepLR", "interval": "epoch", "step": 3},
+        r"scheduler.step: .*Did you mean 'step_size'\?",
+    ),
+]
+
+
+@pytest.mark.parametrize(("optimizer", "scheduler", "message"), WRONG)
+def test_wrong_names_and_arguments_are_named(optimizer, scheduler, message):
+    with pytest.raises(InputError, match=message):
+        check(optimizer, scheduler)
+
+
+@pytest.mark.parametrize("name", ["AdamW", "SGD", "RMSprop", "NAdam"])
+def test_any_optimiser_of_torch_goes_by_its_name(name):
+    check({"name": name, "lr": 0.1}, {"name": "ReduceLROnPlateau", "interval": "epoch", "patience": 2})

@@ -1,0 +1,159 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foretrace.data import gaits, simulation
+from foretrace.data.simulation import simulate
+from foretrace.errors import InputError
+
+pytest.importorskip("mujoco", reason='needs pip install "foretrace[simulation]"')
+TINY = {"episodes": 3, "steps": 20, "frame_skip": 1, "seed": 0}
+SCRIPT = """
+import sys; from pathlib import Path; from foretrace.data.simulation import simulate
+told = []
+simulate("halfcheetah", episodes={episodes}, steps={steps}, frame_skip=1, seed=0, cache=Path(sys.argv[1]),
+         progress=lambda done, total: told.append(done))
+print(len(told), sorted({{"torch", "mlflow", "hydra", "gymnasium"}} & set(sys.modules)))
+"""
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    simulate("halfcheetah", **TINY, cache=cache)
+    return cache
+
+
+@pytest.fixture
+def cache(filled, tmp_path):
+    """A cache with the tiny data in it."""
+    return shutil.copytree(filled, tmp_path / "cache")
+
+
+def entries(cache):
+    return sorted(path.name for path in cache.iterdir() if not path.name.endswith(".lock"))
+
+
+def start(cache, *, episodes, steps):
+    source = str(Path(simulation.__file__).parents[2])
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT.format(episodes=episodes, steps=steps), cache],
+        env={**os.environ, "PYTHONPATH": source},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(("robot", "frame_skip", "dt_s"), [("halfcheetah", 1, 0.01), ("walker2d", 4, 0.008)])
+def test_episodes_have_a_row_more_than_steps_and_gaits_of_their_own(tmp_path, robot, frame_skip, dt_s):
+    made = simulate(robot, episodes=3, steps=20, frame_skip=frame_skip, seed=0, cache=tmp_path)
+    assert made.lengths.tolist() == [21, 21, 21]
+    assert made.values.shape == (63, 17)
+    assert made.dt_s == pytest.approx(dt_s)
+    assert not np.allclose(made.episode(0)[-1], made.episode(1)[-1], atol=1e-2)
+
+
+def test_same_seed_gives_same_data_whatever_the_number_of_processes(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(simulation, "_num_workers", lambda episodes, steps: 2)
+    one, two = (simulate("halfcheetah", **TINY, cache=folder) for folder in (cache, tmp_path / "other"))
+    assert one.digest == two.digest
+    assert simulate("halfcheetah", **TINY | {"seed": 1}, cache=cache).digest != one.digest
+
+
+def test_nothing_is_written_but_the_cache(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    simulate("halfcheetah", **TINY, cache=Path("cache"))
+    assert entries(tmp_path) == ["cache"]
+    (made,) = entries(tmp_path / "cache")
+    assert entries(Path("cache") / made) == ["recipe.json", "values.npy"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_progress_counts_episodes_and_a_second_call_simulates_nothing(tmp_path):
+    told = []
+    for _ in range(2):
+        simulate("halfcheetah", **TINY, cache=tmp_path, progress=lambda *counts: told.append(counts))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: os.truncate(folder / "values.npy", 1000),
+        lambda folder: np.save(folder / "values.npy", np.zeros((63, 17), np.float32)),
+        lambda folder: (folder / "recipe.json").write_text("{"),
+        lambda folder: (folder / "values.npy").unlink(),
+    ],
+    ids=["truncated", "other values", "no recipe", "no values"],
+)
+def test_damaged_data_are_made_again(cache, damage):
+    before, (name,), told = simulate("halfcheetah", **TINY, cache=cache).digest, entries(cache), []
+    damage(cache / name)
+    again = simulate("halfcheetah", **TINY, cache=cache, progress=lambda *counts: told.append(counts))
+    assert again.digest == before
+    assert len(told) == 3
+
+
+def test_what_a_caller_changes_does_not_reach_the_cache(cache):
+    simulate("halfcheetah", **TINY, cache=cache).values[:] = 0
+    assert simulate("halfcheetah", **TINY, cache=cache).values.any()
+
+
+def test_two_processes_at_once_simulate_once_and_import_little(tmp_path):
+    both = [start(tmp_path, episodes=3, steps=500) for _ in range(2)]
+    said = sorted(process.communicate(timeout=60) for process in both)
+    assert said == [("0 []\n", ""), ("3 []\n", "")]
+
+
+def test_an_interrupt_stops_at_once_and_leaves_nothing(tmp_path):
+    process = start(tmp_path, episodes=50, steps=20_000)
+    while not list(tmp_path.glob("*.partial/scratch/MUJOCO_LOG.TXT")):  # a worker is at it
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=5)
+    assert "KeyboardInterrupt" in errors
+    assert entries(tmp_path) == []
+
+
+def test_a_failing_simulator_is_reported_and_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError, match="non-negative"):
+        simulate("halfcheetah", **TINY | {"seed": -1}, cache=tmp_path)
+    assert entries(tmp_path) == []
+
+
+def test_a_missing_simulator_is_said_before_anything_is_made(tmp_path, monkeypatch):
+    def version(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(simulation, "version", version)
+    with pytest.raises(InputError, match=r'pip install "foretrace\[simulation\]"'):
+        simulate("halfcheetah", **TINY, cache=tmp_path)
+    assert entries(tmp_path) == []
+
+
+def test_a_cache_that_cannot_be_written_is_the_users_to_mend(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="a folder that can be written"):
+        simulate("halfcheetah", **TINY, cache=tmp_path / "file")
+
+
+def test_an_unknown_robot_names_the_nearest(tmp_path):
+    with pytest.raises(InputError, match="Did you mean 'walker2d'"):
+        simulate("walker", **TINY, cache=tmp_path)
+
+
+def test_a_gait_stays_within_the_robots_swing():
+    robot = gaits.find_robot("walker2d")
+    torques = gaits.draw_gait(np.random.default_rng(0), robot=robot, steps=1000, dt_s=0.01)
+    assert np.abs(torques).max(axis=0).min() >= 0.05
+    assert np.abs(torques).max() <= 0.3

@@ -1,0 +1,75 @@
+import math
+import signal
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from foretrace.errors import InputError, Interrupted
+from foretrace.tracking.run import TrackedRun
+from foretrace.tracking.store import create_run
+
+
+@pytest.fixture
+def tracked(tmp_path):
+    client, run = create_run(root=tmp_path, uri=None, experiment="test", name="one", tags={"colour": "blue"})
+    return TrackedRun(client, run, staging=tmp_path / "staging")
+
+
+def status(tracked: TrackedRun) -> str:
+    return tracked.client.get_run(tracked.id).info.status
+
+
+def test_a_run_that_ends_well_is_finished_with_all_its_points(tracked):
+    with tracked:
+        for step in range(1500):  # more than one request may hold
+            tracked.metrics({"MSE train loss": torch.tensor(float(step))}, step=step)
+        tracked.figures([("empty", Figure())])
+    assert status(tracked) == "FINISHED"
+    assert tracked.history("MSE train loss") == (list(range(1500)), [float(step) for step in range(1500)])
+    assert [file.path for file in tracked.client.list_artifacts(tracked.id, "figures")] == [
+        "figures/empty.png"
+    ]
+
+
+def fail(tracked: TrackedRun) -> None:
+    with tracked:
+        tracked.metrics({"loss": math.nan}, step=0)
+        _ = 1 / 0
+
+
+def test_a_run_that_fails_says_why(tracked):
+    with pytest.raises(ZeroDivisionError):
+        fail(tracked)
+    assert status(tracked) == "FAILED"
+    assert tracked.client.get_run(tracked.id).data.tags["error"] == "ZeroDivisionError: division by zero"
+    assert "1 / 0" in (tracked.folder / "traceback.txt").read_text()
+    assert tracked.history("loss")[0] == [0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_told_to_stop_is_killed(tracked, number):
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted), tracked:
+        signal.raise_signal(number)
+    assert status(tracked) == "KILLED"
+    assert signal.getsignal(number) == before
+
+
+def test_many_parameters_and_long_ones_fit(tracked):
+    with tracked:
+        tracked.params({f"setting {n}": "x" * 7000 for n in range(250)})
+    params = tracked.client.get_run(tracked.id).data.params
+    assert len(params) == 250
+    assert {len(value) for value in params.values()} == {6000}
+
+
+def test_a_deleted_experiment_is_not_written_to(tracked, tmp_path):
+    tracked.client.delete_experiment(tracked.client.get_run(tracked.id).info.experiment_id)
+    with pytest.raises(InputError, match=r"tracking\.experiment: expected an active experiment, .*deleted"):
+        create_run(root=tmp_path, uri=None, experiment="test", name="two", tags={})
+
+
+def test_a_store_that_does_not_answer_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"tracking\.uri: expected a tracking store that answers"):
+        create_run(root=tmp_path, uri="carrier-pigeon://coop", experiment="test", name="one", tags={})

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foretrace.data.sequences import Sequences
+from foretrace.data.splits import split
+from foretrace.data.statistics import Statistics
+from foretrace.data.windows import WindowLoader, Windows
+
+lengths_of_episodes = st.lists(st.integers(1, 40), min_size=1, max_size=8)
+
+
+def numbered(lengths: list[int], **more: object) -> Sequences:
+    """Each value says which episode and which row it is: 1000 e + t."""
+    episodes = [1000.0 * e + np.arange(float(n))[:, None] for e, n in enumerate(lengths)]
+    return Sequences.from_episodes(episodes, feature_names=["number"], **more)
+
+
+@given(lengths_of_episodes, st.integers(1, 12), st.integers(1, 12), st.integers(0, 12))
+def test_a_window_and_its_targets_are_consecutive_rows_of_one_episode(lengths, length, stride, shift):
+    windows = Windows(numbered(lengths), length=length, stride=stride)
+    assert len(windows) == sum(len(range(0, n - length, stride)) for n in lengths)
+    if not len(windows):
+        return
+    offset = torch.full((len(lengths),), shift)
+    batch = windows.gather(torch.arange(len(windows)), offset=offset)
+    rows = torch.cat([batch.values[:, :, 0], batch.targets[:, -1:, 0]], dim=1)
+    assert (rows.diff(dim=1) == 1).all()
+    assert ((rows // 1000) == (rows[:, :1] // 1000)).all()
+    ends = torch.tensor(lengths)[(rows[:, 0] // 1000).long()]
+    assert (rows[:, -1] % 1000 < ends).all()
+
+
+@given(st.lists(st.integers(12, 40), min_size=3, max_size=30), st.sampled_from(["auto", "episode", "time"]))
+def test_no_row_is_in_two_parts(lengths, by):
+    parts = split(numbered(lengths), (0.6, 0.2, 0.2), by=by)
+    rows = [
+        {v for e in range(len(p)) for v in p.episode(e)[:, 0]} for p in (parts.train, parts.valid, parts.test)
+    ]
+    assert all(rows)
+    assert sum(map(len, rows)) == sum(lengths) == len(set.union(*rows))
+
+
+@given(st.lists(st.integers(3, 30), min_size=3, max_size=12))
+def test_statistics_are_those_of_the_training_part_alone(lengths):
+    train = split(numbered(lengths), (0.6, 0.2, 0.2), by="episode").train
+    rows = np.concatenate([train.episode(e) for e in range(len(train))]).astype(np.float64)
+    found = Statistics.of(train)
+    np.testing.assert_allclose([found.mean, found.std], [rows.mean(axis=0), rows.std(axis=0)], rtol=1e-6)
+    assert found.change == pytest.approx(1)
+
+
+def test_a_split_by_time_keeps_the_order_past_to_future():
+    parts = split(numbered([100]), (0.7, 0.15, 0.15))
+    assert [float(p.episode(0)[0, 0]) for p in (parts.train, parts.valid, parts.test)] == [0, 70, 85]
+
+
+def test_a_recording_with_gaps_is_split_by_time_as_one():
+    pieces = numbered([60, 30, 10], recordings=["one", "one", "one"])
+    parts = split(pieces, (0.7, 0.15, 0.15))
+    assert parts.train.lengths.tolist() == [60, 10]
+    assert parts.valid.lengths.tolist() == [15]
+    assert parts.test.episode(0)[0, 0] == 1025
+    assert parts.test.lengths.tolist() == [5, 10]
+
+
+def test_pieces_of_a_recording_are_not_spread_over_parts():
+    pieces = numbered([20] * 6, recordings=["a", "b", "b", "b", "c", "c"])
+    parts = split(pieces, (0.4, 0.3, 0.3), by="episode")
+    assert [part.recordings for part in (parts.train, parts.valid, parts.test)] == [
+        ("a",),
+        ("b",) * 3,
+        ("c",) * 2,
+    ]
+
+
+def test_rows_left_out_keep_what_followed_them():
+    kept = numbered(
+        [5], next_values=[np.arange(10.0, 15)[:, None]], known=[np.ones((5, 1))], known_names=["dt"]
+    )
+    batch = Windows(kept, length=5, stride=1).gather(torch.tensor([0]))
+    assert batch.targets.flatten().tolist() == [10, 11, 12, 13, 14]
+    assert batch.known.shape == (1, 5, 1)
+
+
+def order_of(loader: WindowLoader) -> list[float]:
+    return [float(v) for batch in loader for v in batch.values[:, 0, 0]]
+
+
+def test_the_order_is_another_each_epoch_and_the_same_for_a_seed():
+    windows = Windows(numbered([50, 30]), length=5, stride=5)
+    one, same, other = (WindowLoader(windows, batch_size=4, seed=seed) for seed in (1, 1, 2))
+    first = order_of(one)
+    assert first == order_of(same) != order_of(other)
+    assert sorted(first) == sorted(order_of(one))
+    assert order_of(one) != first
+
+
+def test_an_epoch_counts_from_its_start_even_if_it_is_cut_short():
+    windows = Windows(numbered([50]), length=5, stride=5)
+    cut, whole = (WindowLoader(windows, batch_size=4, seed=1) for _ in range(2))
+    next(iter(cut))
+    order_of(whole)
+    assert order_of(cut) == order_of(whole)
+
+
+def test_a_random_offset_shows_windows_between_the_grid():
+    windows = Windows(numbered([50]), length=5, stride=5)
+    loader = WindowLoader(windows, batch_size=4, seed=1, random_offset=True)
+    assert len({start % 5 for _ in range(20) for start in order_of(loader)}) == 5

@@ -56,6 +56,7 @@ WRONG = {
     "data.split.test=0.5": "data.split: expected shares .* sum to 1, received",
     "+data.widow=3": r"data.widow: expected a setting that exists, received data.widow. Did you mean 'data.window'\?",
     "tracking.experiment=''": "tracking.experiment: .*received ''",
+    "loss.open_loop={weight: 1, horizon: 50, growth_epochs: 5}": r"loss.open_loop.horizon: .*\(data.window=50\)",
     "data.source=mars": "data: .*'halfcheetah'.*received",
 }
 

@@ -22,6 +22,8 @@ VALUES = [
     "model.output=value",
     "model.output=linear",
     "trainer.precision=bf16-mixed",
+    "loss.input_noise=0.1",
+    "loss.open_loop={weight: 1, horizon: 5, growth_epochs: 2}",
     "trainer.gradient_clip=1",
     "trainer.early_stopping={patience: 1, min_delta: 0}",
 ]

@@ -6,6 +6,7 @@ import torch
 from matplotlib.figure import Figure
 
 from foretrace.errors import InputError, Interrupted
+from foretrace.tracking import provenance
 from foretrace.tracking.run import TrackedRun
 from foretrace.tracking.store import create_run
 
@@ -73,3 +74,9 @@ def test_a_deleted_experiment_is_not_written_to(tracked, tmp_path):
 def test_a_store_that_does_not_answer_is_named(tmp_path):
     with pytest.raises(InputError, match=r"tracking\.uri: expected a tracking store that answers"):
         create_run(root=tmp_path, uri="carrier-pigeon://coop", experiment="test", name="one", tags={})
+
+
+def test_a_password_in_the_command_is_not_recorded(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["src/train.py"])
+    line = provenance.command(["tracking.uri=https://ann:secret@host/path", "seed=1"])
+    assert line == "python src/train.py tracking.uri=https://***@host/path seed=1"

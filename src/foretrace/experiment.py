@@ -52,9 +52,12 @@ def run(
     sources.check(config.data)
     # What the user brings is read before there is a run: whatever is wrong with it leaves nothing behind.
     data = None if isinstance(config.data, SimulatedData) else _load(config)
-    with _begin(config, overrides) as tracked:
-        metrics = _train(config, data or _load(config), tracked)
-    print(summary.last_line(tracked.id, tracked.status, metrics), flush=True)
+    tracked, metrics = _begin(config, overrides), dict[str, float]()
+    try:
+        with tracked:
+            metrics = _train(config, data or _load(config), tracked)
+    finally:
+        print(summary.last_line(tracked.id, tracked.status, metrics), flush=True)
     return metrics
 
 
@@ -126,8 +129,12 @@ def _forecaster(config: TrainConfig, data: WindowDataModule) -> Forecaster:
         "digest": train.digest,
     }
     batches = config.trainer.max_epochs * len(data.train_dataloader())
-    optimization_settings = _optimization(config, total_steps=batches)
-    forecaster = Forecaster(features=features, model=config.model.model_dump(), **optimization_settings)
+    forecaster = Forecaster(
+        features=features,
+        model=config.model.model_dump(),
+        loss=config.loss.model_dump(),
+        **_optimization(config, total_steps=batches),
+    )
     forecaster.set_statistics(Statistics.of(train))
     return forecaster
 
@@ -248,8 +255,9 @@ def _figures(
 
     sequences = data.windows.get("test", data.windows["valid"]).sequences
     prediction, truth = forecast_episode(forecaster.model, sequences, 0, max_steps=PICTURED_STEPS)
-    names, scaling = sequences.feature_names, forecaster.model.scaling.cpu()
-    scaled = [scaling(torch.from_numpy(raw)).numpy() for raw in (prediction, truth)]
+    names, scaling = sequences.feature_names, forecaster.model.scaling
+    mean, scale = scaling.mean.cpu().numpy(), scaling.scale.cpu().numpy()
+    scaled = [(raw - mean) / scale for raw in (prediction, truth)]
     title = f"{sequences.episode_names[0]}, one step ahead"
     yield (
         "prediction_and_truth",

@@ -29,6 +29,7 @@ class Forecaster(LightningModule):
         features: ``names``, ``units``, ``known`` (names), ``dt_s`` and ``digest`` of the data, for whoever
             loads the model without them.
         model: ``hidden_sizes``, ``dropout``, ``output`` and ``frozen``.
+        loss: ``input_noise`` and ``open_loop`` (None, or ``weight``, ``horizon`` and ``growth_epochs``).
         optimizer: ``name`` and arguments of a class of `torch.optim`.
         scheduler: ``name``, ``interval`` and arguments of a class of `torch.optim.lr_scheduler`, or None.
     """
@@ -38,6 +39,7 @@ class Forecaster(LightningModule):
         *,
         features: dict[str, Any],
         model: dict[str, Any],
+        loss: dict[str, Any],
         optimizer: dict[str, Any],
         scheduler: dict[str, Any] | None = None,
     ) -> None:
@@ -59,12 +61,18 @@ class Forecaster(LightningModule):
             **{name: torch.from_numpy(array) for name, array in vars(statistics).items()}
         )
 
-    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Mean squared error of the batch, over all elements."""
-        forecast, target = self._forecast(batch)
-        loss = F.mse_loss(forecast, target)
-        self.train_loss.update(loss.detach(), weight=len(batch.values))
-        return loss
+    def training_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
+        """Mean squared error of the batch's one-step forecasts over all elements, and the open-loop term."""
+        scaling, settings = self.model.scaling, self.hparams["loss"]
+        x, target = scaling(batch.values), scaling(batch.targets)
+        if settings["input_noise"]:
+            x = x + settings["input_noise"] * torch.randn_like(x)
+        forecast, _ = self.model.forward_scaled(x, batch.known)
+        one_step = loss = F.mse_loss(forecast, target)
+        self.train_loss.update(one_step.detach(), weight=len(batch.values))
+        if (open_loop := settings["open_loop"]) is not None:
+            loss = one_step + open_loop["weight"] * self._open_loop_loss(x, batch.known, target)
+        return {"loss": loss, TRAIN_LOSS: one_step.detach()}
 
     def on_train_epoch_end(self) -> None:
         """Reports the epoch's mean loss, and the learning rate that it was trained with."""
@@ -95,6 +103,21 @@ class Forecaster(LightningModule):
         interval, scheduler = build_scheduler(optimizer, **self.hparams["scheduler"])
         schedule = {"scheduler": scheduler, "interval": interval, "monitor": VALID_MSE}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def _open_loop_loss(self, x: Tensor, known: Tensor, target: Tensor) -> Tensor:
+        """Mean squared error over the last steps of the windows, of which the model sees none.
+
+        The horizon grows with the epochs: far steps teach nothing while near ones are wrong (a curriculum).
+        """
+        settings = self.hparams["loss"]["open_loop"]
+        grown = min(1.0, (self.current_epoch + 1) / settings["growth_epochs"])
+        first = x.shape[1] - max(1, round(grown * settings["horizon"]))  # T - horizon
+        forecast, state = self.model.forward_scaled(x[:, :first], known[:, :first])
+        present, forecasts = forecast[:, -1:], []
+        for step in range(first, x.shape[1]):
+            present, state = self.model.forward_scaled(present, known[:, step : step + 1], state)
+            forecasts.append(present)
+        return F.mse_loss(torch.cat(forecasts, dim=1), target[:, first:])
 
     def _forecast(self, batch: Batch) -> tuple[Tensor, Tensor]:
         scaling = self.model.scaling

@@ -119,6 +119,21 @@ class Scheduler(Settings):
     interval: Literal["epoch", "step"]
 
 
+class OpenLoop(Settings):
+    """A second term of the loss: the error of forecasts that feed on themselves to the end of the window."""
+
+    weight: PositiveFloat  # beside 1 for the one-step error
+    horizon: PositiveInt  # steps that are forecast without looking
+    growth_epochs: PositiveInt  # the horizon grows evenly from 1 step to all during the first so many epochs
+
+
+class Loss(Settings):
+    """What training minimises: the one-step MSE in scaled units, and more if asked for."""
+
+    input_noise: Annotated[float, Field(ge=0)]  # standard deviation, in units of each feature's own
+    open_loop: OpenLoop | None
+
+
 class EarlyStopping(Settings):
     """Stops when the validation error has not fallen for a while."""
 
@@ -151,7 +166,17 @@ class TrainConfig(Settings):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     data: Annotated[SimulatedData | PublishedData | FilesData, Field(discriminator="source")]
     model: Model
+    loss: Loss
     optimizer: Optimizer
     scheduler: Scheduler | None
+
+    @model_validator(mode="after")
+    def _open_loop_fits_into_a_window(self) -> "TrainConfig":
+        horizon = self.loss.open_loop.horizon if self.loss.open_loop else 0
+        if horizon >= self.data.window:
+            expected = f"fewer steps than a window has (data.window={self.data.window})"
+            raise InputError("loss.open_loop.horizon", expected=expected, received=str(horizon))
+        return self
+
     trainer: Trainer
     tracking: Tracking

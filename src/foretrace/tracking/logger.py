@@ -51,5 +51,5 @@ class BatchLoss(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Takes the loss that the training step returned."""
-        self._run.metrics({self._name: outputs["loss"]}, step=trainer.global_step - 1)
+        """Takes the figure of that name that the training step returned."""
+        self._run.metrics({self._name: outputs[self._name]}, step=trainer.global_step - 1)

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -74,8 +75,9 @@ def installed() -> str:
 
 
 def command(overrides: Sequence[str]) -> str:
-    """The command line that makes this one run, also where it was one of a sweep."""
-    return shlex.join(["python", os.path.relpath(sys.argv[0]), *overrides])
+    """The command line that makes this one run, also where it was one of a sweep; passwords in it are hidden."""
+    line = shlex.join(["python", os.path.relpath(sys.argv[0]), *overrides])
+    return re.sub(r"(?<=://)[^/@\s]+@", "***@", line)
 
 
 def _version(name: str) -> str | None:

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlparse
 
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from foretrace.errors import Interrupted
@@ -96,8 +96,7 @@ class TrackedRun:
 
     def tags(self, values: Mapping[str, Any]) -> None:
         """Labels the run."""
-        for key, value in values.items():
-            self.client.set_tag(self.id, key, value)
+        self.client.log_batch(self.id, tags=[RunTag(key, str(value)) for key, value in values.items()])
 
     def dataset(
         self, name: str, *, digest: str, origin: str, schema: str, profile: str, context: str

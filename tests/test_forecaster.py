@@ -1,0 +1,74 @@
+import pytest
+import torch
+
+from foretrace.data.statistics import Statistics
+from foretrace.data.windows import Windows
+from foretrace.forecaster import TRAIN_LOSS, Forecaster
+
+
+@pytest.fixture
+def make(waves):
+    def made(**loss):
+        torch.manual_seed(0)
+        forecaster = Forecaster(
+            features={
+                "names": ["left", "right"],
+                "units": ["m", "rad"],
+                "known": [],
+                "dt_s": 0.1,
+                "digest": "",
+            },
+            model={"hidden_sizes": [6], "dropout": 0.0, "output": "change", "frozen": []},
+            loss={"input_noise": 0.0, "open_loop": None} | loss,
+            optimizer={"name": "Adam", "lr": 0.01},
+        )
+        forecaster.set_statistics(Statistics.of(waves))
+        return forecaster
+
+    return made
+
+
+@pytest.fixture
+def batch(waves):
+    return Windows(waves, length=12, stride=12).gather(torch.arange(8))
+
+
+def test_the_loss_is_the_one_step_error_alone(make, batch):
+    forecaster = make()
+    out = forecaster.training_step(batch, 0)
+    forecast, _ = forecaster.model(batch.values, batch.known)
+    error = (forecast - batch.targets) / forecaster.model.scaling.scale
+    torch.testing.assert_close(out["loss"], error.square().mean())
+    torch.testing.assert_close(out["loss"].detach(), out[TRAIN_LOSS])
+
+
+def test_the_open_loop_term_sees_nothing_of_the_last_steps(make, batch):
+    forecaster = make(open_loop={"weight": 2.0, "horizon": 4, "growth_epochs": 1})
+    out = forecaster.training_step(batch, 0)
+    term = (out["loss"] - out[TRAIN_LOSS]) / 2
+    hidden = batch._replace(values=batch.values.clone())
+    hidden.values[:, 8:] += 1  # what was measured in the last four steps
+    again = forecaster.training_step(hidden, 0)
+    torch.testing.assert_close((again["loss"] - again[TRAIN_LOSS]) / 2, term)
+
+
+def test_the_open_loop_term_is_the_error_of_forecasts_that_feed_on_themselves(make, batch):
+    forecaster = make(open_loop={"weight": 1.0, "horizon": 4, "growth_epochs": 1})
+    out = forecaster.training_step(batch, 0)
+    seen = batch.values[:, :8]
+    for _ in range(5):  # reads all again each time, where the loss carries the state
+        forecast, _ = forecaster.model(seen, torch.zeros(*seen.shape[:2], 0))
+        seen = torch.cat([seen, forecast[:, -1:]], dim=1)
+    error = (seen[:, 9:] - batch.targets[:, 8:]) / forecaster.model.scaling.scale
+    torch.testing.assert_close(out["loss"] - out[TRAIN_LOSS], error.square().mean())
+
+
+def test_the_horizon_grows_from_one_step(make, batch):
+    whole = make(open_loop={"weight": 1.0, "horizon": 4, "growth_epochs": 4}).training_step(batch, 0)
+    one = make(open_loop={"weight": 1.0, "horizon": 1, "growth_epochs": 1}).training_step(batch, 0)
+    torch.testing.assert_close(whole["loss"], one["loss"])
+
+
+def test_noise_is_on_what_is_read_and_not_on_what_is_wanted(make, batch):
+    quiet, noisy = make().training_step(batch, 0), make(input_noise=0.5).training_step(batch, 0)
+    assert float(noisy[TRAIN_LOSS]) > float(quiet[TRAIN_LOSS])

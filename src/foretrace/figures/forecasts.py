@@ -12,14 +12,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from foretrace.figures.style import BLUE, DIVERGING, MUTED, NOT_FINITE, VERMILLION
-from foretrace.figures.style import dress, house_style, new_figure, plain_text
+from foretrace.figures.style import (
+    BLUE,
+    DIVERGING,
+    MUTED,
+    NOT_FINITE,
+    VERMILLION,
+    dress,
+    house_style,
+    new_figure,
+    plain_text,
+)
 
 FloatArray = npt.NDArray[np.float64]
 
-MAX_STACKED = (
-    24  # with more features the three images stand side by side, so that each has height for its names
-)
+MAX_STACKED = 24  # with more features the three images stand side by side, each with height for its names
 MAX_NAMED = 72
 MAX_PANELS = 24
 
@@ -55,7 +62,7 @@ def prediction_and_truth(
     ['Prediction', 'Ground truth', 'Error (prediction − truth)']
     """
     predicted, true, error = _arrays(prediction, truth, names=feature_names, dt_s=dt_s)
-    num_steps, num_features = true.shape
+    num_features = true.shape[1]
     stacked = num_features <= MAX_STACKED
     rows, columns = (3, 1) if stacked else (1, 3)
     figure = new_figure(_image_height_in(num_features, stacked=stacked))
@@ -124,7 +131,7 @@ def feature_lines(
     columns = 1 if len(shown) <= 3 else 2 if len(shown) <= 8 else 3
     rows = -(-len(shown) // columns)
     figure = new_figure(0.9 + rows * (1.9 if columns == 1 else 1.5 if columns == 2 else 1.3))
-    times = np.arange(len(true)) * (dt_s or 1.0)
+    times: FloatArray = np.arange(len(true), dtype=np.float64) * (dt_s or 1.0)
     for place, f in enumerate(shown):
         axes = figure.add_subplot(rows, columns, place + 1)
         _draw_lines(axes, times, predicted[:, f], true[:, f])

@@ -9,8 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, NullFormatter
 
-from foretrace.figures.style import BLUE, INK, MUTED, SKY, VERMILLION
-from foretrace.figures.style import count_on_x, dress, house_style, new_figure, plain_text
+from foretrace.figures.style import (
+    BLUE,
+    INK,
+    MUTED,
+    SKY,
+    VERMILLION,
+    count_on_x,
+    dress,
+    house_style,
+    new_figure,
+    plain_text,
+)
 
 FloatArray = npt.NDArray[np.float64]
 

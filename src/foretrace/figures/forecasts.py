@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.image import AxesImage
 
 from foretrace.figures.style import (
     BLUE,
@@ -22,6 +22,7 @@ from foretrace.figures.style import (
     house_style,
     new_figure,
     plain_text,
+    round_ticks,
 )
 
 FloatArray = npt.NDArray[np.float64]
@@ -29,6 +30,8 @@ FloatArray = npt.NDArray[np.float64]
 MAX_STACKED = 24  # with more features the three images stand side by side, each with height for its names
 MAX_NAMED = 72
 MAX_PANELS = 24
+PANEL_HEIGHT_IN = {1: 1.9, 2: 1.5, 3: 1.25}  # by the number of columns
+PICTURES = ("Prediction", "Ground truth", "Error (prediction − truth)")
 
 
 @house_style()
@@ -42,9 +45,10 @@ def prediction_and_truth(
 ) -> Figure:
     """Draws the prediction, the ground truth and the error between them as images on one colour scale.
 
-    The scale reaches to the 99th percentile of the truth's magnitudes, on both sides of zero: what lies beyond
-    keeps the last colour, and the colour bar ends in an arrow. A prediction that runs away thus cannot bleach
-    the truth.
+    The scale reaches to the 99th percentile of the truth's magnitudes, on both sides of zero: what lies
+    beyond keeps the last colour, and the colour bar ends in arrows. A prediction that runs away thus cannot
+    bleach the truth. Of more than about 700 steps (200 if there are more than 24 features), not all are seen:
+    there are fewer pixels.
 
     Args:
         prediction: Predicted values, in units of the training standard deviation. Shape (T, F).
@@ -58,7 +62,7 @@ def prediction_and_truth(
 
     >>> wave = np.sin(np.arange(20.0))[:, None]
     >>> figure = prediction_and_truth(wave, wave, feature_names=["height"], dt_s=0.05)
-    >>> [axes.get_title() for axes in figure.axes[:3]]
+    >>> [axes.get_title(loc="left") for axes in figure.axes[:3]]
     ['Prediction', 'Ground truth', 'Error (prediction − truth)']
     """
     predicted, true, error = _arrays(prediction, truth, names=feature_names, dt_s=dt_s)
@@ -68,27 +72,15 @@ def prediction_and_truth(
     figure = new_figure(_image_height_in(num_features, stacked=stacked))
     panels = figure.subplots(rows, columns, sharex=True, sharey=True).ravel()
     limit = _colour_limit(true)
-    for axes, values, name in zip(
-        panels,
-        (predicted, true, error),
-        ("Prediction", "Ground truth", "Error (prediction − truth)"),
-        strict=True,
-    ):
+    for axes, values, name in zip(panels, (predicted, true, error), PICTURES, strict=True):
         image = _draw_image(axes, values, limit=limit, dt_s=dt_s)
         axes.set_title(name)
+        axes.set_xlabel(_time_label(dt_s) if axes is panels[-1] or not stacked else "")
     _name_rows(panels[0], feature_names)
-    for axes in panels if not stacked else panels[-1:]:
-        axes.set_xlabel(_time_label(dt_s))
-    beyond = np.abs(np.stack([predicted, true, error])) > limit
-    bar = figure.colorbar(
-        image, ax=panels, extend="both" if beyond.any() else "neither", pad=0.015, aspect=40
-    )
-    bar.set_label("in units of the training standard deviation")
-    bar.outline.set_visible(False)
-    dress(bar.ax, grid=False)
-    _entitle(
-        figure, title, f"RMS error {_rms(error):.3g} training standard deviations, on one colour scale", error
-    )
+    exceeded = bool((np.abs([predicted, true, error]) > limit).any())
+    _add_colour_bar(figure, image, panels, exceeded=exceeded)
+    what = f"All on one colour scale; RMS error {_rms(error):.3g} training standard deviations"
+    _entitle(figure, title, what, error, unseen="grey")
     return figure
 
 
@@ -104,9 +96,10 @@ def feature_lines(
 ) -> Figure:
     """Draws a panel per feature, with the truth as a broad line and the prediction dashed over it.
 
-    Of more than 24 features, those with the largest error are shown, the largest first; as their units differ,
-    each error is compared with how much the true feature varies. The y axis follows the truth: a prediction
-    that runs away leaves the panel, and its RMS error says how far.
+    Of more than 24 features, those with the largest error are shown, the largest first; as their units
+    differ, each error is taken relative to how much the true feature varies. The y axis follows the truth: a
+    prediction that runs away leaves the panel, and its RMS error says how far. About 200 steps of what varies
+    from step to step can be told apart.
 
     Args:
         prediction: Predicted values, in the features' own units. Shape (T, F).
@@ -130,29 +123,31 @@ def feature_lines(
     shown = _largest_errors(error, true)
     columns = 1 if len(shown) <= 3 else 2 if len(shown) <= 8 else 3
     rows = -(-len(shown) // columns)
-    figure = new_figure(0.9 + rows * (1.9 if columns == 1 else 1.5 if columns == 2 else 1.3))
-    times: FloatArray = np.arange(len(true), dtype=np.float64) * (dt_s or 1.0)
+    figure = new_figure(1.0 + rows * PANEL_HEIGHT_IN[columns])
     for place, f in enumerate(shown):
         axes = figure.add_subplot(rows, columns, place + 1)
-        _draw_lines(axes, times, predicted[:, f], true[:, f])
-        axes.set_title(plain_text(feature_names[f], longest=24 if columns == 3 else 40))
+        _draw_lines(axes, predicted[:, f], true[:, f], step=dt_s or 1.0, dense=len(true) * columns > 900)
+        axes.set_title(plain_text(feature_names[f], longest=66 // columns), fontsize=8.5)
         axes.set_title(f"RMS {_rms(error[:, f]):.2g}", loc="right", color=MUTED, fontsize=8)
         axes.set_ylabel(plain_text(units[f], longest=12))
-        below = place + columns < len(shown)
-        axes.tick_params(labelbottom=not below)
-        if not below:
-            axes.set_xlabel(_time_label(dt_s))
+        axes.tick_params(labelbottom=place + columns >= len(shown))
+        axes.set_xlabel(_time_label(dt_s) if place // columns == rows - 1 else "")
     figure.align_ylabels()
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    count = f"{len(shown)} of {len(feature_names)} features, largest error relative to spread first"
-    _entitle(figure, title, count if len(shown) < len(feature_names) else "Prediction over truth", error)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower right", ncols=2)
+    some = f"{len(shown)} of {len(feature_names)} features: those with the largest error relative to their spread"
+    what = (
+        some
+        if len(shown) < len(feature_names)
+        else "Prediction over truth, and the RMS error of each feature"
+    )
+    _entitle(figure, title, what, error, unseen="not drawn")
     return figure
 
 
 def _arrays(
     prediction: npt.ArrayLike, truth: npt.ArrayLike, *, names: Sequence[str], dt_s: float | None
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Prediction, truth and error, each (T, F), with NaN for all that is not finite."""
+    """Prediction, truth and error, each (T, F), with NaN for what is not finite in single precision."""
     predicted, true = (np.array(values, dtype=np.float64) for values in (prediction, truth))
     if predicted.shape != true.shape or true.ndim != 2 or not true.size:
         raise ValueError(
@@ -162,8 +157,8 @@ def _arrays(
         raise ValueError(f"expected {true.shape[1]} feature names, received {len(names)}")
     if dt_s is not None and not dt_s > 0:
         raise ValueError(f"expected dt_s > 0 or None, received {dt_s}")
-    predicted[~np.isfinite(predicted)] = np.nan
-    true[~np.isfinite(true)] = np.nan
+    for values in (predicted, true):
+        values[~(np.abs(values) <= np.finfo(np.float32).max)] = np.nan
     return predicted, true, predicted - true
 
 
@@ -173,11 +168,12 @@ def _rms(error: FloatArray) -> float:
     return float(np.linalg.norm(finite) / np.sqrt(finite.size)) if finite.size else float("nan")
 
 
-def _entitle(figure: Figure, title: str, what: str, error: FloatArray) -> None:
+def _entitle(figure: Figure, title: str, what: str, error: FloatArray, *, unseen: str) -> None:
+    """Puts the caller's title, what is drawn, and what could not be drawn, on a line each."""
     lost = int(np.count_nonzero(~np.isfinite(error)))
-    unseen = f"; {lost:,} of {error.size:,} values not finite" if lost else ""
-    lines = [plain_text(title, longest=100)] if title else []
-    figure.suptitle("\n".join([*lines, what + unseen]), x=0.01, horizontalalignment="left")
+    missing = f"{lost:,} of {error.size:,} values not finite ({unseen})" if lost else ""
+    lines = filter(None, [plain_text(title, longest=88), what, missing])
+    figure.suptitle("\n".join(lines), x=0.01, horizontalalignment="left")
 
 
 def _time_label(dt_s: float | None) -> str:
@@ -197,9 +193,7 @@ def _colour_limit(truth: FloatArray) -> float:
     return limit if limit > 0 else 1.0
 
 
-def _draw_image(
-    axes: Axes, values: FloatArray, *, limit: float, dt_s: float | None
-) -> matplotlib.image.AxesImage:
+def _draw_image(axes: Axes, values: FloatArray, *, limit: float, dt_s: float | None) -> AxesImage:
     num_steps, num_features = values.shape
     step = dt_s or 1.0
     image = axes.imshow(
@@ -208,10 +202,12 @@ def _draw_image(
         vmin=-limit,
         vmax=limit,
         aspect="auto",
+        interpolation="nearest",  # smoothing would mix neighbouring features, and red with blue to a purple
         extent=(-step / 2, (num_steps - 0.5) * step, num_features - 0.5, -0.5),
     )
-    axes.xaxis.set_major_locator(MaxNLocator(8 if num_features <= MAX_STACKED else 4, integer=dt_s is None))
+    axes.xaxis.set_major_locator(round_ticks(10 if num_features <= MAX_STACKED else 4, whole=dt_s is None))
     dress(axes, grid=False)
+    axes.tick_params(axis="y", length=0)
     return image
 
 
@@ -219,7 +215,13 @@ def _name_rows(axes: Axes, names: Sequence[str]) -> None:
     """Names every feature, or every n-th where more would touch."""
     places = range(0, len(names), -(-len(names) // MAX_NAMED))
     axes.set_yticks(list(places), [plain_text(names[f]) for f in places])
-    axes.tick_params(axis="y", length=0)
+
+
+def _add_colour_bar(figure: Figure, image: AxesImage, panels: Sequence[Axes], *, exceeded: bool) -> None:
+    arrows = "both" if exceeded else "neither"
+    bar = figure.colorbar(image, ax=panels, extend=arrows, extendfrac=0.02, pad=0.015, aspect=40)
+    bar.set_label("in units of the training standard deviation")
+    dress(bar.ax, grid=False)
 
 
 def _largest_errors(error: FloatArray, truth: FloatArray) -> list[int]:
@@ -239,24 +241,19 @@ def _middle(values: FloatArray) -> float:
     return float(finite.mean()) if finite.size else 0.0
 
 
-def _draw_lines(axes: Axes, times: FloatArray, predicted: FloatArray, true: FloatArray) -> None:
+def _draw_lines(axes: Axes, predicted: FloatArray, true: FloatArray, *, step: float, dense: bool) -> None:
+    times = np.arange(len(true)) * step
     dot = "o" if len(times) == 1 else ""
-    axes.plot(times, true, linestyle="-", marker=dot, color=BLUE, alpha=0.55, linewidth=2.4, label="truth")
-    axes.plot(
-        times,
-        predicted,
-        linestyle=(0, (4, 1.5)),
-        marker=dot,
-        color=VERMILLION,
-        linewidth=1.1,
-        label="prediction",
-    )
+    broad, fine = (1.4, 0.6) if dense else (2.4, 1.1)
+    dashes = (0, (4, 1.5))
+    axes.plot(times, true, marker=dot, color=BLUE, alpha=0.55, lw=broad, label="truth")
+    axes.plot(times, predicted, marker=dot, color=VERMILLION, ls=dashes, lw=fine, ms=4, label="prediction")
     low, high = _view(predicted, true)
     if low < high:
         axes.set_ylim(low, high)
-    axes.margins(x=0.01)
-    axes.yaxis.set_major_locator(MaxNLocator(4))
-    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.set_xlim(-step / 2, times[-1] + step / 2)
+    axes.yaxis.set_major_locator(round_ticks(5))
+    axes.xaxis.set_major_locator(round_ticks(6))
     dress(axes, labelsize=8)
 
 

@@ -25,8 +25,8 @@ from foretrace.figures.style import (
 FloatArray = npt.NDArray[np.float64]
 
 MAX_POINTS = 4_000  # more than this many dots are a solid cloud at 900 px, in a PNG of megabytes
-MEDIAN_POINTS = 400
-LOG_FROM_RATIO = 20.0
+MEDIAN_POINTS, MEDIAN_WIDTHS = 400, (5, 2_001)
+LOG_FROM_RATIO, CROWDED_FROM_RATIO = 20.0, 100.0  # from the second on, only powers of ten are labelled
 MAX_RATE_MARKS, RATE_MARK_WIDTH = 6, 0.1  # the width of "lr 0.0001" as a share of the axis
 
 
@@ -34,8 +34,9 @@ MAX_RATE_MARKS, RATE_MARK_WIDTH = 6, 0.1  # the width of "lr 0.0001" as a share 
 def loss_by_batch(batches: npt.ArrayLike, losses: npt.ArrayLike, *, name: str = "MSE train loss") -> Figure:
     """Draws the training loss of every batch and its running median.
 
-    Up to 4,000 batches are dots. Of more, the lowest and the highest loss in each block of batches bound an area,
-    so that no spike is lost and the file stays small. Losses that are not finite are crosses at the upper edge.
+    Up to 4,000 batches are dots. Of more, the lowest and the highest loss in each block of batches bound an
+    area, so that no spike is lost and the file stays small. Losses that are not finite are crosses at the
+    upper edge.
 
     Args:
         batches: Number of each batch since training began. Shape (S,).
@@ -59,8 +60,8 @@ def loss_by_batch(batches: npt.ArrayLike, losses: npt.ArrayLike, *, name: str = 
         _draw_running_median(axes, x[finite], y[finite])
     if not finite.all():
         _mark_not_finite(axes, x[~finite])
-    _finish(axes, y)
-    figure.legend(loc="outside upper left", ncols=3)
+    _finish(axes, x, y)
+    figure.legend(loc="outside upper left", ncols=2)
     return figure
 
 
@@ -97,24 +98,21 @@ def error_by_epoch(
     starts = _rate_starts(rate)
     marked = _marks_fit(x, starts)
     figure = new_figure(3.8 if marked else 5.0)
-    panels = figure.subplots(
-        1 if marked else 2, 1, sharex=True, squeeze=False, height_ratios=[1] if marked else [3, 1]
-    )
-    axes = panels[0, 0]
+    heights = [1] if marked else [3, 1]
+    panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    axes = panels[0]
     axes.set_ylabel(plain_text(name, longest=48))
-    marker_size = 4.0 if len(x) <= 60 else 0.0
-    axes.plot(x, train_error, "-o", color=BLUE, markersize=marker_size, linewidth=1.6, label="training")
-    axes.plot(
-        x, valid_error, "--s", color=VERMILLION, markersize=marker_size, linewidth=1.6, label="validation"
-    )
+    size = 4.0 if len(x) <= 60 else 0.0
+    axes.plot(x, train_error, "-o", color=BLUE, ms=size, lw=1.6, label="training")
+    axes.plot(x, valid_error, "--s", color=VERMILLION, ms=size, lw=1.6, label="validation")
     if best_epoch is not None:
         _mark_best(axes, x, valid_error, best_epoch)
     if marked:
         _mark_rates(axes, x, rate, starts)
     else:
-        _draw_rates(panels[1, 0], x, rate)
-    _finish(axes, np.concatenate([train_error, valid_error]))
-    panels[-1, 0].set_xlabel("epoch")
+        _draw_rates(panels[1], x, rate)
+    _finish(axes, x, np.concatenate([train_error, valid_error]))
+    panels[-1].set_xlabel("epoch")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3)
     return figure
 
@@ -129,7 +127,7 @@ def _columns(*columns: npt.ArrayLike) -> list[FloatArray]:
 
 def _draw_losses(axes: Axes, x: FloatArray, y: FloatArray) -> None:
     if len(x) <= MAX_POINTS:
-        size = 4.5 if len(x) < 100 else 2.2
+        size = 5.0 if len(x) < 100 else 3.2 if len(x) < 1_000 else 2.0
         axes.plot(x, y, "o", color=SKY, markersize=size, markeredgewidth=0, alpha=0.7, label="each batch")
         return
     block = -(-len(x) // (MAX_POINTS // 4))
@@ -140,15 +138,15 @@ def _draw_losses(axes: Axes, x: FloatArray, y: FloatArray) -> None:
 
 
 def _draw_running_median(axes: Axes, x: FloatArray, y: FloatArray) -> None:
-    """Draws medians over a fiftieth of the batches at a time, at a few hundred places: a screen shows no more."""
-    width = max(3, len(x) // 50) | 1
+    """Draws medians over a thirtieth of the batches at a time, at a few hundred places: no screen shows more."""
+    width = int(np.clip(len(x) // 30, *MEDIAN_WIDTHS)) | 1
     if len(x) < 2 * width:
         return
     stride = max(1, len(x) // MEDIAN_POINTS)
     windows = np.lib.stride_tricks.sliding_window_view(y, width)[::stride]
     centres = x[width // 2 : len(x) - width // 2 : stride]
     medians = np.median(windows, axis=1)
-    label = f"running median of {width:,} batches, at the end {medians[-1]:.3g}"
+    label = f"running median of {width:,} batches, last {medians[-1]:.3g}"
     axes.plot(centres, medians, "-", color=BLUE, linewidth=1.8, label=label)
 
 
@@ -174,7 +172,7 @@ def _marks_fit(x: FloatArray, starts: list[int]) -> bool:
 
 
 def _mark_rates(axes: Axes, x: FloatArray, rate: FloatArray, starts: list[int]) -> None:
-    """Writes each learning rate above the axes, where no data can be, at the border before its first epoch."""
+    """Writes each rate above the axes, where no data can be, at the border before its first epoch."""
     above = axes.get_xaxis_transform()
     for start in starts:
         border = x[start] if start == 0 else (x[start - 1] + x[start]) / 2
@@ -186,29 +184,31 @@ def _mark_rates(axes: Axes, x: FloatArray, rate: FloatArray, starts: list[int]) 
 def _draw_rates(axes: Axes, x: FloatArray, rate: FloatArray) -> None:
     axes.plot(x, rate, "-", color=INK, linewidth=1.4)
     axes.set_ylabel("learning rate")
-    _finish(axes, rate)
+    _finish(axes, x, rate)
 
 
 def _mark_best(axes: Axes, x: FloatArray, valid: FloatArray, best_epoch: int) -> None:
     found = np.flatnonzero(x == best_epoch)
     if not len(found):
-        raise ValueError(
-            f"expected the best epoch to be one of {x[0]:.0f} to {x[-1]:.0f}, received {best_epoch}"
-        )
+        raise ValueError(f"expected a best epoch from {x[0]:.0f} to {x[-1]:.0f}, received {best_epoch}")
     value = valid[found[0]]
     label = f"best validation: {value:.3g} in epoch {best_epoch}"
-    axes.plot(
-        best_epoch, value, "*", color=INK, markersize=13, markeredgecolor="white", zorder=5, label=label
-    )
+    axes.plot(best_epoch, value, "*", color=INK, ms=13, mec="white", zorder=5, label=label)
 
 
-def _finish(axes: Axes, values: FloatArray) -> None:
-    """Chooses the y scale by the range of the values, and dresses both axes."""
+def _finish(axes: Axes, x: FloatArray, values: FloatArray) -> None:
+    """Spans all of ``x``, chooses the y scale by the range of the values, and dresses both axes."""
     known = values[np.isfinite(values)]
-    if len(known) and known.min() > 0 and known.max() / known.min() >= LOG_FROM_RATIO:
+    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
+    if not len(known):
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, "no finite values", transform=axes.transAxes, ha="center", color=MUTED)
+    elif low > 0 and high >= low * LOG_FROM_RATIO:
         axes.set_yscale("log")
-        crowded = known.max() / known.min() > 1e3
+        crowded = high >= low * CROWDED_FROM_RATIO
         minor = NullFormatter() if crowded else LogFormatterSciNotation(minor_thresholds=(3.0, 1.0))
         axes.yaxis.set_minor_formatter(minor)
+    margin = 0.03 * np.ptp(x) or 0.6
+    axes.set_xlim(x.min() - margin, x.max() + margin)
     count_on_x(axes)
     dress(axes)

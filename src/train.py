@@ -6,13 +6,14 @@ import hydra
 from omegaconf import DictConfig
 
 from foretrace import cli, config
+from foretrace.settings import TrainConfig
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
 def main(cfg: DictConfig) -> dict[str, float]:
     """Checks the settings first: what trains takes seconds to import."""
     with cli.input_errors():
-        checked = config.parse(cfg)
+        checked = config.parse(cfg, TrainConfig)
         from foretrace import experiment
 
         return experiment.run(checked, overrides=cli.overrides())

@@ -1,10 +1,13 @@
 """What several tests stand on: composed configurations, and a checkout of one's own."""
 
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: small networks only lose time to threads
 
 import numpy as np
 import pytest
@@ -25,6 +28,7 @@ SMALL = [
     "model.hidden_sizes=[8]",
     "trainer.max_epochs=1",
     "trainer.progress=false",
+    "evaluation={warmup: 8, horizon: 10}",
 ]
 
 
@@ -32,9 +36,9 @@ SMALL = [
 def composed() -> Callable[..., object]:
     """Composes ``conf/train.yaml`` with overrides, as the command does."""
 
-    def compose_with(*overrides: str) -> object:
+    def compose_with(*overrides: str, command: str = "train") -> object:
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            return compose("train", overrides=list(overrides))
+            return compose(command, overrides=list(overrides))
 
     return compose_with
 
@@ -42,7 +46,8 @@ def composed() -> Callable[..., object]:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Sends runs and caches of this process to a folder of the test's own."""
-    monkeypatch.setattr("foretrace.experiment.PROJECT_ROOT", tmp_path)
+    for module in ("experiment", "judgement", "record"):
+        monkeypatch.setattr(f"foretrace.{module}.PROJECT_ROOT", tmp_path)
     return tmp_path
 
 
@@ -57,10 +62,12 @@ def checkout(tmp_path: Path) -> Path:
     return root
 
 
-def train(checkout: Path, *overrides: str, **options: object) -> subprocess.CompletedProcess[str]:
+def train(
+    checkout: Path, *overrides: str, command: str = "train", **options: object
+) -> subprocess.CompletedProcess[str]:
     """Runs the real command of a checkout."""
-    command = [sys.executable, str(checkout / "src" / "train.py"), *overrides]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
+    arguments = [sys.executable, str(checkout / "src" / f"{command}.py"), *overrides]
+    return subprocess.run(arguments, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
 
 
 @pytest.fixture

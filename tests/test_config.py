@@ -1,9 +1,15 @@
 import pytest
 from omegaconf import OmegaConf
 
-from foretrace.config import known_keys, parse
+from foretrace import config
+from foretrace.config import known_keys
 from foretrace.errors import InputError
 from foretrace.settings import TrainConfig
+
+
+def parse(cfg):
+    return config.parse(cfg, TrainConfig)
+
 
 # Scripts outside of the project set these.
 PROMISED = {
@@ -20,22 +26,22 @@ def test_promised_settings_exist():
 
 
 def test_the_default_is_the_report_s_system(composed):
-    config = parse(composed())
-    assert config.model.hidden_sizes == [128, 256, 512]
-    assert (config.optimizer.name, config.optimizer.lr, config.trainer.max_epochs) == ("Adam", 0.001, 50)
-    assert config.scheduler.model_dump() == {
+    checked = parse(composed())
+    assert checked.model.hidden_sizes == [128, 256, 512]
+    assert (checked.optimizer.name, checked.optimizer.lr, checked.trainer.max_epochs) == ("Adam", 0.001, 50)
+    assert checked.scheduler.model_dump() == {
         "name": "StepLR",
         "interval": "epoch",
         "step_size": 25,
         "gamma": 0.1,
     }
-    assert config.data.batch_size == 256
+    assert checked.data.batch_size == 256
 
 
 def test_checked_settings_survive_a_round_trip(composed):
-    config = parse(composed("data=files", "data.path=x.csv", "data.units={a: m}"))
-    assert parse(OmegaConf.create(config.model_dump())) == config
-    assert isinstance(config, TrainConfig)
+    checked = parse(composed("data=files", "data.path=x.csv", "data.units={a: m}"))
+    assert parse(OmegaConf.create(checked.model_dump())) == checked
+    assert isinstance(checked, TrainConfig)
 
 
 WRONG = {

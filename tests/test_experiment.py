@@ -7,6 +7,7 @@ from conftest import ROOT, SHARED, SMALL
 
 from foretrace import experiment
 from foretrace.errors import InputError
+from foretrace.forecaster import Forecaster
 
 PUBLISHED = {"halfcheetah_ltc": "halfcheetah_ltc", "walker2d_cfc": "walker2d"}
 CHOICES = [
@@ -105,7 +106,10 @@ def test_what_a_run_holds(run, here):
     expected = {
         f"{a}{b}" for a in ("test/", "test/raw/", "persistence/", "persistence/raw/") for b in ("mse", "l1")
     }
-    assert expected | {"skill", "parameters/trainable", "parameters/frozen"} <= set(data.metrics)
+    expected |= {"skill", "parameters/trainable", "parameters/frozen"}
+    expected |= {"warm/ridge/mse", "open_loop/mse/10", "open_loop/skill/persistence/10", "valid_time_steps"}
+    assert expected <= set(data.metrics)
+    assert "loses_to" in data.tags
     assert data.params["seed"] == "7"
     assert data.params["optimizer.lr"] == "0.01"
     assert {
@@ -120,7 +124,8 @@ def test_what_a_run_holds(run, here):
         f"halfcheetah {p}" for p in ("train", "valid", "test")
     }
     folder = here / "mlruns" / "artifacts" / found.info.run_id / "artifacts"
-    figures = {"train_loss_by_batch", "error_by_epoch", "prediction_and_truth", "features"}
+    figures = {"train_loss_by_batch", "error_by_epoch", "layer_norms", "prediction_and_truth", "features"}
+    figures |= {"gradients", "gates"}
     assert {path.stem for path in (folder / "figures").iterdir()} == figures
     assert (folder / "config.yaml").read_text().startswith("seed: 7")
 
@@ -140,7 +145,7 @@ def test_checkpoints_hold_plain_data_and_rebuild_the_module(run, here):
     folder = here / "mlruns" / "artifacts" / only_run(here).info.run_id / "artifacts" / "checkpoints"
     assert {path.name for path in folder.iterdir()} == {"best.ckpt", "last.ckpt"}
     checkpoint = torch.load(folder / "best.ckpt", weights_only=True)
-    rebuilt = experiment.Forecaster(**checkpoint["hyper_parameters"])
+    rebuilt = Forecaster(**checkpoint["hyper_parameters"])
     rebuilt.load_state_dict(checkpoint["state_dict"])
     assert not rebuilt.model.layers()["lstm.0"].weight_ih_l0.requires_grad
 
@@ -155,7 +160,7 @@ def test_frozen_layers_stay_as_they_were_made(run, here):
     folder = here / "mlruns" / "artifacts" / only_run(here).info.run_id / "artifacts" / "checkpoints"
     trained = torch.load(folder / "last.ckpt", weights_only=True)
     experiment.lightning.seed_everything(1, verbose=False)
-    fresh = experiment.Forecaster(**trained["hyper_parameters"]).state_dict()
+    fresh = Forecaster(**trained["hyper_parameters"]).state_dict()
     same = {
         name: torch.equal(fresh[name], value)
         for name, value in trained["state_dict"].items()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -10,13 +10,20 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from foretrace.errors import InputError, nearest
-from foretrace.settings import TrainConfig
+from foretrace.settings import EvaluateConfig, Settings, TrainConfig
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
-def parse(cfg: DictConfig | Mapping[str, Any]) -> TrainConfig:
+Parsed = TypeVar("Parsed", bound=Settings)
+
+
+def parse(cfg: DictConfig | Mapping[str, Any], kind: type[Parsed]) -> Parsed:
     """Checks a composed configuration and gives it types.
+
+    Args:
+        cfg: What Hydra composed.
+        kind: What it is to be.
 
     Raises:
         InputError: If a key is unknown, missing or has a value that does not fit.
@@ -30,20 +37,24 @@ def parse(cfg: DictConfig | Mapping[str, Any]) -> TrainConfig:
     except OmegaConfBaseException as error:
         raise _from_omegaconf(error) from error
     try:
-        return TrainConfig.model_validate(plain)
+        return kind.model_validate(plain)
     except ValidationError as error:
         details = error.errors()
         more = f" And {len(details) - 1} more." if len(details) > 1 else ""
         raise _from_pydantic(details[0], more) from error
 
 
-def known_keys(settings: type[BaseModel] = TrainConfig, prefix: str = "") -> list[str]:
+def known_keys() -> list[str]:
     """All keys that a configuration may have, with dots."""
+    return list(dict.fromkeys(_keys(TrainConfig, "") + _keys(EvaluateConfig, "")))
+
+
+def _keys(settings: type[BaseModel], prefix: str) -> list[str]:
     keys: dict[str, None] = {}
     for name, info in settings.model_fields.items():
         keys[prefix + name] = None
         for inner in _settings_in(info.annotation):
-            keys |= dict.fromkeys(known_keys(inner, f"{prefix}{name}."))
+            keys |= dict.fromkeys(_keys(inner, f"{prefix}{name}."))
     return list(keys)
 
 

@@ -148,7 +148,15 @@ class Trainer(Settings):
     precision: Literal["32-true", "bf16-mixed"]
     gradient_clip: PositiveFloat | None
     early_stopping: EarlyStopping | None
+    diagnose_every: PositiveInt | None  # epochs from one look at the gradients to the next; None: never
     progress: bool
+
+
+class Evaluation(Settings):
+    """How the trained model is judged beyond one step from a cold state."""
+
+    warmup: Annotated[int, Field(ge=2)]  # steps that are read before a forecast counts or an open loop starts
+    horizon: PositiveInt  # steps of an open loop
 
 
 class Tracking(Settings):
@@ -160,11 +168,41 @@ class Tracking(Settings):
     tags: dict[str, str] | None
 
 
+DataConfig = Annotated[SimulatedData | PublishedData | FilesData, Field(discriminator="source")]
+
+
+class EvaluateConfig(Settings):
+    """What is judged: one run, one checkpoint, or two runs against each other."""
+
+    run: str | None
+    checkpoint: str | None
+    runs: Annotated[list[str], Field(min_length=2, max_length=2)] | None
+    data: DataConfig | None = None
+    log: Literal["new", "same"]
+    evaluation: Evaluation
+    tracking: Tracking
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> "EvaluateConfig":
+        given = [name for name in ("run", "checkpoint", "runs") if getattr(self, name) is not None]
+        if len(given) != 1:
+            received = " and ".join(given) or "none of them"
+            raise InputError("run", expected="one of run, checkpoint and runs", received=received)
+        if self.checkpoint is not None and self.data is None:
+            remedy = "Name the data to judge it on: data=…"
+            raise InputError(
+                "data", expected="a data set beside a checkpoint", received="none", remedy=remedy
+            )
+        if self.checkpoint is not None and self.log == "same":
+            raise InputError("log", expected="new, as a checkpoint alone names no run", received="same")
+        return self
+
+
 class TrainConfig(Settings):
     """Everything that a training run is made from."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    data: Annotated[SimulatedData | PublishedData | FilesData, Field(discriminator="source")]
+    data: DataConfig
     model: Model
     loss: Loss
     optimizer: Optimizer
@@ -179,4 +217,5 @@ class TrainConfig(Settings):
         return self
 
     trainer: Trainer
+    evaluation: Evaluation
     tracking: Tracking

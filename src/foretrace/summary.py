@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from foretrace.data.datamodule import WindowDataModule
+from foretrace.evaluation.assessment import Assessment
+from foretrace.evaluation.episode_errors import EpisodeErrors
 from foretrace.evaluation.one_step import Evaluation
 
 
@@ -48,6 +50,25 @@ def result(evaluation: Evaluation, *, windows: int, length: int) -> str:
             f"{raw[name].mean_mse:>18.6g}{raw[name].mean_l1:>16.6g}"
         )
     return "\n".join([*lines, f"  {verdict(evaluation.skill)}"])
+
+
+def beside_baselines(assessment: Assessment) -> str:
+    """Errors with a warm state and in open loop beside every baseline's, and where the model loses, in words."""
+    tables: dict[str, Mapping[str, EpisodeErrors]] = {}
+    if assessment.warm is not None:
+        tables["1, warm"] = assessment.warm.errors
+    if (loop := assessment.open_loop) is not None:
+        tables |= {
+            str(h): {name: errors.at(h) for name, errors in loop.errors.items()} for h in loop.horizons
+        }
+    lines = [f"  {part} not evaluated: {reason}" for part, reason in assessment.missing.items()]
+    if tables:
+        names = list(next(iter(tables.values())))
+        lines.append(f"  {'MSE, steps ahead':<18}" + "".join(f"{name:>13}" for name in names))
+        for steps, errors in tables.items():
+            lines.append(f"  {steps:>16}  " + "".join(f"{float(errors[n].mean_mse):>13.5g}" for n in names))
+    losses = [f"loses to {name}: {'; '.join(where)}" for name, where in assessment.losses().items()]
+    return "\n".join([*lines, *(f"  THE MODEL {line}" for line in losses)])
 
 
 def verdict(skill: float) -> str:

@@ -3,14 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.splits import Splits, split
 from foretrace.errors import InputError
 from foretrace.settings import FilesData, PublishedData, SimulatedData, Split
 
 Progress = Callable[[int, int], None]
+DataSettings = SimulatedData | PublishedData | FilesData
 
 
-def check(settings: SimulatedData | PublishedData | FilesData) -> None:
+def check(settings: DataSettings) -> None:
     """Looks, without making anything, whether the data can be had at all.
 
     Raises:
@@ -23,18 +25,40 @@ def check(settings: SimulatedData | PublishedData | FilesData) -> None:
 
 
 def load(
-    settings: SimulatedData | PublishedData | FilesData, *, cache: Path, progress: Progress | None = None
-) -> Splits:
-    """Simulates or reads the data, and splits them.
+    settings: DataSettings,
+    *,
+    cache: Path,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> WindowDataModule:
+    """Simulates or reads the data, splits them, and cuts the parts into windows.
 
     Args:
         settings: What data.
         cache: Where simulated data are kept.
+        seed: Of the order of training batches.
         progress: Told how many episodes of how many have been simulated.
 
     Raises:
-        InputError: If they cannot be had as asked for.
+        InputError: If they cannot be had as asked for, or a part has no window.
     """
+    splits = _load_splits(settings, cache=cache, progress=progress)
+    try:
+        return WindowDataModule(
+            splits,
+            window=settings.window,
+            stride=settings.stride,
+            batch_size=settings.batch_size,
+            seed=seed,
+            random_offset=settings.random_offset,
+        )
+    except ValueError as error:
+        raise InputError(
+            "data.window", expected="episodes longer than a window", received=str(error)
+        ) from error
+
+
+def _load_splits(settings: DataSettings, *, cache: Path, progress: Progress | None) -> Splits:
     # Each source is imported where it is wanted: the simulator and pyarrow take a second each.
     if isinstance(settings, PublishedData):
         from foretrace.data import published

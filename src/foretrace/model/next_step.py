@@ -78,14 +78,22 @@ class NextStepModel(nn.Module):
 
     def forward_scaled(self, x: Tensor, known: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """The same from scaled values to scaled forecasts; known inputs stay raw."""
-        inputs = torch.cat([x, self.known_scaling(known)], dim=-1) if known.shape[-1] else x
+        inputs = self.inputs(x, known)
         update, state = self.stack(inputs, state)
+        return self.forecast(x, inputs, update), state
+
+    def inputs(self, x: Tensor, known: Tensor) -> Tensor:
+        """What the stack reads: scaled values, then scaled known inputs. Shape (B, T, F + K)."""
+        return torch.cat([x, self.known_scaling(known)], dim=-1) if known.shape[-1] else x
+
+    def forecast(self, x: Tensor, inputs: Tensor, update: Tensor) -> Tensor:
+        """Scaled forecasts from what the stack read and gave; any shape (..., F)."""
         if self.output == "value":
-            return update, state
+            return update
         if self.skip is not None:
             with torch.autocast(x.device.type, enabled=False):
                 update = update + self.skip(inputs)
-        return x + self.change * update, state
+        return x + self.change * update
 
     def layers(self) -> dict[str, nn.Module]:
         """The layers by the names that people use for them: lstm.0, lstm.1, …, head, skip."""

@@ -13,9 +13,10 @@ from urllib.parse import unquote, urlparse
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-from foretrace.errors import Interrupted
+from foretrace.errors import InputError, Interrupted
 
 MAX_METRICS = 1000  # in one request, MLflow's limit
 MAX_PARAMS = 100  # likewise
@@ -31,14 +32,16 @@ class TrackedRun:
         client: Of the store in which the run was created.
         run: The run.
         staging: Where artifacts wait if the store is not on this machine.
+        ended: Whether the run had ended before; it then keeps its status whatever happens.
     """
 
-    def __init__(self, client: MlflowClient, run: Run, *, staging: Path) -> None:
+    def __init__(self, client: MlflowClient, run: Run, *, staging: Path, ended: bool = False) -> None:
         self.client, self.id = client, str(run.info.run_id)
         location = urlparse(run.info.artifact_uri)
         self._is_local = location.scheme in ("", "file")
         self.folder = Path(unquote(location.path)) if self._is_local else staging / self.id / "artifacts"
         self.status = "RUNNING"
+        self._ended = ended
         self._points: list[tuple[str, SupportsFloat, int, int]] = []  # name, value, time in ms, step
         self._flushed_at = time.monotonic()
         self._handlers: dict[int, Any] = {}
@@ -65,7 +68,8 @@ class TrackedRun:
             if not self._is_local:
                 self.client.log_artifacts(self.id, str(self.folder))
         finally:
-            self.client.set_terminated(self.id, status=self.status)
+            if not self._ended:
+                self.client.set_terminated(self.id, status=self.status)
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
 
@@ -114,6 +118,24 @@ class TrackedRun:
         points = self.client.get_metric_history(self.id, name)
         ordered = sorted((point.step, point.value) for point in points)
         return [step for step, _ in ordered], [value for _, value in ordered]
+
+    def names(self, start: str) -> list[str]:
+        """Names of the metrics that begin with ``start``."""
+        return [name for name in self.client.get_run(self.id).data.metrics if name.startswith(start)]
+
+    def fetch(self, path: str) -> Path:
+        """The local path of an artifact that the run holds.
+
+        Raises:
+            InputError: If it holds none of that name.
+        """
+        if self._is_local and (self.folder / path).is_file():
+            return self.folder / path
+        try:
+            return Path(self.client.download_artifacts(self.id, path, str(self.folder)))
+        except (MlflowException, OSError) as error:
+            received = f"none in run {self.id}"
+            raise InputError("run", expected=f"a run with the artifact {path}", received=received) from error
 
     def text(self, path: str, text: str) -> None:
         """Keeps a text as an artifact."""

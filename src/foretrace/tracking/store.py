@@ -35,6 +35,25 @@ def create_run(
         return _create(uri, (folder / "artifacts").as_uri(), experiment, name, tags)
 
 
+def find_run(run_id: str, *, root: Path, uri: str | None) -> tuple[MlflowClient, Run]:
+    """Looks a run up.
+
+    Raises:
+        InputError: If there is no such run, or no store.
+    """
+    database = root / "mlflow.db"
+    if uri is None and not database.exists():
+        raise InputError(
+            "run", expected="a run in this checkout", received="no run at all", remedy="Train first."
+        )
+    client = MlflowClient(tracking_uri=uri or f"sqlite:///{database}")
+    try:
+        return client, client.get_run(run_id)
+    except MlflowException as error:
+        remedy = "`mlflow ui` shows the ids of all runs."
+        raise InputError("run", expected="the id of a run", received=run_id, remedy=remedy) from error
+
+
 def _create(
     uri: str, artifacts: str | None, experiment: str, name: str, tags: dict[str, str]
 ) -> tuple[MlflowClient, Run]:

@@ -1,0 +1,133 @@
+"""Judging what was trained before: a run, a checkpoint, or one run against another."""
+
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pydantic import TypeAdapter, ValidationError
+
+from foretrace import review, summary
+from foretrace.config import PROJECT_ROOT, parse
+from foretrace.data import sources
+from foretrace.data.datamodule import WindowDataModule
+from foretrace.errors import InputError
+from foretrace.evaluation.archive import load_assessment
+from foretrace.evaluation.comparison import compare
+from foretrace.forecaster import Forecaster
+from foretrace.quiet import quiet_libraries
+from foretrace.record import record_data
+from foretrace.settings import DataConfig, EvaluateConfig
+from foretrace.tracking import provenance, store
+from foretrace.tracking.run import TrackedRun
+
+BEST = "checkpoints/best.ckpt"
+STAGING = PROJECT_ROOT / "mlruns" / "staging"
+
+
+def run(
+    cfg: EvaluateConfig | DictConfig | Mapping[str, Any], *, overrides: Sequence[str] = ()
+) -> dict[str, float]:
+    """Judges one model on a test part, or says whether one of two is better.
+
+    Returns:
+        The test metrics by the names under which they are tracked; of two runs, the ratio of their errors.
+
+    Raises:
+        InputError: If something that the user gave cannot be used; then nothing is recorded.
+    """
+    config = cfg if isinstance(cfg, EvaluateConfig) else parse(cfg, EvaluateConfig)
+    quiet_libraries()
+    if config.runs is not None:
+        return _compare(config.runs[0], config.runs[1], config)
+    trained = _find(config.run, config) if config.run is not None else None
+    checkpoint = trained.fetch(BEST) if trained else Path(str(config.checkpoint))
+    forecaster = _load_forecaster(checkpoint)
+    settings = config.data or _data_of(trained)
+    sources.check(settings)
+    data = sources.load(settings, cache=PROJECT_ROOT / ".cache")
+    _check_features(forecaster, data)
+    same_data = forecaster.hparams["features"]["digest"] == data.windows["train"].sequences.digest
+    with _tracked(config, trained, settings.source, overrides, apart=not same_data) as tracked:
+        record_data(settings.source, data, tracked)
+        prefix = "" if same_data or config.log == "new" else f"{settings.source}/"
+        metrics = review.evaluate(forecaster, data, tracked, config.evaluation, prefix=prefix)
+        review.picture(forecaster, data, tracked)
+    print(f"figures  {tracked.folder / 'figures'}")
+    print(summary.last_line(tracked.id, "FINISHED", metrics), flush=True)
+    return metrics
+
+
+def _compare(first: str, second: str, config: EvaluateConfig) -> dict[str, float]:
+    loaded = [load_assessment(_find(name, config).fetch(review.ASSESSMENT)) for name in (first, second)]
+    names = (first[:8], second[:8])
+    found = compare(*loaded, names=names, generator=np.random.default_rng(0))
+    for what, comparison in found.items():
+        print(f"{what:<16}{comparison.sentence()}")
+    return {f"ratio/{what}": float(comparison.ratio.value) for what, comparison in found.items()}
+
+
+def _find(run_id: str, config: EvaluateConfig) -> TrackedRun:
+    client, found = store.find_run(run_id, root=PROJECT_ROOT, uri=config.tracking.uri)
+    return TrackedRun(client, found, staging=STAGING, ended=True)
+
+
+def _tracked(
+    config: EvaluateConfig, trained: TrackedRun | None, source: str, overrides: Sequence[str], *, apart: bool
+) -> TrackedRun:
+    if config.log == "same" and trained is not None:
+        trained.folder = trained.folder / "evaluations" / source if apart else trained.folder
+        return trained
+    tracking = config.tracking
+    of = {"evaluated_run": trained.id} if trained else {"evaluated_checkpoint": str(config.checkpoint)}
+    tags = (tracking.tags or {}) | of | provenance.code(PROJECT_ROOT)
+    client, created = store.create_run(
+        root=PROJECT_ROOT,
+        uri=tracking.uri,
+        experiment=tracking.experiment,
+        name=tracking.run_name or f"evaluation on {source}",
+        tags=tags | {"command": provenance.command(overrides)},
+    )
+    return TrackedRun(client, created, staging=STAGING)
+
+
+def _load_forecaster(path: Path) -> Forecaster:
+    expected = {
+        "expected": "a checkpoint of a training run",
+        "remedy": "See checkpoints/ among a run's artifacts.",
+    }
+    try:
+        checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+        forecaster = Forecaster(**checkpoint["hyper_parameters"])
+        forecaster.load_state_dict(checkpoint["state_dict"])
+    except pickle.UnpicklingError as error:  # its message says how to run foreign code: no help here
+        raise InputError(str(path), received="something else, or more than plain data", **expected) from error
+    except (OSError, RuntimeError, KeyError, TypeError, EOFError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(str(path), received=f"{type(error).__name__}: {reason}", **expected) from error
+    return forecaster.eval()
+
+
+def _data_of(trained: TrackedRun | None) -> sources.DataSettings:
+    assert trained is not None, "a checkpoint comes with data"
+    path = trained.fetch("config.yaml")
+    try:
+        return TypeAdapter(DataConfig).validate_python(OmegaConf.to_container(OmegaConf.load(path))["data"])  # type: ignore[index,call-overload]
+    except ValidationError as error:
+        expected = "settings of data that this version knows"
+        remedy = "Name the data to judge the run on: data=…"
+        raise InputError(str(path), expected=expected, received=str(error), remedy=remedy) from error
+
+
+def _check_features(forecaster: Forecaster, data: WindowDataModule) -> None:
+    sequences, trained = data.windows["train"].sequences, forecaster.hparams["features"]
+    for what, ours, theirs in (
+        ("features", trained["names"], sequences.feature_names),
+        ("known inputs", trained["known"], sequences.known_names),
+    ):
+        if tuple(ours) != tuple(theirs):
+            expected = f"the {what} of training ({', '.join(ours) or 'none'})"
+            raise InputError("data", expected=expected, received=", ".join(theirs) or "none")

@@ -31,8 +31,15 @@ VALUES = [
 
 
 @pytest.fixture
-def run(composed, here):
+def run(composed, here, no_pictures):
     return lambda *overrides: experiment.run(composed(*SMALL, *overrides))
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Draws nothing: that takes seconds, and is tested once, below."""
+    monkeypatch.setattr("foretrace.review._pictures", lambda *_: [])
+    monkeypatch.setattr("foretrace.review._animate", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +58,11 @@ def only_run(root) -> mlflow.entities.Run:
 
 
 @pytest.mark.parametrize("choice", [*CHOICES, *VALUES])
-def test_every_choice_trains_and_is_tested(composed, choice, monkeypatch, one_place):
+def test_every_choice_trains_and_is_tested(composed, choice, monkeypatch, one_place, no_pictures):
     monkeypatch.setattr(experiment, "PROJECT_ROOT", one_place)
-    metrics = experiment.run(composed(*SMALL, choice, f"tracking.run_name='{choice}'"))
+    three = ["model.hidden_sizes=[4,4,4]"] if choice.startswith("experiment") else []
+    tracking = [f"tracking.run_name='{choice}'", "tracking.experiment=foretrace"]
+    metrics = experiment.run(composed(*SMALL, choice, *three, *tracking))
     assert metrics["test/l1"] <= metrics["test/mse"] ** 0.5
     assert metrics["skill"] == pytest.approx(1 - metrics["test/mse"] / metrics["persistence/mse"])
     [latest] = client(one_place).search_runs(["1"], max_results=1)
@@ -61,7 +70,7 @@ def test_every_choice_trains_and_is_tested(composed, choice, monkeypatch, one_pl
 
 
 @pytest.mark.parametrize("data", PUBLISHED)
-def test_published_data_train_with_their_own_windows(composed, here, data):
+def test_published_data_train_with_their_own_windows(composed, here, no_pictures, data):
     root = SHARED / PUBLISHED[data]
     if not root.exists():
         pytest.skip(f"the published recordings are not in {root}")
@@ -77,7 +86,7 @@ def test_published_data_train_with_their_own_windows(composed, here, data):
     assert all(f'"windows": {n}' in inputs[part] for n, part in zip(windows, ("train", "valid"), strict=True))
 
 
-def test_missing_test_files_are_told(composed, here, capsys):
+def test_missing_test_files_are_told(composed, here, no_pictures, capsys):
     root = SHARED / "walker2d"
     if not root.exists():
         pytest.skip(f"the published recordings are not in {root}")
@@ -93,8 +102,9 @@ def test_missing_test_files_are_told(composed, here, capsys):
     assert "test/mse" not in metrics
 
 
-def test_what_a_run_holds(run, here):
-    run("trainer.max_epochs=3", "data.batch_size=2", "data.episodes=5", "seed=7", "optimizer.lr=0.01")
+def test_what_a_run_holds(composed, here):
+    changed = ["trainer.max_epochs=3", "data.batch_size=2", "data.episodes=5", "seed=7", "optimizer.lr=0.01"]
+    experiment.run(composed(*SMALL, *changed))
     found = only_run(here)
     data = found.data
     history = client(here).get_metric_history(found.info.run_id, "MSE train loss")
@@ -125,8 +135,13 @@ def test_what_a_run_holds(run, here):
     }
     folder = here / "mlruns" / "artifacts" / found.info.run_id / "artifacts"
     figures = {"train_loss_by_batch", "error_by_epoch", "layer_norms", "prediction_and_truth", "features"}
-    figures |= {"gradients", "gates"}
+    figures |= {"gradients", "gates", "distributions", "residuals", "error_by_position", "error_by_horizon"}
+    figures |= {"skill_map", "animation", "filmstrip"}
     assert {path.stem for path in (folder / "figures").iterdir()} == figures
+    page = (folder / "report.html").read_text()
+    assert all(
+        f">{heading}</h2>" in page for heading in ("Data", "Training", "Open loop", "Inside", "Record")
+    )
     assert (folder / "config.yaml").read_text().startswith("seed: 7")
 
 

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from omegaconf import DictConfig
 
-from foretrace import optimization, progress, review, summary
+from foretrace import optimization, progress, summary
 from foretrace.config import PROJECT_ROOT, parse
 from foretrace.data import sources
 from foretrace.data.datamodule import WindowDataModule
@@ -20,7 +20,8 @@ from foretrace.forecaster import TRAIN_LOSS, VALID_MSE, Forecaster
 from foretrace.model.next_step import count_parameters
 from foretrace.quiet import quiet_libraries
 from foretrace.record import record
-from foretrace.settings import SimulatedData, TrainConfig
+from foretrace.review import review
+from foretrace.settings import Model, SimulatedData, TrainConfig
 from foretrace.tracking import provenance, store
 from foretrace.tracking.logger import BatchLoss, RunLogger
 from foretrace.tracking.run import TrackedRun
@@ -77,9 +78,8 @@ def _train(config: TrainConfig, data: WindowDataModule, tracked: TrackedRun) -> 
         f"weights  of epoch {epoch}, the best on validation data (MSE {metrics[VALID_MSE]:.6f})", flush=True
     )
     tracked.metrics({"best epoch": epoch}, step=epoch)
-    metrics |= review.evaluate(forecaster.to(device), data, tracked, config.evaluation)
-    tracked.flush()
-    review.picture(forecaster, data, tracked)
+    title = f"{config.data.source}: {model_name(config.model)}, seed {config.seed}"
+    metrics |= review(forecaster.to(device), data, tracked, config.evaluation, title=title)
     times = {"training": trained - started, "evaluation and pictures": time.monotonic() - trained}
     print(summary.whereabouts(tracked.id, tracked.folder, times))
     return metrics
@@ -91,14 +91,22 @@ def _load(config: TrainConfig) -> WindowDataModule:
 
 
 def _begin(config: TrainConfig, overrides: Sequence[str]) -> TrackedRun:
-    tracking, model = config.tracking, config.model
-    widths = "-".join(str(width) for width in model.hidden_sizes)
-    name = tracking.run_name or f"{config.data.source} {widths} {model.output} seed {config.seed}"
+    tracking = config.tracking
+    name = tracking.run_name or f"{config.data.source} {model_name(config.model)} seed {config.seed}"
     tags = (tracking.tags or {}) | provenance.code(PROJECT_ROOT) | {"command": provenance.command(overrides)}
     client, created = store.create_run(
         root=PROJECT_ROOT, uri=tracking.uri, experiment=tracking.experiment, name=name, tags=tags
     )
     return TrackedRun(client, created, staging=PROJECT_ROOT / "mlruns" / "staging")
+
+
+def model_name(model: Model) -> str:
+    """A network in a few characters.
+
+    >>> model_name(Model(hidden_sizes=[64, 32], dropout=0, output="change", frozen=[]))
+    '64-32 change'
+    """
+    return f"{'-'.join(str(width) for width in model.hidden_sizes)} {model.output}"
 
 
 def _forecaster(config: TrainConfig, data: WindowDataModule) -> Forecaster:

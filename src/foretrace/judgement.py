@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pydantic import TypeAdapter, ValidationError
 
-from foretrace import review, summary
+from foretrace import summary
 from foretrace.config import PROJECT_ROOT, parse
 from foretrace.data import sources
 from foretrace.data.datamodule import WindowDataModule
@@ -20,6 +20,7 @@ from foretrace.evaluation.comparison import compare
 from foretrace.forecaster import Forecaster
 from foretrace.quiet import quiet_libraries
 from foretrace.record import record_data
+from foretrace.review import ASSESSMENT, review
 from foretrace.settings import DataConfig, EvaluateConfig
 from foretrace.tracking import provenance, store
 from foretrace.tracking.run import TrackedRun
@@ -54,15 +55,15 @@ def run(
     with _tracked(config, trained, settings.source, overrides, apart=not same_data) as tracked:
         record_data(settings.source, data, tracked)
         prefix = "" if same_data or config.log == "new" else f"{settings.source}/"
-        metrics = review.evaluate(forecaster, data, tracked, config.evaluation, prefix=prefix)
-        review.picture(forecaster, data, tracked)
-    print(f"figures  {tracked.folder / 'figures'}")
+        title = f"{trained.id if trained else checkpoint.name} on {settings.source}"
+        metrics = review(forecaster, data, tracked, config.evaluation, title=title, prefix=prefix)
+    print(f"report   {tracked.folder / 'report.html'}")
     print(summary.last_line(tracked.id, "FINISHED", metrics), flush=True)
     return metrics
 
 
 def _compare(first: str, second: str, config: EvaluateConfig) -> dict[str, float]:
-    loaded = [load_assessment(_find(name, config).fetch(review.ASSESSMENT)) for name in (first, second)]
+    loaded = [load_assessment(_find(name, config).fetch(ASSESSMENT)) for name in (first, second)]
     names = (first[:8], second[:8])
     found = compare(*loaded, names=names, generator=np.random.default_rng(0))
     for what, comparison in found.items():

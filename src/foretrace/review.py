@@ -1,49 +1,93 @@
 """What is found out about a trained model: figures for the record, pictures, and one page for a reader."""
 
 from collections.abc import Iterator
+from itertools import chain
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from foretrace import summary
+from foretrace import page, summary
 from foretrace.data.datamodule import WindowDataModule
+from foretrace.data.kinematics import locate_limbs
+from foretrace.data.robots import ROBOTS
 from foretrace.data.sequences import Sequences
 from foretrace.evaluation.archive import save_assessment
-from foretrace.evaluation.assessment import assess
+from foretrace.evaluation.assessment import Assessment, assess
+from foretrace.evaluation.episode_errors import MODEL, FloatArray
 from foretrace.evaluation.gates import episode_gates, summarize_gates
-from foretrace.evaluation.gradients import gradient_flow
+from foretrace.evaluation.gradients import GradientFlow, gradient_flow
 from foretrace.evaluation.metrics import assessment_metrics
 from foretrace.evaluation.one_step import evaluate_one_step, forecast_episode
-from foretrace.figures import forecasts, inside, learning
+from foretrace.evaluation.open_loop import OpenLoop, roll_out
+from foretrace.figures import forecasts, inside, learning, quality, skeleton
 from foretrace.forecaster import TRAIN_LOSS, VALID_MSE, Forecaster
+from foretrace.model.next_step import NextStepModel, count_parameters
 from foretrace.settings import Evaluation
 from foretrace.tracking.run import TrackedRun
 
 PICTURED_STEPS = 200  # of the first test episode: as many columns as a picture shows apart
-ASSESSMENT = "assessment.npz"
+RESIDUAL_EPISODES, RESIDUAL_STEPS = 8, 2000  # enough to see a distribution
+WATCHED_WINDOWS = 8
+ASSESSMENT, REPORT = "assessment.npz", "report.html"
 
 
-def evaluate(
+def review(
     forecaster: Forecaster,
     data: WindowDataModule,
     tracked: TrackedRun,
     settings: Evaluation,
     *,
+    title: str,
     prefix: str = "",
 ) -> dict[str, float]:
-    """Judges the model on the test part, tells the reader, and records it, under names that begin with ``prefix``.
+    """Judges a model on the test part, tells the reader, and records figures, pictures and the page.
+
+    Args:
+        forecaster: On any device.
+        data: What it was trained on, or other data with the same features.
+        tracked: Where the record goes.
+        settings: Warm-up and horizon.
+        title: Of the page.
+        prefix: What the names in the record begin with.
 
     Returns:
         The test metrics by the names under which they are tracked; none where there is no test part.
     """
-    if "test" not in data.windows:
+    assessment = _assess(forecaster, data, settings)
+    metrics = assessment_metrics(assessment) if assessment else {}
+    lines = _record_inside(forecaster, data, tracked, prefix)
+    if assessment is None:
         print(f"test     not done: {data.test_missing}")
-        tracked.tags({"test": f"not done: {data.test_missing}"})
-        return {}
+        tracked.tags({f"{prefix}test": f"not done: {data.test_missing}"})
+    else:
+        tracked.metrics({prefix + name: value for name, value in metrics.items()}, step=0)
+        tracked.tags({f"{prefix}loses_to": ", ".join(assessment.loses_to) or "none"})
+        save_assessment(assessment, tracked.folder / ASSESSMENT)
+    tracked.flush()
+    tracked.figures(_pictures(forecaster, data, tracked, assessment))
+    _animate(forecaster.model, data, tracked, settings)
+    findings = page.Findings(
+        title=title,
+        data=data,
+        parameters=count_parameters(forecaster.model),
+        assessment=assessment,
+        images={path.stem: path.read_bytes() for path in (tracked.folder / "figures").iterdir()},
+        inside=lines,
+        settings=tracked.recorded_params(),
+        provenance=tracked.recorded_tags(),
+        missing=data.test_missing,
+    )
+    tracked.text(REPORT, page.compose(findings))
+    return metrics
+
+
+def _assess(forecaster: Forecaster, data: WindowDataModule, settings: Evaluation) -> Assessment | None:
+    if "test" not in data.windows:
+        return None
     windows = data.windows["test"]
     names = windows.sequences.feature_names
     cold = evaluate_one_step(forecaster.model, data.test_dataloader(), feature_names=names)
-    print(summary.result(cold, windows=len(windows), length=windows.length))
     assessment = assess(
         forecaster.model,
         cold=cold,
@@ -53,20 +97,45 @@ def evaluate(
         warmup=settings.warmup,
         horizon=settings.horizon,
     )
-    print(summary.beside_baselines(assessment))
-    metrics = assessment_metrics(assessment)
-    tracked.metrics({prefix + name: value for name, value in metrics.items()}, step=0)
-    tracked.tags({f"{prefix}loses_to": ", ".join(assessment.loses_to) or "none"})
-    save_assessment(assessment, tracked.folder / ASSESSMENT)
-    return metrics
+    print(summary.result(cold, windows=len(windows), length=windows.length))
+    print(summary.beside_baselines(assessment), flush=True)
+    return assessment
 
 
-def picture(forecaster: Forecaster, data: WindowDataModule, tracked: TrackedRun) -> None:
-    """Draws the training, forecasts beside what came, and the network's inside."""
-    sequences = data.windows.get("test", data.windows["valid"]).sequences
-    tracked.figures(_curves(tracked))
-    tracked.figures(_forecasts(forecaster, sequences))
-    tracked.figures(_inside(forecaster, data, sequences, tracked))
+def _record_inside(
+    forecaster: Forecaster, data: WindowDataModule, tracked: TrackedRun, prefix: str
+) -> list[str]:
+    """Records the gates' summary; returns a line for each thing to know about gates and gradients."""
+    lines = _flow(forecaster, data).diagnosis()
+    for layer, gates in episode_gates(forecaster.model, _shown(data), 0).items():
+        found = summarize_gates(**{name: gate.numpy() for name, gate in gates._asdict().items()})
+        tracked.metrics({prefix + name: value for name, value in found.metrics(layer).items()}, step=0)
+        lines.append(found.describe(layer))
+    return lines
+
+
+def _pictures(
+    forecaster: Forecaster, data: WindowDataModule, tracked: TrackedRun, assessment: Assessment | None
+) -> Iterator[tuple[str, Figure]]:
+    pictures = [_data(data, forecaster.model), _curves(tracked), _forecasts(forecaster, _shown(data))]
+    pictures += [_quality(assessment), _inside(forecaster, data)]
+    return chain(*pictures)
+
+
+def _shown(data: WindowDataModule) -> Sequences:
+    return data.windows.get("test", data.windows["valid"]).sequences
+
+
+def _data(data: WindowDataModule, model: NextStepModel) -> Iterator[tuple[str, Figure]]:
+    mean, scale = (buffer.cpu().numpy() for buffer in model.scaling.buffers())
+    quantiles = {}
+    for part, windows in data.windows.items():
+        sequences = windows.sequences
+        some = np.linspace(0, len(sequences) - 1, min(len(sequences), 64)).astype(int)
+        rows = np.concatenate([sequences.episode(e) for e in some])
+        quantiles[part] = np.quantile((rows - mean) / scale, (0.01, 0.25, 0.5, 0.75, 0.99), axis=0)
+    names = data.windows["train"].sequences.feature_names
+    yield "distributions", quality.distributions(quantiles, feature_names=names)
 
 
 def _curves(tracked: TrackedRun) -> Iterator[tuple[str, Figure]]:
@@ -90,37 +159,91 @@ def _curves(tracked: TrackedRun) -> Iterator[tuple[str, Figure]]:
 
 
 def _forecasts(forecaster: Forecaster, sequences: Sequences) -> Iterator[tuple[str, Figure]]:
-    prediction, truth = forecast_episode(forecaster.model, sequences, 0, max_steps=PICTURED_STEPS)
     mean, scale = (buffer.cpu().numpy() for buffer in forecaster.model.scaling.buffers())
-    scaled = [(raw - mean) / scale for raw in (prediction, truth)]
     names, dt_s, title = (
         sequences.feature_names,
         sequences.dt_s,
         f"{sequences.episode_names[0]}, one step ahead",
     )
+    prediction, truth = forecast_episode(forecaster.model, sequences, 0, max_steps=PICTURED_STEPS)
+    scaled = [(raw - mean) / scale for raw in (prediction, truth)]
     pictures = forecasts.prediction_and_truth(*scaled, feature_names=names, dt_s=dt_s, title=title)
     yield "prediction_and_truth", pictures
-    units = sequences.units
-    yield (
-        "features",
-        forecasts.feature_lines(prediction, truth, feature_names=names, units=units, dt_s=dt_s, title=title),
+    lines = forecasts.feature_lines(
+        prediction, truth, feature_names=names, units=sequences.units, dt_s=dt_s, title=title
     )
+    yield "features", lines
+    errors = []
+    for episode in range(min(len(sequences), RESIDUAL_EPISODES)):
+        prediction, truth = forecast_episode(forecaster.model, sequences, episode, max_steps=RESIDUAL_STEPS)
+        errors.append((prediction - truth) / scale)
+    yield "residuals", quality.residuals(errors)
 
 
-def _inside(
-    forecaster: Forecaster, data: WindowDataModule, sequences: Sequences, tracked: TrackedRun
-) -> Iterator[tuple[str, Figure]]:
+def _quality(assessment: Assessment | None) -> Iterator[tuple[str, Figure]]:
+    if assessment is None:
+        return
+    positions = assessment.cold_start.by_position
+    warm = float(assessment.warm.errors[MODEL].mean_mse) if assessment.warm else None
+    curves = {name: assessment.cold_start.mean_by_position(name) for name in positions}
+    yield "error_by_position", quality.error_by_position(curves, warm=warm)
+    if (loop := assessment.open_loop) is not None:
+        band = assessment.mse_interval(loop.errors[MODEL], generator=np.random.default_rng(0))
+        ends = (band.low, band.high) if band.known else (None, None)
+        errors = {name: table.mean_mse for name, table in loop.errors.items()}
+        yield (
+            "error_by_horizon",
+            quality.error_by_horizon(errors, low=ends[0], high=ends[1], dt_s=assessment.dt_s),
+        )
+        skills = _skill_by_feature(loop)
+        names = assessment.feature_names
+        yield "skill_map", quality.skill_map(skills, feature_names=names, horizons=loop.horizons)
+
+
+def _skill_by_feature(loop: OpenLoop) -> FloatArray:
+    """Skill against persistence. Shape (F, reported horizons)."""
+    at = [steps - 1 for steps in loop.horizons]
+    ours, last = (loop.errors[name].mse[at].T for name in (MODEL, "persistence"))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: FloatArray = np.where(last > 0, 1 - ours / last, np.where(ours > 0, -np.inf, 0.0))
+    return found
+
+
+def _flow(forecaster: Forecaster, data: WindowDataModule) -> GradientFlow:
     windows = data.windows["valid"]
-    some = torch.linspace(0, len(windows) - 1, min(8, len(windows))).round().long()
-    flow = gradient_flow(forecaster.model, windows.gather(some))
+    chosen = torch.linspace(0, len(windows) - 1, min(WATCHED_WINDOWS, len(windows))).round().long()
+    return gradient_flow(forecaster.model, windows.gather(chosen))
+
+
+def _inside(forecaster: Forecaster, data: WindowDataModule) -> Iterator[tuple[str, Figure]]:
+    flow, sequences = _flow(forecaster, data), _shown(data)
     yield "gradients", inside.gradient_flow(flow.h, flow.c, layers=flow.layers)
     gates = {
         layer: {name: gate.numpy() for name, gate in found._asdict().items()}
-        for layer, found in episode_gates(forecaster.model, sequences, 0).items()
+        for layer, found in episode_gates(forecaster.model, sequences, 0, max_steps=PICTURED_STEPS).items()
     }
-    for layer, found in gates.items():
-        tracked.metrics(summarize_gates(**found).metrics(layer), step=0)
-    shown = {
-        layer: {name: gate[:PICTURED_STEPS] for name, gate in found.items()} for layer, found in gates.items()
-    }
-    yield "gates", inside.gate_pictures(shown, dt_s=sequences.dt_s, title=sequences.episode_names[0])
+    yield "gates", inside.gate_pictures(gates, dt_s=sequences.dt_s, title=sequences.episode_names[0])
+
+
+def _animate(model: NextStepModel, data: WindowDataModule, tracked: TrackedRun, settings: Evaluation) -> None:
+    """Shows a robot's open loop as it would be seen, where the data are a robot's."""
+    sequences = _shown(data)
+    robot = next((n for n, kind in ROBOTS.items() if kind.feature_names == sequences.feature_names), None)
+    rows = settings.warmup + settings.horizon
+    if robot is None or sequences.dt_s is None or sequences.lengths[0] < rows:
+        return
+    values = torch.from_numpy(sequences.episode(0)[None, :rows].copy()).to(model.change.device)
+    with torch.inference_mode():
+        x = model.scaling(values)
+        known = x.new_zeros(1, rows, 0)
+        forecast = roll_out(model, x[:, : settings.warmup], known, horizon=settings.horizon)
+        error = (forecast - x[:, settings.warmup :]).square().mean(dim=-1).sqrt()[0].cpu().numpy()
+        runs = [
+            run[0].cpu().numpy() for run in (values[:, settings.warmup :], model.scaling.inverse(forecast))
+        ]
+    limbs = locate_limbs(robot, runs, dt_s=sequences.dt_s)
+    if limbs is not None:
+        animation = skeleton.animate(*limbs, error=error, dt_s=sequences.dt_s)
+        (tracked.folder / "figures" / "animation.gif").write_bytes(animation)
+        strip = skeleton.filmstrip(*limbs, error=error, dt_s=sequences.dt_s)
+        tracked.figures([("filmstrip", strip)])

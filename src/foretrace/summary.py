@@ -1,12 +1,14 @@
 """What a run says to the person who started it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.evaluation.assessment import Assessment
 from foretrace.evaluation.episode_errors import EpisodeErrors
 from foretrace.evaluation.one_step import Evaluation
+
+OPEN_LOOP = "open loop, "  # how `Assessment.losses` names a place there
 
 
 def parameters(counts: Mapping[str, tuple[int, int]]) -> str:
@@ -67,8 +69,8 @@ def beside_baselines(assessment: Assessment) -> str:
         lines.append(f"  {'MSE, steps ahead':<18}" + "".join(f"{name:>13}" for name in names))
         for steps, errors in tables.items():
             lines.append(f"  {steps:>16}  " + "".join(f"{float(errors[n].mean_mse):>13.5g}" for n in names))
-    losses = [f"loses to {name}: {'; '.join(where)}" for name, where in assessment.losses().items()]
-    return "\n".join([*lines, *(f"  THE MODEL {line}" for line in losses)])
+    losses = [f"  THE MODEL LOSES TO {name}: {places(where)}" for name, where in assessment.losses().items()]
+    return "\n".join([*lines, *losses])
 
 
 def verdict(skill: float) -> str:
@@ -85,7 +87,7 @@ def verdict(skill: float) -> str:
 def whereabouts(run_id: str, folder: Path, seconds: Mapping[str, float]) -> str:
     """Times, and where the run and its figures are."""
     spent = ", ".join(f"{what} {_duration(time)}" for what, time in seconds.items())
-    return f"time     {spent}\nrun      {run_id}\nfigures  {folder / 'figures'}"
+    return f"time     {spent}\nrun      {run_id}\nreport   {folder / 'report.html'}"
 
 
 def last_line(run_id: str, status: str, metrics: Mapping[str, float]) -> str:
@@ -94,6 +96,13 @@ def last_line(run_id: str, status: str, metrics: Mapping[str, float]) -> str:
         f"{name}={metrics.get(name, float('nan')):.6g}" for name in ("test/mse", "test/l1", "skill")
     )
     return f"run={run_id} status={status} {shown}"
+
+
+def places(where: Sequence[str]) -> str:
+    """Where a baseline is better, the steps of the open loop together."""
+    places = [place for place in where if not place.startswith(OPEN_LOOP)]
+    steps = [place.removeprefix(OPEN_LOOP).split()[0] for place in where if place.startswith(OPEN_LOOP)]
+    return "; ".join(places + ([f"{OPEN_LOOP}{', '.join(steps)} steps"] if steps else []))
 
 
 def _duration(seconds: float) -> str:

@@ -123,6 +123,14 @@ class TrackedRun:
         """Names of the metrics that begin with ``start``."""
         return [name for name in self.client.get_run(self.id).data.metrics if name.startswith(start)]
 
+    def recorded_params(self) -> dict[str, str]:
+        """The settings that the run holds."""
+        return dict(self.client.get_run(self.id).data.params)
+
+    def recorded_tags(self) -> dict[str, str]:
+        """The labels that the run holds."""
+        return dict(self.client.get_run(self.id).data.tags)
+
     def fetch(self, path: str) -> Path:
         """The local path of an artifact that the run holds.
 

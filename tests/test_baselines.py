@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -140,16 +138,6 @@ def test_a_cold_start_is_shown_by_position(waves):
     squared = (forecast - model.scaling(batch.targets)).double().square()
     np.testing.assert_allclose(cold.by_position["model"], squared.mean(dim=0), rtol=1e-5)
     np.testing.assert_allclose(cold.errors["model"].mse, squared.mean(dim=(0, 1)), rtol=1e-5)
-
-
-def test_the_default_data_set_is_fitted_in_seconds():
-    generator = np.random.default_rng(0)
-    train = Sequences.from_episodes(
-        generator.normal(size=(128, 1000, 17)), feature_names=list(map(str, range(17)))
-    )
-    scalings, started = Scalings.of(untrained(train)), time.monotonic()
-    fit_ridge(train, train.select(range(16)), scalings=scalings, longest=50)
-    assert time.monotonic() - started < 10
 
 
 def test_baselines_that_need_more_history_than_there_is_are_refused(waves):

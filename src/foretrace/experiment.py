@@ -69,8 +69,9 @@ def _train(config: TrainConfig, data: WindowDataModule, tracked: TrackedRun) -> 
 
     trainer.fit(forecaster, datamodule=data)
     trained = time.monotonic()
-    for line in diagnostics.lines() if diagnostics else ():
-        print(f"inside   {line}")
+    if diagnostics:
+        tracked.metrics({"diagnostics/share": diagnostics.cost}, step=0)
+        print(*(f"inside   {line}" for line in diagnostics.lines()), sep="\n")
 
     epoch = _load_best(forecaster, best)
     metrics = {VALID_MSE: float(best.best_model_score or torch.nan)}

@@ -21,7 +21,8 @@ check: $(READY)
 	$(BIN)/lint-imports
 
 $(READY): requirements.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "foretrace needs Python 3.11 to 3.13; choose one with make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "foretrace needs Python 3.11 to 3.13; choose one with make PYTHON=python3.12")'
+	@echo "Setting up .venv; this takes a few minutes the first time."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .

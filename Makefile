@@ -31,6 +31,6 @@ $(READY): requirements.lock pyproject.toml
 # One torch for everybody, and any build of it: with or without CUDA is for the installing machine to say.
 lock: $(READY)
 	rm -f requirements.lock
-	$(BIN)/pip-compile --quiet --strip-extras --all-extras --no-header --no-annotate --no-emit-index-url \
-		--no-emit-find-links --no-emit-trusted-host --allow-unsafe --upgrade-package torch==$(TORCH) --output-file requirements.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --strip-extras --all-extras --no-header --no-annotate --no-emit-options \
+		--allow-unsafe --upgrade-package torch==$(TORCH) --output-file requirements.lock pyproject.toml
 	sed -i -E 's/^(torch==[0-9.]+)\+.*/\1/' requirements.lock

@@ -18,9 +18,11 @@ def bar(total: int, *, title: str, unit: str) -> "tqdm[Any]":
 
 
 def simulation(done: int, total: int) -> None:
-    """Shows how many episodes have been simulated."""
-    end = "\n" if done == total else ""
-    print(f"\rsimulating {done}/{total} episodes", end=end, file=sys.stderr, flush=True)
+    """Shows how many episodes have been simulated; where that is no terminal, only the last of them."""
+    terminal = sys.stderr.isatty()
+    if terminal or done == total:
+        start, end = "\r" if terminal else "", "\n" if done == total else ""
+        print(f"{start}simulating {done}/{total} episodes", end=end, file=sys.stderr, flush=True)
 
 
 class TrainingBar(ProgressBar):

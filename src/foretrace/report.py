@@ -28,7 +28,9 @@ caption { text-align: left; color: #555; padding-bottom: 0.3rem; }
 th, td { padding: 0.22rem 0.7rem; border-bottom: 1px solid #e5e5e5; text-align: right; }
 th:first-child, td:first-child { text-align: left; }
 table.text :is(th, td) { text-align: left; }
-td { font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+td { font-variant-numeric: tabular-nums; }
+table.text td { overflow-wrap: anywhere; }
+table:not(.text) :is(th, td) { white-space: nowrap; }
 @media print { nav { display: none; } figure, table { break-inside: avoid; } body { max-width: none; } }
 """
 

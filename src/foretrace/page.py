@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from foretrace import summary
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.evaluation.assessment import Assessment
@@ -121,9 +123,15 @@ def _open_loop(assessment: Assessment | None) -> tuple[tuple[str, ...], tuple[Ta
     loop = assessment.open_loop
     if loop is None:
         return (f"Not evaluated: {assessment.missing['open_loop']}",), ()
+    generator = np.random.default_rng(0)
+    valid, last = (
+        float(assessment.valid_time(n, generator=generator).value) for n in ("model", "persistence")
+    )
     text = (
         f"The model reads {loop.warmup} steps and then feeds on its own forecasts for {loop.horizon}, from "
         f"{loop.num_starts} starts in {len(assessment.episode_names)} test episodes.",
+        f"Half of its forecasts stay valid (root mean square error under {loop.threshold:g} training standard "
+        f"deviations) for {valid:g} steps or more; those of repeating the last value for {last:g}.",
     )
     names = tuple(loop.errors)
     rows = [(str(h), *(f"{loop.errors[n].mean_mse[h - 1]:.5g}" for n in names)) for h in loop.horizons]

@@ -199,6 +199,9 @@ def _draw_autocorrelation(axes: Axes, parts: Sequence[FloatArray]) -> None:
     products = [sum((p[lag:] * p[: len(p) - lag]).sum(axis=0) for p in centred) for lag in range(lags + 1)]
     with np.errstate(invalid="ignore", divide="ignore"):
         found = np.asarray(products) / power  # (L, F)
+    found = found[:, np.isfinite(found).all(axis=0)]  # none without error, or with one that ran away
+    if not found.size:
+        return
     numbers = np.arange(lags + 1)
     ends = np.nanmin(found, axis=1), np.nanmax(found, axis=1)
     axes.fill_between(numbers, *ends, color=SKY, alpha=0.35, linewidth=0, label="range over features")

@@ -75,9 +75,9 @@ def animate(recorded: Limbs, forecast: Limbs, *, error: npt.ArrayLike, dt_s: flo
         for robot, limbs in scene:
             shift = _middle(forecast, t) - _middle(recorded, t) if robot.colour == GHOST else 0.0
             robot.show(limbs.ends_m[t] + [shift, 0.0])
-        clock.set_text(f"{t * dt_s:.2f} s{speed}")
+        clock.set_text(f"{(t + 1) * dt_s:.2f} s{speed}")
         note.set_text(f"error {sizes[t]:.2f}")
-        dot.set_data([t * dt_s], [sizes[t]])
+        dot.set_data([(t + 1) * dt_s], [sizes[t]])
         canvas.draw()  # type: ignore[no-untyped-call]
         picture = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
         frames.append(Image.fromarray(picture[..., :3].copy()))
@@ -115,7 +115,7 @@ def filmstrip(
         shift = _middle(forecast, t) - _middle(recorded, t)
         _Robot(axes, recorded, GHOST).show(recorded.ends_m[t] + [shift, 0.0])
         _Robot(axes, forecast, VERMILLION).show(forecast.ends_m[t])
-        axes.set_title(f"{t * dt_s:.2f} s", weight="bold")
+        axes.set_title(f"{(t + 1) * dt_s:.2f} s", weight="bold")
         axes.set_title(f"error {sizes[t]:.2f}", loc="right", color=MUTED, fontsize=8)
     figure.text(0.006, 1.0, "Forecast", color=VERMILLION, weight="bold", va="top")
     figure.text(0.085, 1.0, "over the recorded posture (grey)", color=MUTED, va="top")
@@ -217,7 +217,7 @@ def _follow(panels: list[Axes], middles: "list[float] | tuple[float, ...]") -> N
 
 
 def _draw_error(axes: Axes, sizes: FloatArray, dt_s: float) -> Line2D:
-    times = np.arange(len(sizes)) * dt_s
+    times = (1 + np.arange(len(sizes))) * dt_s  # the first forecast is a step after the last measurement
     axes.plot(times, sizes, color=VERMILLION, linewidth=1.2)
     axes.margins(x=0.01)
     axes.set_ylim(bottom=0)
@@ -237,6 +237,9 @@ def _gif(frames: list[Image.Image], frame_s: float) -> bytes:
     """Packs frames with one palette, so that only what moves is stored anew."""
     sample = Image.fromarray(np.concatenate([np.asarray(f) for f in frames[:: max(1, len(frames) // 4)]]))
     palette = sample.quantize(NUM_COLOURS, method=Image.Quantize.MEDIANCUT)
+    colours = np.array(palette.getpalette() or []).reshape(-1, 3)
+    colours[(colours >= 248).all(axis=1)] = 255  # Pillow looks colours up in cells of 8: near white is white
+    palette.putpalette(colours.ravel().tolist())
     indexed = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     durations = [round(frame_s * 100) * 10] * (len(frames) - 1) + [round(HOLD_S * 1000)]  # ms
     packed = io.BytesIO()

@@ -1,5 +1,6 @@
 """The composition root: configuration in, metrics out."""
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,6 +9,7 @@ import lightning
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from omegaconf import DictConfig
 
 from foretrace import optimization, progress, summary
@@ -21,7 +23,7 @@ from foretrace.model.next_step import count_parameters
 from foretrace.quiet import quiet_libraries
 from foretrace.record import record
 from foretrace.review import review
-from foretrace.settings import Model, SimulatedData, TrainConfig
+from foretrace.settings import Model, SimulatedData, Sweep, TrainConfig
 from foretrace.tracking import provenance, store
 from foretrace.tracking.logger import BatchLoss, RunLogger
 from foretrace.tracking.run import TrackedRun
@@ -95,10 +97,20 @@ def _begin(config: TrainConfig, overrides: Sequence[str]) -> TrackedRun:
     tracking = config.tracking
     name = tracking.run_name or f"{config.data.source} {model_name(config.model)} seed {config.seed}"
     tags = (tracking.tags or {}) | provenance.code(PROJECT_ROOT) | {"command": provenance.command(overrides)}
+    tags |= _place_in_sweep(config.sweep, overrides)
     client, created = store.create_run(
         root=PROJECT_ROOT, uri=tracking.uri, experiment=tracking.experiment, name=name, tags=tags
     )
     return TrackedRun(client, created, staging=PROJECT_ROOT / "mlruns" / "staging")
+
+
+def _place_in_sweep(sweep: Sweep, overrides: Sequence[str]) -> dict[str, str]:
+    """How a sweep finds its jobs again: by parent, and by what was asked of each."""
+    if sweep.parent is None:
+        return {}
+    asked = [override for override in overrides if not override.startswith(("sweep.", "resume="))]
+    trial = {} if sweep.trial is None else {"sweep.trial": str(sweep.trial)}
+    return {MLFLOW_PARENT_RUN_ID: sweep.parent, "sweep.job": json.dumps(asked), **trial}
 
 
 def model_name(model: Model) -> str:

@@ -17,6 +17,8 @@ from foretrace.settings import TrainConfig
 from foretrace.tracking import provenance
 from foretrace.tracking.run import TrackedRun
 
+# A server's address may hold a password; the rest says how this process came to train, not what.
+NOT_RECORDED: dict[str, Any] = {"tracking": {"uri"}, "resume": True, "rerun": True, "sweep": True}
 CONTEXTS = {"train": "training", "valid": "validation", "test": "testing"}  # MLflow's words
 
 
@@ -29,7 +31,7 @@ def record(
     device: torch.device,
 ) -> None:
     """Records settings, code, libraries, machine, data and size of a run that is about to train."""
-    settings = config.model_dump(exclude={"tracking": {"uri"}})  # a server's address may hold a password
+    settings = config.model_dump(exclude=NOT_RECORDED)
     tracked.params(_flat(settings))
     tracked.text("config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)))
     versions = {f"version.{name}": version for name, version in provenance.environment().items()}

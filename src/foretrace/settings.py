@@ -145,6 +145,7 @@ class Trainer(Settings):
     """How long and how precisely to train."""
 
     max_epochs: PositiveInt
+    checkpoint_minutes: PositiveFloat  # within an epoch, a checkpoint is written this often; and after each epoch
     precision: Literal["32-true", "bf16-mixed"]
     gradient_clip: PositiveFloat | None
     early_stopping: EarlyStopping | None
@@ -198,9 +199,20 @@ class EvaluateConfig(Settings):
         return self
 
 
+class Sweep(Settings):
+    """A run's place among the jobs of a multirun."""
+
+    resume: str | None  # id of a parent run: do what is missing of its sweep
+    parent: str | None  # id of the parent run; the sweeper sets it for each job
+    trial: int | None  # number of the search's trial; the sweeper sets it for each job
+
+
 class TrainConfig(Settings):
     """Everything that a training run is made from."""
 
+    resume: str | None  # id of a run to go on with, or `last`
+    rerun: str | None  # id of a run to repeat from its record, in a new run
+    sweep: Sweep
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     data: DataConfig
     model: Model

@@ -1,5 +1,6 @@
 """Where runs are recorded: a database in the checkout, or a tracking server."""
 
+import os
 from pathlib import Path
 
 from filelock import FileLock
@@ -8,6 +9,8 @@ from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 
 from foretrace.errors import InputError
+from foretrace.tracking.mending import adopt_artifacts, mend
+from foretrace.tracking.process import Process
 
 
 def create_run(
@@ -25,14 +28,37 @@ def create_run(
     Raises:
         InputError: If the store cannot be reached or the experiment was deleted.
     """
-    if uri is not None and not uri.startswith("sqlite:"):  # a server says itself where artifacts go
-        return _create(uri, None, experiment, name, tags)
-    # mlflow.db in the root is a link into mlruns/: it is where a bare `mlflow ui` looks.
-    uri, folder = (f"sqlite:///{root / 'mlflow.db'}", root / "mlruns") if uri is None else (uri, _beside(uri))
-    folder.mkdir(parents=True, exist_ok=True)
+    (root / "mlruns").mkdir(parents=True, exist_ok=True)
     # Several first runs at once would make the same tables at once: 3 of 4 crashed (hydraflow#245).
-    with FileLock(folder / ".lock"):
-        return _create(uri, (folder / "artifacts").as_uri(), experiment, name, tags)
+    with FileLock(root / "mlruns" / ".lock"):
+        try:
+            client = open_store(root=root, uri=uri)
+            found = _experiment_id(client, _artifacts(root, uri), experiment)
+            mend(client, experiments=[found], staging=root / "mlruns" / "staging")
+            return client, client.create_run(found, run_name=name, tags=tags | Process.this().tags())
+        except MlflowException as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                "tracking.uri", expected="a tracking store that answers", received=reason
+            ) from error
+
+
+def open_store(*, root: Path, uri: str | None) -> MlflowClient:
+    """The store of runs, which need not have any yet.
+
+    A checkout's own database is pointed to the checkout's own artifacts, should it have been moved.
+
+    Args:
+        root: The checkout.
+        uri: A tracking server or database, or None for the checkout's own.
+    """
+    database = root / "mlflow.db"
+    if uri is None and database.exists():
+        adopt_artifacts(database, root / "mlruns" / "artifacts")
+    # With more attempts the client itself would wait for minutes, unheard; what could not be told waits on disk.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    # mlflow.db in the root is a link into mlruns/: it is where a bare `mlflow ui` looks.
+    return MlflowClient(tracking_uri=uri or f"sqlite:///{database}")
 
 
 def find_run(run_id: str, *, root: Path, uri: str | None) -> tuple[MlflowClient, Run]:
@@ -46,7 +72,7 @@ def find_run(run_id: str, *, root: Path, uri: str | None) -> tuple[MlflowClient,
         raise InputError(
             "run", expected="a run in this checkout", received="no run at all", remedy="Train first."
         )
-    client = MlflowClient(tracking_uri=uri or f"sqlite:///{database}")
+    client = open_store(root=root, uri=uri)
     try:
         return client, client.get_run(run_id)
     except MlflowException as error:
@@ -54,16 +80,11 @@ def find_run(run_id: str, *, root: Path, uri: str | None) -> tuple[MlflowClient,
         raise InputError("run", expected="the id of a run", received=run_id, remedy=remedy) from error
 
 
-def _create(
-    uri: str, artifacts: str | None, experiment: str, name: str, tags: dict[str, str]
-) -> tuple[MlflowClient, Run]:
-    try:
-        client = MlflowClient(tracking_uri=uri)
-        run = client.create_run(_experiment_id(client, artifacts, experiment), run_name=name, tags=tags)
-    except MlflowException as error:
-        reason = str(error).splitlines()[0]
-        raise InputError("tracking.uri", expected="a tracking store that answers", received=reason) from error
-    return client, run
+def _artifacts(root: Path, uri: str | None) -> str | None:
+    """Where a new experiment keeps its artifacts; a server says that itself."""
+    if uri is None:
+        return (root / "mlruns" / "artifacts").as_uri()
+    return (_beside(uri) / "artifacts").as_uri() if uri.startswith("sqlite:") else None
 
 
 def _beside(uri: str) -> Path:

@@ -1,0 +1,77 @@
+"""The records that a run's journal holds, and how each is told to MLflow."""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+
+from foretrace.tracking.delivery import deliver
+from foretrace.tracking.journal import Journal, Record
+
+MAX_METRICS = 1000  # in one request, MLflow's limit
+MAX_PARAMS = 100  # likewise
+
+
+def local_folder(run: Run) -> Path | None:
+    """The folder of a run's artifacts if it is on this machine's disks."""
+    location = urlparse(str(run.info.artifact_uri))
+    return Path(unquote(location.path)) if location.scheme in ("", "file") else None
+
+
+class Teller:
+    """Tells records of one run to the store.
+
+    Args:
+        client: Of the store.
+        run: The run.
+        artifacts: Where artifacts wait if the store is not on this machine.
+    """
+
+    def __init__(self, client: MlflowClient, run: Run, artifacts: Path) -> None:
+        self._client, self._id = client, str(run.info.run_id)
+        self._artifacts = artifacts
+        self._is_local = local_folder(run) is not None
+
+    def deliver(self, journal: Journal) -> int:
+        """Tells everything that waits, in order; returns how many records that were."""
+        return deliver(journal, self.tell)
+
+    def tell(self, record: Record) -> None:
+        """Tells one record.
+
+        Raises:
+            MlflowException: If the store did not take it.
+        """
+        for kind, content in record.items():
+            getattr(self, f"_{kind}")(content)
+
+    def _metrics(self, points: list[tuple[str, float, int, int]]) -> None:
+        metrics = [Metric(*point) for point in points]
+        for first in range(0, len(metrics), MAX_METRICS):
+            self._client.log_batch(self._id, metrics=metrics[first : first + MAX_METRICS])
+
+    def _params(self, values: dict[str, str]) -> None:
+        params = [Param(key, value) for key, value in values.items()]
+        for first in range(0, len(params), MAX_PARAMS):
+            self._client.log_batch(self._id, params=params[first : first + MAX_PARAMS])
+
+    def _tags(self, values: dict[str, str]) -> None:
+        self._client.log_batch(self._id, tags=[RunTag(key, value) for key, value in values.items()])
+
+    def _dataset(self, fields: dict[str, Any]) -> None:
+        context = InputTag(MLFLOW_DATASET_CONTEXT, fields.pop("context"))
+        self._client.log_inputs(self._id, [DatasetInput(Dataset(**fields), tags=[context])])
+
+    def _artifact(self, path: str) -> None:
+        if not self._is_local and (self._artifacts / path).exists():
+            parent = str(Path(path).parent)
+            self._client.log_artifact(
+                self._id, str(self._artifacts / path), None if parent == "." else parent
+            )
+
+    def _status(self, ended: list[Any]) -> None:
+        status, end_time_ms = ended
+        self._client.set_terminated(self._id, status=status, end_time=end_time_ms)

@@ -1,7 +1,7 @@
 """A look inside while a model trains: how far gradients reach, and whether each layer moves."""
 
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -64,6 +64,7 @@ class Diagnostics(Callback):
         self._spent_s = self._flow_s = 0.0  # in all, and for the latest gradients
         self._due = False
         self._watch: WeightWatch | None = None
+        self._restored: dict[str, Any] | None = None
         self.last: Diagnosis | None = None
 
     @property
@@ -84,6 +85,16 @@ class Diagnostics(Callback):
         self._began, self._ended = time.monotonic(), None
         self._spent_s, self._due = 0.0, False
         self._watch = WeightWatch(_model(module))
+        if self._restored is not None:
+            self._watch.load_state_dict(self._restored)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The weights at the end of the last epoch, from which the next change is measured."""
+        return {"watch": self._watch.state_dict()} if self._watch else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there."""
+        self._restored = state.get("watch")
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Measures and reports; Lightning gives the figures to the tracker with the epoch as their step."""

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning
-import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from omegaconf import DictConfig
 
-from foretrace import optimization, progress, summary
-from foretrace.config import PROJECT_ROOT, parse
+from foretrace import optimization, progress, starts, summary
+from foretrace.checkpoints import Checkpoints, WholeFiles, load_best
+from foretrace.config import PROJECT_ROOT
 from foretrace.data import sources
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.statistics import Statistics
@@ -21,9 +21,10 @@ from foretrace.diagnostics import Diagnostics
 from foretrace.forecaster import TRAIN_LOSS, VALID_MSE, Forecaster
 from foretrace.model.next_step import count_parameters
 from foretrace.quiet import quiet_libraries
-from foretrace.record import record
+from foretrace.record import record, record_resumption
 from foretrace.review import review
 from foretrace.settings import Model, SimulatedData, Sweep, TrainConfig
+from foretrace.starts import Start
 from foretrace.tracking import provenance, store
 from foretrace.tracking.logger import BatchLoss, RunLogger
 from foretrace.tracking.run import TrackedRun
@@ -32,7 +33,7 @@ from foretrace.tracking.run import TrackedRun
 def run(
     cfg: TrainConfig | DictConfig | Mapping[str, Any], *, overrides: Sequence[str] = ()
 ) -> dict[str, float]:
-    """Trains, evaluates and records one model.
+    """Trains, evaluates and records one model; or goes on with a run, or repeats one.
 
     Args:
         cfg: The configuration, as composed from ``conf/train.yaml`` or checked already.
@@ -44,44 +45,49 @@ def run(
     Raises:
         InputError: If something that the user gave cannot be used; then there is no run.
     """
-    config = cfg if isinstance(cfg, TrainConfig) else parse(cfg, TrainConfig)
     quiet_libraries()
+    start = starts.prepare(cfg, overrides=overrides, root=PROJECT_ROOT)
+    config = start.config
     optimization.check(**_optimization(config))
     sources.check(config.data)
     # What the user brings is read before there is a run: whatever is wrong with it leaves nothing behind.
-    data = None if isinstance(config.data, SimulatedData) else _load(config)
-    tracked, metrics = _begin(config, overrides), dict[str, float]()
+    early = start.run is not None or not isinstance(config.data, SimulatedData)
+    data = _load(config) if early else None
+    if data is not None:
+        start.check_data(data.windows["train"].sequences.digest)
+    tracked, metrics = start.run or _begin(start, overrides), dict[str, float]()
     try:
         with tracked:
-            metrics = _train(config, data or _load(config), tracked)
+            metrics = _train(start, data or _load(config), tracked)
     finally:
         print(summary.last_line(tracked.id, tracked.status, metrics), flush=True)
     return metrics
 
 
-def _train(config: TrainConfig, data: WindowDataModule, tracked: TrackedRun) -> dict[str, float]:
-    started = time.monotonic()
+def _train(start: Start, data: WindowDataModule, tracked: TrackedRun) -> dict[str, float]:
+    config, started = start.config, time.monotonic()
     lightning.seed_everything(config.seed, verbose=False)
     forecaster = _forecaster(config, data)
-    trainer, best, diagnostics = _trainer(config, data, tracked)
+    trainer, checkpoints, diagnostics = _trainer(config, data, tracked)
     device = trainer.strategy.root_device
-    record(config, data, forecaster, tracked, device=device)
+    if start.kind == "resume":
+        record_resumption(config, start.changes, tracked)
+    else:
+        record(config, data, forecaster, tracked, device=device)
     parameters = summary.parameters(count_parameters(forecaster.model))
     print(f"{summary.data(config.data.source, data)}\n{parameters}\ndevice   {device}", flush=True)
 
-    trainer.fit(forecaster, datamodule=data)
+    trainer.fit(forecaster, datamodule=data, ckpt_path=start.checkpoint, weights_only=True)
     trained = time.monotonic()
     if diagnostics:
-        tracked.metrics({"diagnostics/share": diagnostics.cost}, step=0)
+        tracked.metrics({"diagnostics/share": diagnostics.cost}, step=trainer.current_epoch)
         print(*(f"inside   {line}" for line in diagnostics.lines()), sep="\n")
 
-    epoch = _load_best(forecaster, best)
-    metrics = {VALID_MSE: float(best.best_model_score or torch.nan)}
-    print(
-        f"weights  of epoch {epoch}, the best on validation data (MSE {metrics[VALID_MSE]:.6f})", flush=True
-    )
-    tracked.metrics({"best epoch": epoch}, step=epoch)
+    epoch, score = load_best(forecaster, checkpoints.folder)
+    print(f"weights  of epoch {epoch}, the best on validation data (MSE {score:.6f})", flush=True)
+    tracked.metrics({"best epoch": epoch}, step=trainer.current_epoch)
     title = f"{config.data.source}: {model_name(config.model)}, seed {config.seed}"
+    metrics = {VALID_MSE: score}
     metrics |= review(forecaster.to(device), data, tracked, config.evaluation, title=title)
     times = {"training": trained - started, "evaluation and pictures": time.monotonic() - trained}
     print(summary.whereabouts(tracked.id, tracked.folder, times))
@@ -93,11 +99,11 @@ def _load(config: TrainConfig) -> WindowDataModule:
     return sources.load(config.data, cache=PROJECT_ROOT / ".cache", seed=config.seed, progress=told)
 
 
-def _begin(config: TrainConfig, overrides: Sequence[str]) -> TrackedRun:
-    tracking = config.tracking
+def _begin(start: Start, overrides: Sequence[str]) -> TrackedRun:
+    config, tracking = start.config, start.config.tracking
     name = tracking.run_name or f"{config.data.source} {model_name(config.model)} seed {config.seed}"
     tags = (tracking.tags or {}) | provenance.code(PROJECT_ROOT) | {"command": provenance.command(overrides)}
-    tags |= _place_in_sweep(config.sweep, overrides)
+    tags |= start.tags() | _place_in_sweep(config.sweep, overrides)
     client, created = store.create_run(
         root=PROJECT_ROOT, uri=tracking.uri, experiment=tracking.experiment, name=name, tags=tags
     )
@@ -151,16 +157,10 @@ def _optimization(config: TrainConfig, *, total_steps: int = 1) -> dict[str, Any
 
 def _trainer(
     config: TrainConfig, data: WindowDataModule, tracked: TrackedRun
-) -> tuple[Trainer, ModelCheckpoint, Diagnostics | None]:
+) -> tuple[Trainer, Checkpoints, Diagnostics | None]:
     settings = config.trainer
-    best = ModelCheckpoint(
-        dirpath=tracked.folder / "checkpoints",
-        filename="best",
-        monitor=VALID_MSE,
-        save_last=True,
-        enable_version_counter=False,
-    )
-    callbacks: list[Callback] = [BatchLoss(tracked, TRAIN_LOSS), best]
+    checkpoints = Checkpoints(tracked, monitor=VALID_MSE, every_minutes=settings.checkpoint_minutes)
+    callbacks: list[Callback] = [BatchLoss(tracked, TRAIN_LOSS), checkpoints]
     diagnostics = None
     if settings.diagnose_every:
         diagnostics = Diagnostics(data.windows["valid"], every_n_epochs=settings.diagnose_every)
@@ -177,15 +177,10 @@ def _trainer(
         gradient_clip_val=settings.gradient_clip,
         logger=RunLogger(tracked),
         callbacks=callbacks,
+        plugins=[WholeFiles()],
         enable_progress_bar=settings.progress,
         enable_model_summary=False,  # ours counts trainable and frozen apart
         log_every_n_steps=1,
         num_sanity_val_steps=0,  # the first validation is an epoch away at most
     )
-    return trainer, best, diagnostics
-
-
-def _load_best(forecaster: Forecaster, best: ModelCheckpoint) -> int:
-    checkpoint = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
-    forecaster.load_state_dict(checkpoint["state_dict"])
-    return int(checkpoint["epoch"])
+    return trainer, checkpoints, diagnostics

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import MeanAbsoluteError, MeanMetric, MeanSquaredError, MetricCollection
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
 
 from foretrace.data.statistics import Statistics
 from foretrace.data.windows import Batch
@@ -50,7 +50,8 @@ class Forecaster(LightningModule):
             num_features=len(features["names"]), num_known=len(features["known"]), **network
         )
         self.model.freeze(model["frozen"])
-        self.train_loss = MeanMetric()
+        # Of the epoch so far: sum of the losses over windows, number of windows, learning rate.
+        self.so_far: dict[str, Any] = {"loss": torch.zeros(()), "windows": 0, "lr": 0.0}
         self.valid_errors = MetricCollection(
             {VALID_MSE: MeanSquaredError(), "val/l1": MeanAbsoluteError()}, compute_groups=False
         )
@@ -69,20 +70,30 @@ class Forecaster(LightningModule):
             x = x + settings["input_noise"] * torch.randn_like(x)
         forecast, _ = self.model.forward_scaled(x, batch.known)
         one_step = loss = F.mse_loss(forecast, target)
-        self.train_loss.update(one_step.detach(), weight=len(batch.values))
+        self.so_far["loss"] = self.so_far["loss"].to(x.device) + one_step.detach() * len(x)
+        self.so_far["windows"] += len(x)
         if (open_loop := settings["open_loop"]) is not None:
             loss = one_step + open_loop["weight"] * self._open_loop_loss(x, batch.known, target)
         return {"loss": loss, TRAIN_LOSS: one_step.detach()}
 
-    def on_train_epoch_end(self) -> None:
-        """Reports the epoch's mean loss, and the learning rate that it was trained with."""
-        self.log(f"{TRAIN_LOSS}/epoch", self.train_loss.compute())
-        self.train_loss.reset()
-
     def on_train_epoch_start(self) -> None:
-        """Reports the learning rate."""
+        """Notes the learning rate."""
         optimizer = self.optimizers(use_pl_optimizer=False)
-        self.log("lr", optimizer.param_groups[0]["lr"])  # type: ignore[union-attr]  # one optimiser
+        rate = optimizer.param_groups[0]["lr"]  # type: ignore[union-attr]  # one optimiser
+        self.so_far = {"loss": torch.zeros(()), "windows": 0, "lr": rate}
+
+    def on_train_epoch_end(self) -> None:
+        """Reports the epoch's mean loss, and the learning rate that it was begun with."""
+        self.log(f"{TRAIN_LOSS}/epoch", self.so_far["loss"] / self.so_far["windows"])
+        self.log("lr", self.so_far["lr"])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what the epoch's figures are made from, for a training that goes on in its middle."""
+        checkpoint["epoch_so_far"] = self.so_far
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes that over."""
+        self.so_far = checkpoint["epoch_so_far"]
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Adds a batch to the validation errors."""

@@ -14,11 +14,13 @@ from foretrace.data.statistics import Statistics
 from foretrace.forecaster import Forecaster
 from foretrace.model.next_step import count_parameters
 from foretrace.settings import TrainConfig
+from foretrace.starts import Changes
 from foretrace.tracking import provenance
 from foretrace.tracking.run import TrackedRun
 
 # A server's address may hold a password; the rest says how this process came to train, not what.
 NOT_RECORDED: dict[str, Any] = {"tracking": {"uri"}, "resume": True, "rerun": True, "sweep": True}
+CONFIG = "config.yaml"
 CONTEXTS = {"train": "training", "valid": "validation", "test": "testing"}  # MLflow's words
 
 
@@ -31,19 +33,31 @@ def record(
     device: torch.device,
 ) -> None:
     """Records settings, code, libraries, machine, data and size of a run that is about to train."""
-    settings = config.model_dump(exclude=NOT_RECORDED)
-    tracked.params(_flat(settings))
-    tracked.text("config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)))
-    versions = {f"version.{name}": version for name, version in provenance.environment().items()}
-    tracked.tags(versions | provenance.machine(device))
-    tracked.text("provenance/installed.txt", provenance.installed())
-    if patch := provenance.difference(PROJECT_ROOT):
-        tracked.text("provenance/uncommitted.patch", patch)
+    tracked.params(_flat(config.model_dump(exclude=NOT_RECORDED)))
+    made_by = provenance.collect(PROJECT_ROOT, device=device)
+    tracked.tags(made_by.tags)
+    for path in made_by.write(tracked.folder):
+        tracked.announce(path)
     record_data(config.data.source, data, tracked)
     counts = count_parameters(forecaster.model)
     tracked.text("parameters.txt", summary.parameters(counts) + "\n")
     trainable, frozen = (sum(column) for column in zip(*counts.values(), strict=True))
     tracked.metrics({"parameters/trainable": trainable, "parameters/frozen": frozen}, step=0)
+    record_settings(config, tracked)  # the last: a run that holds it holds everything above
+
+
+def record_settings(config: TrainConfig, tracked: TrackedRun) -> None:
+    """Records all settings, from which the run can be started again."""
+    settings = config.model_dump(exclude=NOT_RECORDED)
+    tracked.text(CONFIG, OmegaConf.to_yaml(OmegaConf.create(settings)))
+
+
+def record_resumption(config: TrainConfig, changes: Changes, tracked: TrackedRun) -> None:
+    """Records that a run goes on, and with which other settings."""
+    record_settings(config, tracked)
+    resumed = int(tracked.recorded_tags().get("resumed", 0)) + 1
+    changed = {f"changed.{key}": f"{then} → {now}" for key, (then, now) in changes.items()}
+    tracked.tags({"resumed": resumed, **changed})
 
 
 def record_data(name: str, data: WindowDataModule, tracked: TrackedRun) -> None:

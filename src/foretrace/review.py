@@ -61,7 +61,7 @@ def review(
         print(f"test     not done: {data.test_missing}")
         tracked.tags({f"{prefix}test": f"not done: {data.test_missing}"})
     else:
-        tracked.metrics({prefix + name: value for name, value in metrics.items()}, step=0)
+        tracked.metrics({prefix + name: value for name, value in metrics.items()}, step=_epochs(tracked))
         tracked.tags({f"{prefix}loses_to": ", ".join(assessment.loses_to) or "none"})
         save_assessment(assessment, tracked.folder / ASSESSMENT)
     tracked.flush()
@@ -102,14 +102,19 @@ def _assess(forecaster: Forecaster, data: WindowDataModule, settings: Evaluation
     return assessment
 
 
+def _epochs(tracked: TrackedRun) -> int:
+    """How many the run has trained: a run that goes on after its evaluation is evaluated again, later."""
+    return len(tracked.history(VALID_MSE)[0])
+
+
 def _record_inside(
     forecaster: Forecaster, data: WindowDataModule, tracked: TrackedRun, prefix: str
 ) -> list[str]:
     """Records the gates' summary; returns a line for each thing to know about gates and gradients."""
-    lines = _flow(forecaster, data).diagnosis()
+    lines, step = _flow(forecaster, data).diagnosis(), _epochs(tracked)
     for layer, gates in episode_gates(forecaster.model, _shown(data), 0).items():
         found = summarize_gates(**{name: gate.numpy() for name, gate in gates._asdict().items()})
-        tracked.metrics({prefix + name: value for name, value in found.metrics(layer).items()}, step=0)
+        tracked.metrics({prefix + name: value for name, value in found.metrics(layer).items()}, step=step)
         lines.append(found.describe(layer))
     return lines
 

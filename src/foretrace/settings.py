@@ -145,7 +145,7 @@ class Trainer(Settings):
     """How long and how precisely to train."""
 
     max_epochs: PositiveInt
-    checkpoint_minutes: PositiveFloat  # within an epoch, a checkpoint is written this often; and after each epoch
+    checkpoint_minutes: PositiveFloat  # from one checkpoint to the next within an epoch
     precision: Literal["32-true", "bf16-mixed"]
     gradient_clip: PositiveFloat | None
     early_stopping: EarlyStopping | None

@@ -100,18 +100,36 @@ class WindowLoader:
             seed,
             random_offset,
         )
-        self._epoch = 0  # epochs begun
+        self._epoch = 0  # from which the next batch comes
+        self._batch = 0  # the next batch's number in it
+        self._is_restored = False
 
     def __len__(self) -> int:
         """Batches in an epoch."""
         return -(-len(self.windows) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        """One epoch. The trainer need not exhaust it, so the epoch counts from its start."""
-        epoch, self._epoch = self._epoch, self._epoch + 1
-        order, offset = self._draw(epoch)
-        for chosen in torch.split(order, self.batch_size):
+        """One epoch, or what is left of it where a position was restored.
+
+        The position moves on as a batch is handed out: the trainer need not exhaust the iterator.
+        """
+        if self._batch and not self._is_restored:  # the one before was cut short
+            self._epoch, self._batch = self._epoch + 1, 0
+        self._is_restored = False
+        order, offset = self._draw(self._epoch)
+        for chosen in torch.split(order, self.batch_size)[self._batch :]:
+            self._batch += 1
+            if self._batch == len(self):
+                self._epoch, self._batch = self._epoch + 1, 0
             yield self.windows.gather(chosen, offset=offset)
+
+    def state_dict(self) -> dict[str, int]:
+        """The position: which batch of which epoch comes next."""
+        return {"epoch": self._epoch, "batch": self._batch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Goes on from there."""
+        self._epoch, self._batch, self._is_restored = state["epoch"], state["batch"], True
 
     def _draw(self, epoch: int) -> tuple[Tensor, Tensor | None]:
         if self.seed is None:

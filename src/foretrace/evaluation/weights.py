@@ -1,6 +1,7 @@
 """Whether each layer learns: how large its weights are, and how far they move."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +62,15 @@ class WeightWatch:
             measured[name] = LayerNorm(norm=norm, update=change / (norm or 1.0), frozen=self._frozen[name])
             self._moved |= {name} if change != 0 else set()
         return measured
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next change is measured from, and which layers have moved."""
+        return {"last": self._last, "moved": sorted(self._moved)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there."""
+        self._last = {name: w.to(self._last[name].device) for name, w in state["last"].items()}
+        self._moved = set(state["moved"])
 
     def still(self) -> list[str]:
         """A line for each layer measured that has not moved since the watch began: frozen, or trained in vain."""

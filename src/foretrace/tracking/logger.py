@@ -53,3 +53,7 @@ class BatchLoss(Callback):
     ) -> None:
         """Takes the figure of that name that the training step returned."""
         self._run.metrics({self._name: outputs[self._name]}, step=trainer.global_step - 1)
+
+    def on_validation_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
+        """Lets no point wait for the end of a long validation."""
+        self._run.flush_if_due()

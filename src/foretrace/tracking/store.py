@@ -61,8 +61,14 @@ def open_store(*, root: Path, uri: str | None) -> MlflowClient:
     return MlflowClient(tracking_uri=uri or f"sqlite:///{database}")
 
 
-def find_run(run_id: str, *, root: Path, uri: str | None) -> tuple[MlflowClient, Run]:
+def find_run(run_id: str, *, root: Path, uri: str | None, key: str = "run") -> tuple[MlflowClient, Run]:
     """Looks a run up.
+
+    Args:
+        run_id: Its id.
+        root: The checkout.
+        uri: A tracking server or database, or None for the checkout's own.
+        key: The setting that names it.
 
     Raises:
         InputError: If there is no such run, or no store.
@@ -70,14 +76,14 @@ def find_run(run_id: str, *, root: Path, uri: str | None) -> tuple[MlflowClient,
     database = root / "mlflow.db"
     if uri is None and not database.exists():
         raise InputError(
-            "run", expected="a run in this checkout", received="no run at all", remedy="Train first."
+            key, expected="a run in this checkout", received="no run at all", remedy="Train first."
         )
     client = open_store(root=root, uri=uri)
     try:
         return client, client.get_run(run_id)
     except MlflowException as error:
         remedy = "`mlflow ui` shows the ids of all runs."
-        raise InputError("run", expected="the id of a run", received=run_id, remedy=remedy) from error
+        raise InputError(key, expected="the id of a run", received=run_id, remedy=remedy) from error
 
 
 def _artifacts(root: Path, uri: str | None) -> str | None:

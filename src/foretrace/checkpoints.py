@@ -1,0 +1,230 @@
+"""Checkpoints from which a training goes on as if it had never stopped.
+
+Lightning restores weights, optimiser, schedule, callbacks and loops; added here are the random numbers' states, the
+places at which a checkpoint is exact, and files that are whole or absent.
+"""
+
+import os
+import pickle
+import shutil
+import time
+import zipfile
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+
+from foretrace.errors import InputError
+from foretrace.tracking.run import TrackedRun
+
+FORMAT = 2  # of our checkpoints; to be raised when older ones cannot be resumed any more
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes a checkpoint aside, waits until it is on the disk, and only then gives it its name."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """See the class.
+
+        Raises:
+            OSError: If it cannot be written, e.g. as the disk is full; what was there before is still there.
+        """
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = target.with_name(f".{target.name}.part")
+        try:
+            with aside.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except (OSError, RuntimeError) as error:  # torch's writer raises a RuntimeError on a full disk
+            aside.unlink(missing_ok=True)
+            reason = f"the checkpoint {target} could not be written ({error}); the one before is intact"
+            raise OSError(reason) from error
+        aside.replace(target)
+        _sync_folder(target.parent)
+
+
+class Checkpoints(Checkpoint):
+    """Keeps the last checkpoint, the one before, and the best; each is exact, and preceded by its record.
+
+    Written after each validation and, in a long epoch, every few minutes after a batch: Lightning goes on from
+    both places exactly. What was recorded up to there is with the tracker before the checkpoint counts.
+
+    Args:
+        run: Its folder ``checkpoints`` holds the files; a signal to it is obeyed after the next checkpoint.
+        monitor: The metric of which less is better.
+        every_minutes: Time between two checkpoints within an epoch.
+
+    Attributes:
+        folder: Where the files are.
+        best_score: The least value so far; None before the first.
+        best_epoch: Its epoch, from 0.
+    """
+
+    def __init__(self, run: TrackedRun, *, monitor: str, every_minutes: float) -> None:
+        self._run, self._monitor, self._every_s = run, monitor, 60 * every_minutes
+        self.folder = run.folder / "checkpoints"
+        self._saved_at = time.monotonic()
+        self._generators: dict[str, torch.Tensor] = {}
+        self.best_score: float | None = None
+        self.best_epoch: int | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best so far, and the state of every generator that training draws from."""
+        return {
+            "best_score": self.best_score,
+            "best_epoch": self.best_epoch,
+            "generators": _generator_states(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over what a checkpoint holds; generators are set as the last thing before training."""
+        self.best_score, self.best_epoch = state["best_score"], state["best_epoch"]
+        self._generators = state["generators"]
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Says which versions can go on from it."""
+        checkpoint["foretrace"] = {"format": FORMAT, "version": metadata.version("foretrace")}
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Restores the generators, and the wish to stop of a training that had stopped early."""
+        self._run.uninterrupted = True
+        if self._generators:
+            _set_generator_states(self._generators)
+            if self.best_epoch == trainer.current_epoch:
+                self._keep_best()  # its process may have ended between the two
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
+                trainer.should_stop = True
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Saves within the epoch when it is time to; the last batch's turn comes after the validation."""
+        is_last = batch_idx + 1 == trainer.num_training_batches
+        due = time.monotonic() - self._saved_at > self._every_s
+        if not is_last and (due or self._run.is_asked_to_end):
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Saves after each epoch."""
+        score = float(trainer.callback_metrics[self._monitor])
+        is_best = self.best_score is None or score < self.best_score
+        if is_best:
+            self.best_score, self.best_epoch = score, trainer.current_epoch
+        progress = f"{trainer.current_epoch + 1}/{trainer.max_epochs} epochs"
+        self._run.metrics({}, step=trainer.current_epoch, tags={"progress": progress})
+        self._save(trainer, is_best=is_best)
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """From here on, a signal is obeyed at once."""
+        self._run.uninterrupted = False
+        self._run.interrupt_if_asked()
+
+    def _save(self, trainer: Trainer, *, is_best: bool = False) -> None:
+        self._run.flush(sync=True)
+        last = self.folder / LAST
+        if last.exists():
+            last.replace(self.folder / PREVIOUS)
+        trainer.save_checkpoint(last)
+        if is_best:
+            self._keep_best()
+        self._saved_at = time.monotonic()
+        self._run.interrupt_if_asked()
+
+    def _keep_best(self) -> None:
+        """Gives the last checkpoint a second name. It comes after the first: the best is never ahead of the last."""
+        aside = self.folder / f".{BEST}.part"
+        aside.unlink(missing_ok=True)
+        try:
+            aside.hardlink_to(self.folder / LAST)  # never written to again: both names keep what they have
+        except OSError:  # not every file system has links
+            shutil.copyfile(self.folder / LAST, aside)
+        aside.replace(self.folder / BEST)
+
+
+def load_best(module: LightningModule, folder: Path) -> tuple[int, float]:
+    """Gives a module the best weights; returns their epoch, from 0, and their score."""
+    checkpoint = torch.load(folder / BEST, weights_only=True, map_location="cpu")
+    module.load_state_dict(checkpoint["state_dict"])
+    return int(checkpoint["epoch"]), float(checkpoint["callbacks"][Checkpoints.__name__]["best_score"])
+
+
+def newest_whole(folder: Path, *, say: Callable[[str], None]) -> Path | None:
+    """The last checkpoint from which a training can go on, under its own name; None if there is none at all.
+
+    Args:
+        folder: The checkpoints of a run.
+        say: Told of a damaged one.
+
+    Raises:
+        InputError: If all are damaged, or another version has to go on from it.
+    """
+    found = [folder / name for name in (LAST, PREVIOUS) if (folder / name).exists()]
+    reasons = []
+    for path in found:
+        reason = _damage(path)
+        if reason is None:
+            return path.replace(folder / LAST)
+        reasons.append(f"{path.name} is damaged ({reason})")
+        say(f"{reasons[-1]}; trying the one before")
+    if not found:
+        return None
+    raise InputError(
+        str(folder),
+        expected="a whole checkpoint",
+        received="; ".join(reasons),
+        remedy="Train anew: rerun=<id>.",
+    )
+
+
+def _damage(path: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if (member := archive.testzip()) is not None:  # reads all of it and compares checksums
+                return f"{member} differs from its checksum"
+        checkpoint = torch.load(path, weights_only=True, map_location="meta")
+    except (OSError, zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    written = checkpoint.get("foretrace", {"format": 1, "version": "0.1.0 before its first release"})
+    if written["format"] != FORMAT:
+        raise InputError(
+            str(path),
+            expected=f"a checkpoint of format {FORMAT}",
+            received=f"one of format {written['format']}",
+            remedy=f"foretrace {written['version']} can go on from it.",
+        )
+    return None
+
+
+def _generator_states() -> dict[str, torch.Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states |= {f"cuda:{n}": state for n, state in enumerate(torch.cuda.get_rng_state_all())}
+    return states
+
+
+def _set_generator_states(states: dict[str, torch.Tensor]) -> None:
+    torch.set_rng_state(states["cpu"].cpu())
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            if (state := states.get(f"cuda:{number}")) is not None:
+                torch.cuda.set_rng_state(state.cpu(), number)
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new name is safe from a power cut once its folder is on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

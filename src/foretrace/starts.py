@@ -1,0 +1,214 @@
+"""How a training starts: anew, as the continuation of a run, or as the repetition of one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from omegaconf import DictConfig, OmegaConf
+
+from foretrace.checkpoints import newest_whole
+from foretrace.config import parse
+from foretrace.errors import InputError
+from foretrace.settings import TrainConfig
+from foretrace.tracking import store
+from foretrace.tracking.run import TrackedRun
+
+# What a resumed training may change: how long, how it is watched and judged, and where the same data lie now.
+MAY_CHANGE = (
+    "data.path",
+    "data.root",
+    "evaluation.",
+    "trainer.checkpoint_minutes",
+    "trainer.diagnose_every",
+    "trainer.early_stopping",
+    "trainer.max_epochs",
+    "trainer.progress",
+)
+LATEST = "last"
+DIRECTIVES = ("resume", "rerun", "sweep.", "hydra")
+MISSING = "nothing"
+
+Changes = dict[str, tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a training starts from.
+
+    Args:
+        config: Its settings.
+        kind: Whether it is new, goes on with ``run``, or repeats a run.
+        run: The run to go on with.
+        checkpoint: Where it goes on; None at the beginning.
+        repeated: The run that is repeated.
+        changes: Settings that differ from the run's: value then and now.
+    """
+
+    config: TrainConfig
+    kind: Literal["new", "resume", "rerun"] = "new"
+    run: TrackedRun | None = None
+    checkpoint: Path | None = None
+    repeated: TrackedRun | None = None
+    changes: Changes = field(default_factory=dict)
+
+    def tags(self) -> dict[str, str]:
+        """Labels that a new run gets for it."""
+        return {"rerun_of": self.repeated.id} if self.repeated else {}
+
+    def check_data(self, digest: str) -> None:
+        """Makes sure that the data are those which the training to go on with has seen.
+
+        Raises:
+            InputError: If not.
+        """
+        if self.checkpoint is None:
+            return
+        trained = torch.load(self.checkpoint, weights_only=True, map_location="meta")
+        expected = trained["hyper_parameters"]["features"]["digest"]
+        if digest != expected:
+            received = f"other data (SHA-256 {digest[:12]}…)"
+            remedy = "Bring the same data, or start a new run."
+            raise InputError(
+                "data",
+                expected=f"the run's data (SHA-256 {expected[:12]}…)",
+                received=received,
+                remedy=remedy,
+            )
+
+
+def prepare(
+    cfg: TrainConfig | DictConfig | Mapping[str, Any], *, overrides: Sequence[str], root: Path
+) -> Start:
+    """Finds out what is asked for, and whether it can be done.
+
+    Raises:
+        InputError: If not.
+    """
+    composed = OmegaConf.create(dict(cfg.model_dump() if isinstance(cfg, TrainConfig) else cfg))
+    resume, rerun = composed.get("resume"), composed.get("rerun")
+    if resume is None and rerun is None:
+        return Start(cfg if isinstance(cfg, TrainConfig) else parse(cfg, TrainConfig))
+    if resume is not None and rerun is not None:
+        raise InputError("resume", expected="either resume or rerun", received="both")
+    key = "resume" if rerun is None else "rerun"
+    client, found = find(str(resume or rerun), key=key, root=root, uri=composed.tracking.uri)
+    tracked = TrackedRun(client, found, staging=root / "mlruns" / "staging")
+    recorded: Any = OmegaConf.to_container(OmegaConf.load(tracked.fetch("config.yaml")))
+    config, changes = settings(recorded, composed, overrides)
+    if key == "rerun":
+        return Start(config, kind="rerun", repeated=tracked, changes=changes)
+    refuse_what_may_not_change(changes)
+    checkpoint = newest_whole(tracked.folder / "checkpoints", say=print)
+    _check_there_is_more(found, recorded, config)
+    return Start(config, kind="resume", run=tracked, checkpoint=checkpoint, changes=changes)
+
+
+def _check_there_is_more(run: Run, recorded: dict[str, Any], config: TrainConfig) -> None:
+    epochs, before = config.trainer.max_epochs, int(recorded["trainer"]["max_epochs"])
+    if run.info.status == "FINISHED" and epochs <= before:
+        remedy = "To train it for longer: trainer.max_epochs=…"
+        received = f"one that finished its {before} epochs"
+        raise InputError("resume", expected="a run with epochs left", received=received, remedy=remedy)
+    if epochs > before and config.scheduler and "total_steps" in config.scheduler.model_dump():
+        expected = f"at most {before}, where the schedule {config.scheduler.name} ends"
+        raise InputError("trainer.max_epochs", expected=expected, received=str(epochs))
+
+
+def find(run_id: str, *, key: str, root: Path, uri: str | None) -> tuple[MlflowClient, Run]:
+    """Looks up the run to start again.
+
+    Args:
+        run_id: Its id, or ``last``: the training begun last of those that have not finished.
+        key: The setting that names it, ``resume`` or ``rerun``.
+        root: The checkout.
+        uri: A tracking server or database, or None for the checkout's own.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if run_id != LATEST:
+        return store.find_run(run_id, root=root, uri=uri, key=key)
+    client = store.open_store(root=root, uri=uri)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    found = client.search_runs(experiments, "attributes.status != 'FINISHED'", order_by=["start_time DESC"])
+    trainings = [run for run in found if "trainer.max_epochs" in run.data.params]
+    if not trainings:
+        received = "none: all runs are finished" if found or experiments else "no run at all"
+        remedy = "To train a finished run for longer: resume=<id> trainer.max_epochs=…"
+        raise InputError(key, expected="a training that did not finish", received=received, remedy=remedy)
+    return client, trainings[0]
+
+
+def settings(
+    recorded: dict[str, Any], composed: DictConfig, overrides: Sequence[str]
+) -> tuple[TrainConfig, Changes]:
+    """The settings of a run with what was asked for today, and what that changes.
+
+    Args:
+        recorded: The run's own, from its ``config.yaml``.
+        composed: Today's, as composed from ``conf/`` with the overrides.
+        overrides: What was asked for today.
+
+    Raises:
+        InputError: If the result cannot be used.
+    """
+    today: Any = OmegaConf.to_container(composed, resolve=False)
+    # A setting that is younger than the run takes today's default.
+    started = {key: _younger(today[key], recorded.get(key, today[key])) for key in today if key != "hydra"}
+    config = OmegaConf.create(started)
+    for key in _asked(overrides):
+        value = OmegaConf.select(composed, key, default=MISSING)
+        if isinstance(value, str) and value == MISSING:
+            remedy = "Name single settings, or start a new run."
+            raise InputError(
+                key, expected="a setting of the run", received="a choice of several", remedy=remedy
+            )
+        OmegaConf.update(config, key, value, merge=False)
+    changes = _changes(recorded, OmegaConf.to_container(config, resolve=True))
+    return parse(config, TrainConfig), changes
+
+
+def refuse_what_may_not_change(changes: Changes) -> None:
+    """Lets a training go on only as what it was.
+
+    Raises:
+        InputError: If a change would make another one of it.
+    """
+    for key, (then, now) in changes.items():
+        if not key.startswith(MAY_CHANGE):
+            remedy = "That is another experiment: start a new run, or rerun=<id> with it."
+            raise InputError(key, expected=f"{then}, as the run began", received=str(now), remedy=remedy)
+
+
+def _asked(overrides: Sequence[str]) -> list[str]:
+    keys = [override.lstrip("+~").split("=", 1)[0].split("@")[0] for override in overrides]
+    return [key for key in keys if not key.startswith(DIRECTIVES)]
+
+
+def _younger(today: Any, recorded: Any) -> Any:
+    """Groups without variants may have grown; the data's keys depend on their source, and are taken as they are."""
+    if (
+        isinstance(today, dict)
+        and isinstance(recorded, dict)
+        and "source" not in recorded
+        and "name" not in recorded
+    ):
+        return {**today, **recorded}
+    return recorded
+
+
+def _changes(recorded: Any, now: Any, prefix: str = "") -> Changes:
+    found: Changes = {}
+    for key in dict.fromkeys([*recorded, *now]):
+        name, then, today = f"{prefix}{key}", recorded.get(key, MISSING), now.get(key, MISSING)
+        if name.startswith(DIRECTIVES) or then == MISSING or name == "tracking.uri":
+            continue
+        if isinstance(then, dict) and isinstance(today, dict):
+            found |= _changes(then, today, f"{name}.")
+        elif then != today:
+            found[name] = (then, today)
+    return found

@@ -12,7 +12,7 @@ from foretrace.settings import TrainConfig
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
 def main(cfg: DictConfig) -> dict[str, float]:
     """Checks the settings first: what trains takes seconds to import."""
-    with cli.input_errors():
+    with cli.job_errors() if cfg.sweep.parent else cli.input_errors():
         checked = config.parse(cfg, TrainConfig)
         from foretrace import experiment
 

@@ -5,6 +5,7 @@ Imports nothing heavy: ``--help`` and a wrong setting are answered at once.
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -16,8 +17,16 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from foretrace.config import PROJECT_ROOT, known_keys
 from foretrace.errors import InputError, Interrupted, nearest
 
+# Here and not in `call`, as a launcher's processes need it without ever coming there.
+OmegaConf.register_new_resolver("project_root", lambda: str(PROJECT_ROOT), replace=True)
+
 USAGE_ERROR = 2  # exit status of a command that was asked for something it cannot do
 SIGINT_STATUS = 130
+MODES = ("-m", "--multirun", "-r", "--run", "-c", "--cfg", "-i", "--info", "-h", "--help", "--hydra-help")
+
+
+class JobFailedError(Exception):
+    """A job of a sweep failed, and said so. Nothing but text, as it travels between processes."""
 
 
 def call(main: Callable[[], None]) -> int:
@@ -26,9 +35,11 @@ def call(main: Callable[[], None]) -> int:
     What is wrong with the command line is said in one line, where Hydra would print several and exit with 1.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises its errors instead of printing them
-    OmegaConf.register_new_resolver("project_root", lambda: str(PROJECT_ROOT), replace=True)
+    _make_multirun(sys.argv)
     try:
         main()
+    except InputError as error:
+        return _say(f"error: {error}", USAGE_ERROR)
     except (HydraException, OmegaConfBaseException) as error:
         return _say(one_line(error), USAGE_ERROR)
     except ValueError as error:
@@ -54,6 +65,24 @@ def input_errors() -> Iterator[None]:
         sys.exit(_say(f"error: {error}", USAGE_ERROR))
 
 
+@contextmanager
+def job_errors() -> Iterator[None]:
+    """Says at once, in one line, that a job of a sweep failed; the others go on.
+
+    Raises:
+        JobFailedError: By which Hydra counts the job as failed.
+    """
+    # With some launchers another script is the main one; the record is to name the command that people type.
+    sys.argv[0] = str(PROJECT_ROOT / "src" / f"{HydraConfig.get().job.name}.py")
+    try:
+        yield
+    except InputError as error:
+        raise _failed(str(error)) from None
+    except Exception as error:  # whatever it is, it is this job's alone
+        traceback.print_exc()
+        raise _failed(f"{type(error).__name__}: {' '.join(str(error).split())}") from None
+
+
 def overrides() -> list[str]:
     """What the user asked for beside the defaults, for this one job."""
     return list(HydraConfig.get().overrides.task)
@@ -74,6 +103,20 @@ def one_line(error: Exception) -> str:
         )
         return f"error: {wrong}"
     return "error: " + " ".join(str(error).split())
+
+
+def _failed(reason: str) -> JobFailedError:
+    job = " ".join(one for one in overrides() if not one.startswith("sweep."))
+    print(f"failed   {job}: {reason}", file=sys.stderr, flush=True)
+    return JobFailedError(reason)
+
+
+def _make_multirun(arguments: list[str]) -> None:
+    """To go on with a sweep is to sweep, whether or not ``-m`` was typed."""
+    asked = any(argument.startswith("sweep.resume=") for argument in arguments[1:])
+    mode = any(argument.partition("=")[0] in MODES for argument in arguments[1:])
+    if asked and not mode:
+        arguments.insert(1, "-m")
 
 
 def _is_from_hydra(error: Exception) -> bool:

@@ -1,7 +1,7 @@
 """The jobs of a sweep as the tracker knows them: one child for each, whichever of its runs counts."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import isfinite, nan
@@ -11,14 +11,14 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from foretrace.sweeps import jobs as names
+from foretrace.sweeps.jobs import Job, own
+from foretrace.tracking.process import Process
 from foretrace.tracking.records import local_folder
 
 VALID, TEST = "val/mse", "test/mse"
 NOT_STARTED = "NOT STARTED"
 CHECKPOINT = "checkpoints/last.ckpt"
-PLACE = ("sweep.", "resume=", "tracking.uri=")  # where and how a job is run, not what it is
-
-Job = tuple[str, ...]  # overrides, as typed for this one job
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Child:
         metrics: Last value of each of the run's metrics, but of ``val/mse`` the lowest: that of the kept weights.
         pruned: Whether a search stopped it early (the run's tag ``pruned``).
         has_checkpoint: Whether it can be gone on with; looked up only for what is not done.
+        at_work: Whether a process of this host is seen at work on it.
         duration_s: From its first beginning to its last end; NaN while it runs.
         error: What it failed of, in one line.
 
@@ -47,6 +48,7 @@ class Child:
     metrics: dict[str, float] = field(default_factory=dict)
     pruned: bool = False
     has_checkpoint: bool = False
+    at_work: bool = False
     duration_s: float = nan
     error: str = ""
 
@@ -63,8 +65,7 @@ class Child:
     @cached_property
     def settings(self) -> dict[str, str]:
         """The job's overrides by name, with values as they were typed."""
-        pairs = (override.lstrip("+").partition("=") for override in self.job)
-        return {key: value for key, _, value in pairs}
+        return names.settings(self.job)
 
 
 class Children:
@@ -126,6 +127,7 @@ class Children:
             metrics=dict(run.data.metrics) | self._lowest(run),
             pruned=pruned,
             has_checkpoint=info.status != "FINISHED" and not pruned and self._has_checkpoint(run),
+            at_work=info.status == "RUNNING" and _is_at_work(tags),
             duration_s=(ended - begun) / 1000 if ended and begun else nan,
             error=tags.get("error", "") if info.status != "FINISHED" else "",
         )
@@ -147,13 +149,9 @@ class Children:
         return any(file.path == CHECKPOINT for file in kept)
 
 
-def own(overrides: Iterable[str]) -> Job:
-    """What a job is, without how and where it is run.
-
-    >>> own(["seed=2", "sweep.parent=0a1b", "tracking.uri=http://somewhere"])
-    ('seed=2',)
-    """
-    return tuple(override for override in overrides if not override.startswith(PLACE))
+def _is_at_work(tags: Mapping[str, str]) -> bool:
+    process = Process.of_tags(tags)
+    return process is not None and process.is_at_work()
 
 
 def counted(children: Sequence[Child]) -> Child:

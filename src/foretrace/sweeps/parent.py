@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -10,15 +11,19 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from foretrace.errors import InputError
+from foretrace.quiet import quiet_libraries
 from foretrace.settings import Tracking
 from foretrace.sweeps import presentation
-from foretrace.sweeps.children import Child, Children, own
+from foretrace.sweeps.children import Child, Children
+from foretrace.sweeps.jobs import Job, own
 from foretrace.tracking import provenance, store
+from foretrace.tracking.mending import mend
 from foretrace.tracking.run import TrackedRun
 
 RECORD = "sweep.json"
 # Children learn of the store by it, in whatever process: an override would put a password into their records.
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
+PICTURES_SHARE = 30.0  # drawing takes at most a thirtieth of the time
 TAG = "sweep.jobs"  # which only parents have
 
 
@@ -59,7 +64,9 @@ class Sweep:
         self._outside = os.environ.get(URI_VARIABLE)
         self.jobs = None if jobs is None else list(dict.fromkeys(own(job) for job in jobs))
         self.notes = dict(notes)
-        self.failures: dict[tuple[str, ...], str] = {}
+        self.failures: dict[Job, str] = {}
+        self._pictures_due = 0.0
+        self._run, self._staging = run, staging
         self._children = Children(client, run, staging=staging)
 
     @classmethod
@@ -84,6 +91,7 @@ class Sweep:
         Raises:
             InputError: If the store cannot be reached.
         """
+        quiet_libraries()
         tags = (tracking.tags or {}) | provenance.code(root)
         tags |= {"command": provenance.command(["-m", *command]), TAG: "begun"}
         client, run = store.create_run(
@@ -102,7 +110,8 @@ class Sweep:
         Raises:
             InputError: If there is no such run, it is not a sweep's parent, or (on entering) it is at work.
         """
-        client, run = store.find_run(run_id, root=root, uri=uri)
+        quiet_libraries()
+        client, run = store.find_run(run_id, root=root, uri=uri, key="sweep.resume")
         if TAG not in run.data.tags:
             raise InputError("sweep.resume", expected="the id of a sweep's parent run", received=run_id)
         found = TrackedRun(client, run, staging=root / "mlruns" / "staging", ended=True).fetch(RECORD)
@@ -121,7 +130,7 @@ class Sweep:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self.refresh()
+            self.refresh(pictures=True)
         finally:
             _set_environment(URI_VARIABLE, self._outside)
             self.tracked.__exit__(kind, error, trace)
@@ -150,9 +159,24 @@ class Sweep:
         """One per job, in the order of the jobs; in a search one per trial, in the order of the trials."""
         return self._children.read(self.jobs)
 
-    def refresh(self) -> None:
-        """Brings tables, pictures, tags and the best child's metrics up to date."""
-        presentation.present(self.tracked, self.children(), self.failures)
+    def mend(self) -> None:
+        """Marks children of dead processes KILLED."""
+        mend(self.tracked.client, experiments=[self._run.info.experiment_id], staging=self._staging)
+
+    def refresh(self, *, pictures: bool = False) -> None:
+        """Brings tables, tags and the best child's metrics up to date, and now and then the pictures.
+
+        Args:
+            pictures: Draw them although that was done a moment ago. At the end of the block it is done anyway.
+        """
+        children = self.children()
+        presentation.write_tables(self.tracked, children, self.failures)
+        started = time.monotonic()
+        if pictures or started > self._pictures_due:
+            presentation.write_pictures(self.tracked, children, self.failures)
+            taken = time.monotonic() - started
+            self._pictures_due = time.monotonic() + PICTURES_SHARE * taken
+        self.tracked.flush()
 
 
 def _set_environment(name: str, value: str | None) -> None:

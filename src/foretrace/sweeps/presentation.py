@@ -1,15 +1,156 @@
 """What a parent run shows of its children: tables, pictures, tags, one page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
 
-from foretrace.sweeps.children import Child
+from matplotlib.figure import Figure
+
+from foretrace import report
+from foretrace.figures.sweeps import setting_effect
+from foretrace.sweeps import table
+from foretrace.sweeps.children import TEST, VALID, Child
+from foretrace.sweeps.jobs import Job, brief, varied
 from foretrace.tracking.run import TrackedRun
+
+MAX_ROWS = 200  # on the page; the CSV has all
+ON_PAGE = (VALID, TEST, "skill")
 
 
 def name(jobs: Sequence[Sequence[str]] | None, command: Sequence[str]) -> str:
-    """A parent's name, by what is varied."""
-    return "sweep"
+    """A parent's name, by what varies.
+
+    >>> name([["data=files", "seed=1"], ["data=files", "seed=2"]], [])
+    'sweep of seed, 2 jobs'
+    """
+    if jobs is None:
+        return "search"
+    names = ", ".join(varied(jobs))
+    jobs_ = f"{len(jobs)} job{'s' * (len(jobs) > 1)}"
+    return f"sweep of {names}, {jobs_}" if names else f"sweep, {jobs_}"
 
 
-def present(tracked: TrackedRun, children: Sequence[Child], failures: Mapping[tuple[str, ...], str]) -> None:
-    """Writes everything anew."""
+def write_tables(tracked: TrackedRun, children: Sequence[Child], failures: Mapping[Job, str]) -> None:
+    """Tables, and tags and metrics of the best, by which the parent sorts among other runs."""
+    groups = table.groups(children)
+    tracked.text("children.csv", table.to_csv(table.child_rows(children, failures)))
+    tracked.text("summary.csv", table.to_csv(table.group_rows(groups)))
+    counts = count(children, failures)
+    tracked.tags({f"sweep.{what}": number for what, number in counts.items()})
+    if found := table.best(groups):
+        group, child = found
+        settings = ", ".join(f"{key}={value}" for key, value in group.settings.items())
+        tracked.tags({"best_child": child.run_id, "best_settings": settings or "all the same"})
+        means = {result: estimate.mean for result, estimate in group.results.items()}
+        known = {result: mean for result, mean in means.items() if isfinite(mean)}
+        tracked.metrics(known, step=1 + max(tracked.history(VALID)[0], default=-1))
+
+
+def write_pictures(tracked: TrackedRun, children: Sequence[Child], failures: Mapping[Job, str]) -> None:
+    """One picture for each setting that varies, and the page with everything."""
+    drawn = dict(pictures(children))
+    tracked.figures((setting.replace("/", "-"), figure) for setting, figure in drawn.items())
+    tracked.text("report.html", page(tracked.id, children, failures, drawn))
+
+
+def count(children: Sequence[Child], failures: Mapping[Job, str]) -> dict[str, int]:
+    """How many jobs there are, and what became of them."""
+    found = [table.status(child, failures) for child in children]
+    return {
+        "jobs": len(found),
+        "done": sum(child.is_done for child in children),
+        "failed": found.count("FAILED"),
+        "pruned": found.count("PRUNED"),
+    }
+
+
+def pictures(children: Sequence[Child]) -> Iterator[tuple[str, Figure]]:
+    """A picture of each setting's effect on the validation error, by the setting's name."""
+    done = [child for child in children if child.has_result and VALID in child.metrics]
+    names = table.varied(children)  # not of what is done: a picture once made would stay
+    settings = [name for name in names if name != table.SEED]
+    if not done:
+        return
+    if not settings and names:
+        yield table.SEED, _picture(done, ["all"] * len(done), "all seeds", [])
+    for setting in settings:
+        values = [child.settings.get(setting, "as it is") for child in done]
+        yield setting, _picture(done, values, setting, [name for name in settings if name != setting])
+
+
+def page(
+    run_id: str, children: Sequence[Child], failures: Mapping[Job, str], drawn: Mapping[str, Figure]
+) -> str:
+    """One page that needs nothing but itself."""
+    groups = table.groups(children)
+    sentence = verdict(children, failures)
+    shown = [
+        report.Picture(figure, _of(setting), f"{VALID} against {setting}")
+        for setting, figure in drawn.items()
+    ]
+    seeds = report.Section(
+        "Settings",
+        text=("Means over seeds, with Student's 95 % interval, the lowest validation error first.",),
+        tables=(_table("Settings, with seeds taken together", _brief(table.group_rows(groups))),),
+    )
+    jobs = report.Section(
+        "Jobs",
+        text=("The run of each job is among this one's children in MLflow; children.csv has all of them.",),
+        tables=(_table("One row per job", table.child_rows(children, failures)[:MAX_ROWS]),),
+    )
+    sections = [seeds, *([report.Section("Pictures", pictures=tuple(shown))] if shown else []), jobs]
+    good = all(child.is_done for child in children)
+    return report.render(f"Sweep {run_id}", verdict=[sentence], good=good, sections=sections)
+
+
+def verdict(children: Sequence[Child], failures: Mapping[Job, str]) -> str:
+    """How far it got, what failed, and what is best, in a sentence for people and scripts."""
+    counts = count(children, failures)
+    told = f"{counts['done']} of {counts['jobs']} jobs done"
+    told += f", {counts['pruned']} of them pruned" if counts["pruned"] else ""
+    failed = [child for child in children if table.status(child, failures) == "FAILED"]
+    if failed:
+        names = table.varied(children)
+        told += f", {len(failed)} failed: {'; '.join(brief(child.job, names) for child in failed[:5])}"
+        told += ", …" if len(failed) > 5 else ""
+    if found := table.best(table.groups(children)):
+        group, child = found
+        settings = brief(child.job, table.varied(children))
+        told += f"; best {child.run_id} {VALID}={child.metrics.get(VALID, float('nan')):.6g}"
+        told += f" ({settings})" if settings else ""
+        told += f", mean over {group.n} seeds {group.results[VALID].mean:.6g}" if group.n > 1 else ""
+    return told
+
+
+def _picture(done: Sequence[Child], values: Sequence[str], setting: str, others: Sequence[str]) -> Figure:
+    combinations = [brief(child.job, others) for child in done] if others else []
+    results = [child.metrics[VALID] for child in done]
+    return setting_effect(
+        values, results, setting=setting, interval=_interval, others=combinations, of_others=", ".join(others)
+    )
+
+
+def _interval(results: Sequence[float]) -> tuple[float, float, float]:
+    found = table.Estimate.of(results)
+    return found.mean, found.low, found.high
+
+
+def _of(setting: str) -> str:
+    return f"Lowest validation error of a training (MSE in scaled units) against {setting}."
+
+
+def _table(caption: str, rows: Sequence[table.Row]) -> report.Table:
+    heading = tuple(rows[0]) if rows else ()
+    return report.Table(caption, heading, tuple(tuple(row.values()) for row in rows))
+
+
+def _brief(rows: Sequence[table.Row]) -> list[table.Row]:
+    """Each interval in one cell, and what is judged by."""
+    return [_brief_row(row) for row in rows[:MAX_ROWS]]
+
+
+def _brief_row(row: table.Row) -> table.Row:
+    brief_row = {key: value for key, value in row.items() if not key.startswith(table.RESULTS)}
+    for result in ON_PAGE:
+        low, high = row[f"{result} 95% low"], row[f"{result} 95% high"]
+        brief_row[result] = row[result] + (f" ({low} to {high})" if low else "")
+    return brief_row

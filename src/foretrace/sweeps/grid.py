@@ -1,0 +1,80 @@
+"""A sweep whose jobs are known: begin it or go on with it, run what is missing, and say what became of it."""
+
+import sys
+from collections.abc import Sequence
+
+from hydra.plugins.launcher import Launcher
+
+from foretrace.config import PROJECT_ROOT
+from foretrace.errors import InputError
+from foretrace.settings import Tracking
+from foretrace.sweeps import presentation
+from foretrace.sweeps.jobs import Job, brief, varied
+from foretrace.sweeps.launching import launch
+from foretrace.sweeps.parent import Sweep
+
+FAILED_STATUS = 1  # exit status of a sweep of which a job failed
+
+
+class UnfinishedError(RuntimeError):
+    """Jobs of a sweep failed, or were left out."""
+
+
+def begin(jobs: Sequence[Job], *, tracking: Tracking, command: Sequence[str]) -> Sweep:
+    """Makes the parent run of a new sweep.
+
+    Raises:
+        InputError: If the store cannot be reached.
+    """
+    return Sweep.begin(jobs, tracking=tracking, root=PROJECT_ROOT, command=command)
+
+
+def reopen(run_id: str, *, uri: str | None) -> Sweep:
+    """Goes on with a sweep.
+
+    Raises:
+        InputError: If there is no such sweep, or it is a search.
+    """
+    sweep = Sweep.reopen(run_id, uri=uri, root=PROJECT_ROOT)
+    if sweep.jobs is None:
+        expected, received = "a sweep of jobs that are known", f"{run_id}, a search"
+        remedy = "Add hydra/sweeper=optuna to go on with a search."
+        raise InputError("sweep.resume", expected=expected, received=received, remedy=remedy)
+    return sweep
+
+
+def run(sweep: Sweep, launcher: Launcher, *, batch: int | None = None) -> int:
+    """Does what is missing of a sweep; returns the exit status.
+
+    Args:
+        sweep: Made by `begin` or `reopen`.
+        launcher: Hydra's, set up.
+        batch: How many jobs to hand to the launcher at once; see `launch`.
+    """
+    try:
+        with sweep:
+            sweep.mend()
+            launch(sweep, launcher, _missing(sweep), batch=batch)
+            left = [child for child in sweep.children() if not child.is_done]
+            if left:
+                raise UnfinishedError(presentation.verdict(sweep.children(), sweep.failures))
+    except UnfinishedError:
+        return FAILED_STATUS
+    finally:
+        told = presentation.verdict(sweep.children(), sweep.failures)
+        print(f"sweep={sweep.id} status={sweep.status} {told}", flush=True)
+    return 0
+
+
+def _missing(sweep: Sweep) -> list[tuple[Job, list[str]]]:
+    children = sweep.children()
+    names = varied(child.job for child in children)
+    for child in children:
+        if child.at_work:
+            reason = "is at work in another process, and left alone"
+            print(f"job      {brief(child.job, names)}: run {child.run_id} {reason}", file=sys.stderr)
+    left = [child for child in children if not child.is_done and not child.at_work]
+    known = f" left of {len(children)}" if len(left) < len(children) else ""
+    print(f"sweep    {sweep.id}: {len(left)} jobs{known}", flush=True)
+    resumed = {child.job: child.run_id if child.has_checkpoint else None for child in left}
+    return [(job, sweep.overrides(job, resume=run_id)) for job, run_id in resumed.items()]

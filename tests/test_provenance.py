@@ -87,6 +87,7 @@ def test_the_user_s_repository_stays_as_it_is(root):
 def test_large_and_secret_files_are_named_only(root):
     (root / "big file.npy").write_bytes(b"x" * 1_000_001)
     (root / ".env").write_text("TOKEN=hunter2")
+    git(root, "add", "big file.npy")
     found = uncommitted(root)
     assert found.patch == b""
     assert [(file.path, file.size) for file in found.left_out] == [(".env", 13), ("big file.npy", 1_000_001)]
@@ -179,6 +180,18 @@ def test_no_variable_that_is_not_on_the_list_is_recorded(root, monkeypatch):
     found = provenance.collect(root, device=torch.device("cpu"))
     assert b"hunter2" not in b"".join(found.artifacts.values())
     assert machine.variables()["OMP_NUM_THREADS"] == "1"
+
+
+def test_the_accelerator_is_the_one_that_computes(monkeypatch):
+    def properties(index):
+        return SimpleNamespace(
+            name=f"card {index}", total_memory=8, major=9, minor=0, multi_processor_count=2
+        )
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
+    found = machine.accelerator(torch.device("cuda", 1))
+    assert (found["name"], found["memory"], len(found["visible"])) == ("card 1", 8, 2)
 
 
 @pytest.fixture

@@ -111,7 +111,13 @@ def _code(then: Record, now: Record, root: Path | None, folder: Path | None) -> 
         now.get("left out"),
     )
     if dirty != is_dirty or (dirty == "true" and not has_same_patch):
-        other = "other changes" if dirty == is_dirty else _IN_WORDS[is_dirty]
+        other = (
+            _IN_WORDS[is_dirty]
+            if dirty != is_dirty
+            else "with others"
+            if "patch" in then
+            else "perhaps others"
+        )
         yield f"tree: {_IN_WORDS[dirty]} then, {other} now{same}{_restoration(commit, then, folder)}"
 
 
@@ -121,7 +127,9 @@ def _restoration(commit: str, then: Record, folder: Path | None) -> str:
     patch = shlex.quote(str(folder / PATCH if folder else PATCH))
     apply = f" && git apply {patch}" if then.get("dirty") == "true" else ""
     left_out = len(then.get("left out", ()))
-    missing = f" ({left_out} untracked files are not in it, see left_out.tsv beside it)" if left_out else ""
+    missing = f" ({left_out} new files are not in it, see left_out.tsv beside it)" if left_out else ""
+    if apply and "patch" not in then:
+        missing = " (which only names untracked files, as the run is an older one)"
     return f". To restore it: git checkout {shlex.quote(commit)}{apply}{missing}"
 
 

@@ -75,10 +75,11 @@ def collect(root: Path, *, device: torch.device) -> Provenance:
         "torch": torch_state,
         "variables": machine.variables(),
     }
+    dirty = {"git.dirty": code["dirty"]}
     versions = {f"version.{name}": version for name, version in libraries.environment().items()}
     return Provenance(
         record=record,
-        tags=versions | machine.tags(computer, accelerator, torch_state["threads"]),
+        tags=dirty | versions | machine.tags(computer, accelerator, torch_state["threads"]),
         artifacts={ENVIRONMENT: (json.dumps(record, indent=1) + "\n").encode()} | patch | texts,
     )
 
@@ -146,13 +147,18 @@ def start(
 def _code(root: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     found, tree = repository.code(root), uncommitted(root)
     files = {PATCH: tree.patch, "provenance/left_out.tsv": tree.table().encode(errors="surrogateescape")}
-    record = asdict(found) | {
-        "remote": repository.remote(root),
-        "sources": repository.sources_digest(root),
-        "patch": sha256(tree.patch).hexdigest() if tree.patch else None,
-        "patch problem": tree.problem,
-        "left out": [asdict(file) for file in tree.left_out],
-    }
+    hidden = {"dirty": "true"} if tree.patch else {}  # changes in files at which git was told not to look
+    record = (
+        asdict(found)
+        | hidden
+        | {
+            "remote": repository.remote(root),
+            "sources": repository.sources_digest(root),
+            "patch": sha256(tree.patch).hexdigest() if tree.patch else None,
+            "patch problem": tree.problem,
+            "left out": [asdict(file) for file in tree.left_out],
+        }
+    )
     return record, {path: content for path, content in files.items() if content}
 
 

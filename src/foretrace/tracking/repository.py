@@ -107,7 +107,8 @@ def code(root: Path, *, seconds: float = SECONDS) -> Code:
     except GitError as error:
         return Code(commit=os.environ.get("FORETRACE_COMMIT", UNKNOWN), dirty=UNKNOWN, problem=str(error))
     try:
-        return Code(commit=commit, dirty=str(bool(repository.ask("status", "--porcelain"))).lower())
+        changes = repository.ask("status", "--porcelain", "--untracked-files=normal")
+        return Code(commit=commit, dirty=str(bool(changes)).lower())
     except GitError as error:
         return Code(commit=commit, dirty=UNKNOWN, problem=str(error))
 
@@ -129,7 +130,11 @@ def distance(root: Path, commit: str) -> str:
         since, before = repository.line("rev-list", "--count", "--left-right", f"HEAD...{commit}").split()
         files = repository.ask("diff", "--name-only", "--no-ext-diff", "-z", commit, "HEAD").count(b"\0")
     except GitError as error:
-        return "which this repository does not have" if commit in str(error) else ""
+        return (
+            "this repository does not have the first; perhaps git fetch brings it"
+            if commit in str(error)
+            else ""
+        )
     elsewhere = f", and {before} there that are not in it" if before != "0" else ""
     return f"{since} commits since{elsewhere}, {files} files differ"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from foretrace.tracking.repository import NO_COMMIT, GitError, Repository
 
 SECONDS = 20.0  # that a start may wait for a huge tree
-FILE_LIMIT = 1_000_000  # bytes of one untracked file
+FILE_LIMIT = 1_000_000  # bytes of one new file
 TOTAL_LIMIT = 20_000_000  # bytes of all of them
 PRIVATE = (
     *(".env", ".env.*", ".netrc", ".pypirc", "*.pem", "*.key", "id_rsa*", "id_ed25519*"),
@@ -25,7 +25,7 @@ _NO_TIME = "not known: no time left"
 
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
-    """An untracked file that is not in the patch, and why."""
+    """A new file that is not in the patch, and why."""
 
     path: str
     size: int
@@ -40,8 +40,8 @@ class Uncommitted:
     ``git checkout <commit> && git apply uncommitted.patch`` restores the tree but for the files left out.
 
     Args:
-        patch: Changes, deletions and untracked files, binary ones too; empty if there are none.
-        left_out: Untracked files that are large, or that may hold secrets.
+        patch: Changes, deletions and new files, tracked or not, binary ones too; empty if there are none.
+        left_out: New files that are large, or that may hold secrets.
         problem: Why there is no patch, where there should perhaps be one.
 
     >>> left_out = LeftOut(path="a.npy", size=7, sha256="e3b0", reason="large")
@@ -93,7 +93,7 @@ class _Copy:
     def compare(self) -> Uncommitted:
         self._unhide()
         self._ask("add", "--update", "--", ".")
-        taken, left_out = self._untracked()
+        taken, left_out = self._new()
         self._ask("update-index", "--add", "--remove", "--replace", "-z", "--stdin", given=taken)
         plain = ("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--ignore-submodules=none")
         form = ("--patch", "--binary", "--full-index", "--unified=3", "--src-prefix=a/", "--dst-prefix=b/")
@@ -111,13 +111,17 @@ class _Copy:
             if names:
                 self._ask("update-index", option, "-z", "--stdin", given=b"\0".join(names))
 
-    def _untracked(self) -> tuple[bytes, list[LeftOut]]:
-        listed = self._ask("ls-files", "--others", "--exclude-standard", "-z").split(b"\0")
+    def _new(self) -> tuple[bytes, list[LeftOut]]:
+        """Names of the new files for the patch, and those that stay out; no file is in the index any more."""
+        only = ("--name-only", "--diff-filter=A", "--no-renames", "-z")
+        staged = self._ask("diff-index", "--cached", *only, self._base())
+        self._ask("update-index", "--force-remove", "-z", "--stdin", given=staged)
+        untracked = self._ask("ls-files", "--others", "--exclude-standard", "-z")
         taken, left_out, total = [], [], 0
-        for name in filter(None, listed):
-            size, reason = _size_and_objection(self._top / os.fsdecode(name), total)
-            if reason:
-                left_out.append(self._name(os.fsdecode(name), size, reason))
+        for name in sorted({*staged.split(b"\0"), *untracked.split(b"\0")} - {b""}):
+            size, objection = _size_and_objection(self._top / os.fsdecode(name), total)
+            if objection:
+                left_out.append(self._name(os.fsdecode(name), size, objection))
             else:
                 taken.append(name)
                 total += size

@@ -7,6 +7,8 @@ places at which a checkpoint is exact, and files that are whole or absent.
 import os
 import pickle
 import shutil
+import signal
+import threading
 import time
 import zipfile
 from collections.abc import Callable
@@ -73,6 +75,7 @@ class Checkpoints(Checkpoint):
         self.folder = run.folder / "checkpoints"
         self._saved_at = time.monotonic()
         self._generators: dict[str, torch.Tensor] = {}
+        self._on_sigterm = signal.getsignal(signal.SIGTERM)
         self.best_score: float | None = None
         self.best_epoch: int | None = None
 
@@ -98,6 +101,9 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Restores the generators, and the wish to stop of a training that had stopped early."""
         self._run.uninterrupted = True
+        if threading.current_thread() is threading.main_thread():
+            # Lightning puts a handler before ours that ends the loop at a place of its own, without a checkpoint.
+            signal.signal(signal.SIGTERM, self._on_sigterm)
         if self._generators:
             _set_generator_states(self._generators)
             if self.best_epoch == trainer.current_epoch:
@@ -135,7 +141,7 @@ class Checkpoints(Checkpoint):
         last = self.folder / LAST
         if last.exists():
             last.replace(self.folder / PREVIOUS)
-        trainer.save_checkpoint(last)
+        trainer.save_checkpoint(last, weights_only=False)  # with all that training needs, as plain data
         if is_best:
             self._keep_best()
         self._saved_at = time.monotonic()

@@ -8,6 +8,7 @@ from typing import Any
 import lightning
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from omegaconf import DictConfig
 
@@ -177,7 +178,10 @@ def _trainer(
         gradient_clip_val=settings.gradient_clip,
         logger=RunLogger(tracked),
         callbacks=callbacks,
-        plugins=[WholeFiles()],
+        plugins=[
+            WholeFiles(),
+            LightningEnvironment(),
+        ],  # a cluster's own is not asked: it would requeue by itself
         enable_progress_bar=settings.progress,
         enable_model_summary=False,  # ours counts trainable and frozen apart
         log_every_n_steps=1,

@@ -1,0 +1,149 @@
+"""All runs at a glance, and what sets them right."""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from foretrace.config import PROJECT_ROOT
+from foretrace.errors import InputError
+from foretrace.quiet import quiet_libraries
+from foretrace.tracking import mending, store
+from foretrace.tracking.process import Process
+
+STAGING = PROJECT_ROOT / "mlruns" / "staging"
+HEADING = (
+    f"{'run':<33}{'status':<10}{'progress':<16}{'started':>12}{'took':>10}{'val/mse':>10}{'skill':>8}  name"
+)
+
+
+def show(number: int) -> int:
+    """Prints the latest runs, newest first; returns the exit status."""
+    client, experiments = _open()
+    found = client.search_runs(experiments, max_results=number, order_by=["attributes.start_time DESC"])
+    print(HEADING)
+    for run in found:
+        print(line(run, now_ms=int(time.time() * 1000)))
+    gone = [run.info.run_id for run in found if _is_gone(run)]
+    if gone:
+        print(f"{len(gone)} marked RUNNING, but dead: python src/runs.py mend")
+    waiting = _waiting()
+    if waiting:
+        print(f"{len(waiting)} with records that wait on this disk: python src/runs.py deliver")
+    return 0
+
+
+def line(run: Run, *, now_ms: int) -> str:
+    """One run in one line."""
+    info, metrics = run.info, run.data.metrics
+    began = info.start_time or now_ms
+    took = (info.end_time or now_ms) - began
+    figures = "".join(
+        f"{metrics[name]:>{width}.{digits}g}" if name in metrics else f"{'':>{width}}"
+        for name, width, digits in (("val/mse", 10, 4), ("skill", 8, 3))
+    )
+    status = "dead?" if _is_gone(run) else info.status
+    progress = run.data.tags.get("progress", "")
+    return (
+        f"{info.run_id:<33}{status:<10}{progress:<16}{_span(now_ms - began) + ' ago':>12}"
+        f"{_span(took):>10}{figures}  {info.run_name}"
+    )
+
+
+def mend(run_ids: Sequence[str]) -> int:
+    """Marks runs KILLED: those whose process is gone for certain, and those named.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        InputError: If a run that is named is at work on this host, or there is none of that name.
+    """
+    client, experiments = _open()  # which also points the database of a moved checkout to its artifacts
+    dead = mending.mend(client, experiments=experiments, staging=STAGING)
+    for run_id in run_ids:
+        _, run = store.find_run(run_id, root=PROJECT_ROOT, uri=_uri())
+        process = Process.of_tags(run.data.tags)
+        if process is not None and process.is_at_work():
+            raise InputError(
+                "run", expected="a dead run", received=f"{run_id}, at work in process {process.pid}"
+            )
+        if run.info.status == "RUNNING":
+            client.set_terminated(run_id, status="KILLED")
+            dead.append(run_id)
+    print(*(f"{run_id} is marked KILLED; go on with it: python src/train.py resume={run_id}" for run_id in dead),
+          sep="\n", end="\n" if dead else "")  # fmt: skip
+    print(f"{len(dead)} of dead processes marked; all others are as they say")
+    return 0
+
+
+def deliver() -> int:
+    """Tells the store what processes of this checkout could not; returns the exit status."""
+    client, _ = _open()
+    waiting = _waiting()
+    for folder in waiting:
+        try:
+            run = client.get_run(folder.name)
+            number = mending.deliver_left(client, run, folder)
+        except MlflowException as error:
+            print(f"{folder.name}: not delivered: {' '.join(str(error).split())[:200]}")
+            return 1
+        print(f"{folder.name}: {number} records delivered, {client.get_run(folder.name).info.status}")
+    if not waiting:
+        print("nothing waits")
+    return 0
+
+
+def _open() -> tuple[MlflowClient, list[str]]:
+    quiet_libraries()
+    if _uri() is None and not (PROJECT_ROOT / "mlflow.db").exists():
+        remedy = "Train first: python src/train.py"
+        raise InputError("runs", expected="runs in this checkout", received="none", remedy=remedy)
+    try:
+        client = store.open_store(root=PROJECT_ROOT, uri=_uri())
+        return client, [experiment.experiment_id for experiment in client.search_experiments()]
+    except MlflowException as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            "MLFLOW_TRACKING_URI", expected="a tracking store that answers", received=reason
+        ) from error
+
+
+def _uri() -> str | None:
+    return os.environ.get("MLFLOW_TRACKING_URI")
+
+
+def _waiting() -> list[Path]:
+    """Folders of runs with undelivered records whose process has ended."""
+    return [f for f in sorted(STAGING.glob("*")) if (f / "records.jsonl").exists() and not _is_held(f)]
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether a process is at work on the run."""
+    try:
+        with FileLock(folder / mending.LOCK, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _is_gone(run: Run) -> bool:
+    process = Process.of_tags(run.data.tags)
+    return run.info.status == "RUNNING" and process is not None and process.is_gone()
+
+
+def _span(ms: float) -> str:
+    """A duration in its largest unit.
+
+    >>> _span(61_000), _span(5_400_000), _span(900)
+    ('1.0 min', '1.5 h', '0.9 s')
+    """
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000)):
+        if ms >= size:
+            return f"{ms / size:.1f} {unit}"
+    return f"{ms / 1000:.1f} s"

@@ -1,0 +1,33 @@
+"""List runs, set right those whose process died, deliver what waits: ``python src/runs.py --help``."""
+
+import argparse
+import sys
+
+from foretrace.errors import InputError
+
+
+def main() -> int:
+    """Reads the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description="List runs, or set them right.")
+    parser.add_argument("-n", type=int, default=20, metavar="N", help="list the N latest runs (default: 20)")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="instead of listing")
+    mend = commands.add_parser("mend", help="mark runs of dead processes KILLED; mend a moved checkout")
+    mend.add_argument(
+        "runs", nargs="*", metavar="RUN", help="ids of runs that are dead for certain, on any host"
+    )
+    commands.add_parser("deliver", help="tell the tracking store what waits on this disk")
+    asked = parser.parse_args()
+
+    from foretrace import overview
+
+    try:
+        if asked.command == "mend":
+            return overview.mend(asked.runs)
+        return overview.deliver() if asked.command == "deliver" else overview.show(asked.n)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

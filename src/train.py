@@ -13,10 +13,11 @@ from foretrace.settings import TrainConfig
 def main(cfg: DictConfig) -> dict[str, float]:
     """Checks the settings first: what trains takes seconds to import."""
     with cli.job_errors() if cfg.sweep.parent else cli.input_errors():
-        checked = config.parse(cfg, TrainConfig)
+        # Those of a run to go on with or to repeat are in its record; alone, today's may not even fit together.
+        started = cfg if cfg.resume or cfg.rerun else config.parse(cfg, TrainConfig)
         from foretrace import experiment
 
-        return experiment.run(checked, overrides=cli.overrides())
+        return experiment.run(started, overrides=cli.overrides())
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.plugins.environments import LightningEnvironment
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from omegaconf import DictConfig
 
@@ -22,10 +22,11 @@ from foretrace.diagnostics import Diagnostics
 from foretrace.forecaster import TRAIN_LOSS, VALID_MSE, Forecaster
 from foretrace.model.next_step import count_parameters
 from foretrace.quiet import quiet_libraries
-from foretrace.record import record, record_resumption
+from foretrace.record import record, record_settings, record_start, tell_differences
 from foretrace.review import review
 from foretrace.settings import Model, SimulatedData, Sweep, TrainConfig
 from foretrace.starts import Start
+from foretrace.sweeps.jobs import own
 from foretrace.tracking import provenance, store
 from foretrace.tracking.logger import BatchLoss, RunLogger
 from foretrace.tracking.run import TrackedRun
@@ -59,22 +60,27 @@ def run(
     tracked, metrics = start.run or _begin(start, overrides), dict[str, float]()
     try:
         with tracked:
-            metrics = _train(start, data or _load(config), tracked)
+            metrics = _train(start, data or _load(config), tracked, overrides)
     finally:
-        print(summary.last_line(tracked.id, tracked.status, metrics), flush=True)
+        if tracked.status != "RUNNING":  # else it never was ours
+            print(summary.last_line(tracked.id, tracked.status, metrics), flush=True)
     return metrics
 
 
-def _train(start: Start, data: WindowDataModule, tracked: TrackedRun) -> dict[str, float]:
+def _train(
+    start: Start, data: WindowDataModule, tracked: TrackedRun, overrides: Sequence[str]
+) -> dict[str, float]:
     config, started = start.config, time.monotonic()
     lightning.seed_everything(config.seed, verbose=False)
     forecaster = _forecaster(config, data)
     trainer, checkpoints, diagnostics = _trainer(config, data, tracked)
     device = trainer.strategy.root_device
+    record_start(start, overrides, tracked)
     if start.kind == "resume":
-        record_resumption(config, start.changes, tracked)
+        record_settings(config, tracked)
     else:
         record(config, data, forecaster, tracked, device=device)
+    tell_differences(start, data, tracked, device=device)
     parameters = summary.parameters(count_parameters(forecaster.model))
     print(f"{summary.data(config.data.source, data)}\n{parameters}\ndevice   {device}", flush=True)
 
@@ -103,7 +109,8 @@ def _load(config: TrainConfig) -> WindowDataModule:
 def _begin(start: Start, overrides: Sequence[str]) -> TrackedRun:
     config, tracking = start.config, start.config.tracking
     name = tracking.run_name or f"{config.data.source} {model_name(config.model)} seed {config.seed}"
-    tags = (tracking.tags or {}) | provenance.code(PROJECT_ROOT) | {"command": provenance.command(overrides)}
+    tags = (tracking.tags or {}) | provenance.code(PROJECT_ROOT)
+    tags["command"] = provenance.command(own(overrides))
     tags |= start.tags() | _place_in_sweep(config.sweep, overrides)
     client, created = store.create_run(
         root=PROJECT_ROOT, uri=tracking.uri, experiment=tracking.experiment, name=name, tags=tags
@@ -115,9 +122,8 @@ def _place_in_sweep(sweep: Sweep, overrides: Sequence[str]) -> dict[str, str]:
     """How a sweep finds its jobs again: by parent, and by what was asked of each."""
     if sweep.parent is None:
         return {}
-    asked = [override for override in overrides if not override.startswith(("sweep.", "resume="))]
     trial = {} if sweep.trial is None else {"sweep.trial": str(sweep.trial)}
-    return {MLFLOW_PARENT_RUN_ID: sweep.parent, "sweep.job": json.dumps(asked), **trial}
+    return {MLFLOW_PARENT_RUN_ID: sweep.parent, "sweep.job": json.dumps(own(overrides)), **trial}
 
 
 def model_name(model: Model) -> str:

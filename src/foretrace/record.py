@@ -1,7 +1,7 @@
 """What a run is made of, for the record: everything that it takes to know it, and to get it again."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,11 +11,12 @@ from foretrace import summary
 from foretrace.config import PROJECT_ROOT
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.statistics import Statistics
+from foretrace.errors import InputError
 from foretrace.forecaster import Forecaster
 from foretrace.model.next_step import count_parameters
 from foretrace.settings import TrainConfig
-from foretrace.starts import Changes
-from foretrace.tracking import provenance
+from foretrace.starts import Start
+from foretrace.tracking import differences, provenance
 from foretrace.tracking.run import TrackedRun
 
 # A server's address may hold a password; the rest says how this process came to train, not what.
@@ -52,12 +53,43 @@ def record_settings(config: TrainConfig, tracked: TrackedRun) -> None:
     tracked.text(CONFIG, OmegaConf.to_yaml(OmegaConf.create(settings)))
 
 
-def record_resumption(config: TrainConfig, changes: Changes, tracked: TrackedRun) -> None:
-    """Records that a run goes on, and with which other settings."""
-    record_settings(config, tracked)
-    resumed = int(tracked.recorded_tags().get("resumed", 0)) + 1
-    changed = {f"changed.{key}": f"{then} → {now}" for key, (then, now) in changes.items()}
-    tracked.tags({"resumed": resumed, **changed})
+def record_start(start: Start, overrides: Sequence[str], tracked: TrackedRun) -> None:
+    """Adds a line about this start: a run that was cut has several. Settings that it changed become tags."""
+    line = provenance.start(
+        start.kind,
+        command=provenance.command(overrides),
+        code=provenance.code(PROJECT_ROOT),
+        changed=start.changes,
+        step=start.step,
+        of=start.repeated.id if start.repeated else None,
+    )
+    log = tracked.folder / provenance.STARTS
+    tracked.text(provenance.STARTS, (log.read_text() if log.exists() else "") + line)
+    if start.kind == "resume":
+        changed = {f"changed.{key}": f"{then} → {now}" for key, (then, now) in start.changes.items()}
+        tracked.tags({"resumed": int(tracked.recorded_tags().get("resumed", 0)) + 1, **changed})
+
+
+def tell_differences(
+    start: Start, data: WindowDataModule, tracked: TrackedRun, *, device: torch.device
+) -> None:
+    """Says, and keeps, where a repetition's surroundings are not those of the run that it repeats."""
+    if start.repeated is None:
+        return
+    repeated = start.repeated
+    try:
+        recorded = json.loads(repeated.fetch(provenance.ENVIRONMENT).read_text())
+        if recorded.get("code", {}).get("patch"):
+            repeated.fetch(provenance.PATCH)
+    except InputError:  # a run of an older version
+        recorded = differences.of_tags(repeated.recorded_tags())
+    today = provenance.collect(PROJECT_ROOT, device=device).record
+    lines = [f"setting {key}: {then} then, {now} now" for key, (then, now) in start.changes.items()]
+    lines += differences.differences(recorded, today, root=PROJECT_ROOT, folder=repeated.folder)
+    parts = {f"{start.config.data.source} {part}": w.sequences for part, w in data.windows.items()}
+    lines += differences.data_differences(repeated.client.get_run(repeated.id), parts)
+    print(*(f"differs  {line}" for line in lines or ["in nothing that the run recorded"]), sep="\n")
+    tracked.text("provenance/differences.txt", "".join(f"{line}\n" for line in lines))
 
 
 def record_data(name: str, data: WindowDataModule, tracked: TrackedRun) -> None:

@@ -1,6 +1,7 @@
 """How a training starts: anew, as the continuation of a run, or as the repetition of one."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,11 +11,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from omegaconf import DictConfig, OmegaConf
 
-from foretrace.checkpoints import newest_whole
+from foretrace.checkpoints import BEST, LAST, newest_whole
 from foretrace.config import parse
 from foretrace.errors import InputError
 from foretrace.settings import TrainConfig
 from foretrace.tracking import store
+from foretrace.tracking.process import Process
 from foretrace.tracking.run import TrackedRun
 
 # What a resumed training may change: how long, how it is watched and judged, and where the same data lie now.
@@ -44,6 +46,8 @@ class Start:
         kind: Whether it is new, goes on with ``run``, or repeats a run.
         run: The run to go on with.
         checkpoint: Where it goes on; None at the beginning.
+        step: Batches trained up to there.
+        data_digest: SHA-256 of the training data up to there.
         repeated: The run that is repeated.
         changes: Settings that differ from the run's: value then and now.
     """
@@ -52,6 +56,8 @@ class Start:
     kind: Literal["new", "resume", "rerun"] = "new"
     run: TrackedRun | None = None
     checkpoint: Path | None = None
+    step: int = 0
+    data_digest: str | None = None
     repeated: TrackedRun | None = None
     changes: Changes = field(default_factory=dict)
 
@@ -65,19 +71,11 @@ class Start:
         Raises:
             InputError: If not.
         """
-        if self.checkpoint is None:
-            return
-        trained = torch.load(self.checkpoint, weights_only=True, map_location="meta")
-        expected = trained["hyper_parameters"]["features"]["digest"]
-        if digest != expected:
+        if self.data_digest is not None and digest != self.data_digest:
+            expected = f"the run's data (SHA-256 {self.data_digest[:12]}…)"
             received = f"other data (SHA-256 {digest[:12]}…)"
             remedy = "Bring the same data, or start a new run."
-            raise InputError(
-                "data",
-                expected=f"the run's data (SHA-256 {expected[:12]}…)",
-                received=received,
-                remedy=remedy,
-            )
+            raise InputError("data", expected=expected, received=received, remedy=remedy)
 
 
 def prepare(
@@ -101,10 +99,31 @@ def prepare(
     config, changes = settings(recorded, composed, overrides)
     if key == "rerun":
         return Start(config, kind="rerun", repeated=tracked, changes=changes)
+    _check_nobody_is_at_work(found)
     refuse_what_may_not_change(changes)
-    checkpoint = newest_whole(tracked.folder / "checkpoints", say=print)
     _check_there_is_more(found, recorded, config)
-    return Start(config, kind="resume", run=tracked, checkpoint=checkpoint, changes=changes)
+    return _resumption(config, changes, tracked)
+
+
+def _resumption(config: TrainConfig, changes: Changes, tracked: TrackedRun) -> Start:
+    for name in (LAST, BEST):
+        with suppress(InputError):  # a run that was killed early has none
+            tracked.fetch(f"checkpoints/{name}")
+    checkpoint = newest_whole(tracked.folder / "checkpoints", say=print)
+    if checkpoint is None:
+        print("resume   from the beginning: the run was ended before its first checkpoint")
+        return Start(config, kind="resume", run=tracked, changes=changes)
+    held = torch.load(checkpoint, weights_only=True, map_location="meta")
+    step, digest = int(held["global_step"]), str(held["hyper_parameters"]["features"]["digest"])
+    print(f"resume   after {step} batches, in epoch {held['epoch'] + 1}")
+    return Start(config, "resume", tracked, checkpoint, step=step, data_digest=digest, changes=changes)
+
+
+def _check_nobody_is_at_work(run: Run) -> None:
+    process = Process.of_tags(run.data.tags)
+    if run.info.status == "RUNNING" and process is not None and process.is_at_work():
+        received = f"one that process {process.pid} is working on"
+        raise InputError("resume", expected="a run that no process works on", received=received)
 
 
 def _check_there_is_more(run: Run, recorded: dict[str, Any], config: TrainConfig) -> None:

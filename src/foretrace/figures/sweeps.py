@@ -103,21 +103,28 @@ def setting_effect(
         raise ValueError(f"expected one result per value, at least 1, received {y.shape} and {len(values)}")
     scale = Scale.of(values)
     x = np.array([scale.places[value] for value in values])
-    lines = _lines(list(others) or [""] * len(y))
-    repeated = any(len(np.unique(x[of])) < of.sum() for of in lines.values())
+    lines, finite = _lines(list(others) or [""] * len(y)), np.isfinite(y)
     figure = new_figure(3.6 + 0.2 * (len(lines) // 2))
     axes = figure.add_subplot(xlabel=plain_text(setting, longest=60), ylabel=plain_text(name, longest=48))
-    axes.set_title(_caption(repeated, len(set(others)) if len(lines) == 1 else 1, of_others))
-    finite = np.isfinite(y)
+    pooled = len(set(others)) if len(lines) == 1 else 1
+    repeated = any(_are_repeated(x[of & finite]) for of in lines.values())
+    axes.set_title(_caption(repeated, pooled, of_others, missing=int((~finite).sum())))
     for place, ((label, of), look) in enumerate(zip(lines.items(), LOOKS, strict=False)):
         shift = (place - (len(lines) - 1) / 2) * SPREAD * scale.width
-        line = _Line(plain_text(label, longest=52), look, shift)
-        line.draw(axes, x[of & finite], y[of & finite], interval)
-    _mark_not_finite(axes, x[~finite])
+        _Line(plain_text(label, longest=52), look, shift, scale).draw(
+            axes, x[of & finite], y[of & finite], interval
+        )
+    at_the_edge = axes.get_xaxis_transform()
+    axes.plot(x[~finite], np.ones((~finite).sum()), "x", color=INK, transform=at_the_edge, clip_on=False)
     _finish(axes, scale, y[finite])
-    if len(lines) > 1 or not finite.all():
+    if len(lines) > 1:
         figure.legend(loc="outside upper left", ncols=1 if len(lines) < 3 else 2)
     return figure
+
+
+def _are_repeated(x: FloatArray) -> bool:
+    """Whether there are means to draw: in a random search two results share a place by chance only."""
+    return 2 * len(np.unique(x)) <= len(x)
 
 
 def _lines(combinations: Sequence[str]) -> dict[str, npt.NDArray[np.bool_]]:
@@ -128,13 +135,13 @@ def _lines(combinations: Sequence[str]) -> dict[str, npt.NDArray[np.bool_]]:
     return {one: np.array([combination == one for combination in combinations]) for one in apart}
 
 
-def _caption(repeated: bool, pooled: int, of_others: str) -> str:
-    if not repeated:
-        return "each job's result"
-    if pooled == 1:
-        return "faint: each result; bold: mean over seeds, 95 % interval"
-    names = plain_text(of_others, longest=44)
-    return f"faint: each result; bold: mean over {pooled} combinations of {names}, 95 % interval"
+def _caption(repeated: bool, pooled: int, of_others: str, *, missing: int) -> str:
+    told = "each job's result"
+    if repeated:
+        names = plain_text(of_others, longest=44)
+        what = f"{pooled} combinations of {names}" if pooled > 1 else "seeds"
+        told = f"faint: each result; bold: mean over {what}, 95 % interval"
+    return told + (f"; ×: {missing:,} not finite" if missing else "")
 
 
 @dataclass(frozen=True)
@@ -144,46 +151,33 @@ class _Line:
     label: str
     look: tuple[str, str, str]  # colour, marker, line style
     shift: float
+    scale: Scale
 
     def draw(self, axes: Axes, x: FloatArray, y: FloatArray, interval: Interval) -> None:
         color, marker, line = self.look
         places = np.unique(x)
-        alone = len(places) == len(x)
-        label = self.label or None
-        axes.plot(
-            x + self.shift,
-            y,
-            marker,
-            color=color,
-            alpha=0.9 if alone else 0.35,
-            ms=5,
-            mew=0,
-            label=label if alone else None,
-        )
-        if not alone:
-            estimates = np.array([interval(list(y[x == place])) for place in places])
-            means, arms = estimates[:, 0], np.nan_to_num(np.abs(estimates[:, 1:].T - estimates[:, 0]))
-            bars = axes.errorbar(
-                places + self.shift, means, yerr=arms, fmt=marker + line, color=color, label=label
+        style = line if self.scale.kind != "categorical" and len(places) <= MAX_LABELS else ""
+        if not _are_repeated(x):
+            order = np.argsort(x, kind="stable")
+            axes.plot(
+                x[order] + self.shift,
+                y[order],
+                marker + style,
+                color=color,
+                ms=5,
+                mew=0,
+                label=self.label or None,
             )
-            bars[0].set(markersize=7.5, markeredgecolor="white", linewidth=1.8, zorder=4)
-            bars[2][0].set(linewidth=1.8)
-        elif len(places) <= MAX_LABELS:
-            axes.plot(places + self.shift, y[np.argsort(x)], line, color=color, linewidth=1.4)
-
-
-def _mark_not_finite(axes: Axes, x: FloatArray) -> None:
-    if len(x):
-        label = f"not finite: {len(x):,}"
-        axes.plot(
-            x,
-            np.ones(len(x)),
-            "x",
-            color=INK,
-            transform=axes.get_xaxis_transform(),
-            clip_on=False,
-            label=label,
+            return
+        beside = self.shift - 0.4 * SPREAD * self.scale.width  # not behind the mean
+        axes.plot(x + beside, y, marker, color=color, alpha=0.35, ms=4.5, mew=0)
+        estimates = np.array([interval(list(y[x == place])) for place in places])
+        means, arms = estimates[:, 0], np.nan_to_num(np.abs(estimates[:, 1:].T - estimates[:, 0]))
+        bars = axes.errorbar(
+            places + self.shift, means, yerr=arms, fmt=marker + style, color=color, label=self.label or None
         )
+        bars[0].set(markersize=7.5, markeredgecolor="white", linewidth=1.8, zorder=4)
+        bars[2][0].set(linewidth=1.8)
 
 
 def _finish(axes: Axes, scale: Scale, known: FloatArray) -> None:

@@ -61,7 +61,10 @@ def run(sweep: Sweep, launcher: Launcher, *, batch: int | None = None) -> int:
     except UnfinishedError:
         return FAILED_STATUS
     finally:
-        told = presentation.verdict(sweep.children(), sweep.failures)
+        children = sweep.children()
+        if not all(child.is_done for child in children):
+            print(f"what is missing: python src/train.py sweep.resume={sweep.id}", flush=True)
+        told = presentation.verdict(children, sweep.failures)
         print(f"sweep={sweep.id} status={sweep.status} {told}", flush=True)
     return 0
 

@@ -1,13 +1,11 @@
 """From jobs to runs: with Hydra's launchers, one at a time here, several at once, or on a cluster."""
 
 import os
-import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 
 import torch
 from hydra.core.utils import JobReturn, JobStatus
@@ -15,6 +13,8 @@ from hydra.plugins.launcher import Launcher
 from mlflow.exceptions import MlflowException
 
 from foretrace.config import PROJECT_ROOT
+from foretrace.errors import Interrupted
+from foretrace.sweeps import submitted
 from foretrace.sweeps.jobs import Job, brief, varied
 from foretrace.sweeps.parent import Sweep
 
@@ -34,7 +34,7 @@ def launch(
         batch: How many to hand to the launcher at once; None: one by one here, else all.
     """
     kind = type(launcher).__name__
-    size = batch or (1 if kind == "BasicLauncher" else len(jobs))
+    size = batch or (1 if kind == "BasicLauncher" else max(1, len(jobs)))
     names = varied(job for job, _ in jobs) if sweep.jobs is None else varied(sweep.jobs)
     for first in range(0, len(jobs), size):
         part = jobs[first : first + size]
@@ -43,15 +43,21 @@ def launch(
             returned = launcher.launch([overrides for _, overrides in part], initial_job_idx=first)
         else:
             returned = _launch_together(sweep, launcher, part, first, names)
-        for (job, _), one in zip(part, returned, strict=True):
+        for (job, _), one in zip(part, returned, strict=False):
             _note(sweep, job, one)
         refresh(sweep)
 
 
 def refresh(sweep: Sweep) -> None:
     """Brings the tables up to date; that a store is away ends no sweep."""
-    try:
+    with _outages_survived():
         sweep.refresh()
+
+
+@contextmanager
+def _outages_survived() -> Iterator[None]:
+    try:
+        yield
     except (MlflowException, OSError) as error:
         reason = " ".join(str(error).split())[:160]
         print(f"the sweep's tables wait for the tracking store ({reason})", file=sys.stderr)
@@ -60,17 +66,28 @@ def refresh(sweep: Sweep) -> None:
 def _launch_together(
     sweep: Sweep, launcher: Launcher, part: Sequence[tuple[Job, list[str]]], first: int, names: Sequence[str]
 ) -> Sequence[JobReturn]:
-    apart = "submitit" in type(launcher).__module__  # what such jobs print, they print into files
+    """Nothing is returned if the launcher itself failed, as when a job was killed."""
+    apart = submitted.is_by_submitit(launcher)  # what such jobs print, they print into files
     _share_cores(launcher, len(part))
     print(f"jobs     {first + 1} to {first + len(part)} with {type(launcher).__name__}", flush=True)
     with _watched(sweep, names, tell=apart):
         try:
-            return launcher.launch([overrides for _, overrides in part], initial_job_idx=first)
-        except BaseException:  # not to be dealt with here: whatever it is, no job may be left behind
+            returned = launcher.launch([overrides for _, overrides in part], initial_job_idx=first)
+        except Interrupted:
             if apart:
-                _cancel(launcher)
+                submitted.cancel(launcher)
             _settle(sweep)
             raise
+        except Exception as error:  # a launcher's own, of whatever kind
+            reason = next(iter(str(error).strip().splitlines()), "")
+            print(f"launcher {type(error).__name__}: {reason}", file=sys.stderr, flush=True)
+            if apart:  # it looks at one job after the other: those behind the one that was killed go on
+                submitted.wait(launcher)
+            _settle(sweep)
+            returned = []
+    if apart:
+        _tell_of_unbegun(sweep, part, returned, names)
+    return returned
 
 
 def _share_cores(launcher: Launcher, jobs: int) -> None:
@@ -100,27 +117,40 @@ def _watched(sweep: Sweep, names: Sequence[str], *, tell: bool) -> Iterator[None
     finally:
         ended.set()
         thread.join()
-        if tell:
-            _tell(sweep, names, set())
 
 
 def _watch(sweep: Sweep, names: Sequence[str], tell: bool, ended: threading.Event) -> None:
-    told: set[str | None] = {child.run_id for child in sweep.children() if child.status == "FAILED"}
-    waited = 0.0
+    told: set[str] = set()
+    due = time.monotonic() + REFRESH_EVERY_S
     while not ended.wait(LOOK_EVERY_S):
-        waited += LOOK_EVERY_S
-        if tell:
-            _tell(sweep, names, told)
-        if waited >= REFRESH_EVERY_S:
-            waited = 0.0
-            refresh(sweep)
+        with _outages_survived():
+            if tell:
+                _tell(sweep, names, told)
+            if time.monotonic() > due:
+                sweep.refresh()
+                due = time.monotonic() + REFRESH_EVERY_S
+    if tell:
+        _tell(sweep, names, told)
 
 
-def _tell(sweep: Sweep, names: Sequence[str], told: set[str | None]) -> None:
+def _tell(sweep: Sweep, names: Sequence[str], told: set[str]) -> None:
+    """Says which jobs have ended since it was last asked."""
     for child in sweep.children():
-        if child.status == "FAILED" and child.run_id not in told:
-            told.add(child.run_id)
-            print(f"failed   {brief(child.job, names)}: {child.error}", file=sys.stderr, flush=True)
+        if child.run_id is None or child.status in ("RUNNING", "SCHEDULED") or child.run_id in told:
+            continue
+        told.add(child.run_id)
+        line = f"{child.status.lower():<8} {brief(child.job, names)}: run {child.run_id}"
+        failed = child.status == "FAILED"
+        print(line + f": {child.error}" * failed, file=sys.stderr if failed else sys.stdout, flush=True)
+
+
+def _tell_of_unbegun(
+    sweep: Sweep, part: Sequence[tuple[Job, list[str]]], returned: Sequence[JobReturn], names: Sequence[str]
+) -> None:
+    begun = {child.job for child in sweep.children() if child.run_id is not None}
+    for (job, _), one in zip(part, returned, strict=False):
+        if one.status == JobStatus.FAILED and job not in begun:
+            print(f"failed   {brief(job, names)}: {one._return_value}", file=sys.stderr, flush=True)
 
 
 def _note(sweep: Sweep, job: Job, returned: JobReturn) -> None:
@@ -128,20 +158,6 @@ def _note(sweep: Sweep, job: Job, returned: JobReturn) -> None:
         sweep.failures[job] = str(returned._return_value)  # the public property would raise it
     else:
         sweep.failures.pop(job, None)
-
-
-def _cancel(launcher: Launcher) -> None:
-    """Ends what was handed to submitit; its folders name the jobs."""
-    import submitit
-
-    folder = Path(str(launcher.params["submitit_folder"])).parent  # type: ignore[attr-defined]
-    for record in folder.glob("*/*_submitted.pkl"):
-        job = record.name.removesuffix("_submitted.pkl")
-        if type(launcher).__name__ == "SlurmLauncher":
-            submitit.SlurmJob(folder / "%j", job).cancel(check=False)
-        elif not record.with_name(f"{job}_0_result.pkl").exists():
-            with suppress(ProcessLookupError):
-                os.kill(int(job), signal.SIGINT)  # a local job goes by the number of its process
 
 
 def _settle(sweep: Sweep) -> None:

@@ -1,6 +1,7 @@
 """List runs, set right those whose process died, deliver what waits: ``python src/runs.py --help``."""
 
 import argparse
+import os
 import sys
 
 from foretrace.errors import InputError
@@ -27,6 +28,9 @@ def main() -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 if __name__ == "__main__":

@@ -97,10 +97,10 @@ def one_line(error: Exception) -> str:
                            remedy=nearest(option, error.options))  # fmt: skip
         return f"error: {wrong}"
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.full_key:
-        key = str(cause.full_key)
-        wrong = InputError(
-            key, expected="a setting that exists", received=key, remedy=nearest(key, known_keys())
-        )
+        key, known = str(cause.full_key), known_keys()
+        group = key.partition(".")[0]
+        remedy = f"It belongs to another choice of {group}=…." if key in known else nearest(key, known)
+        wrong = InputError(key, expected="a setting that exists", received=key, remedy=remedy)
         return f"error: {wrong}"
     return "error: " + " ".join(str(error).split())
 

@@ -62,6 +62,8 @@ def run(
         with tracked:
             metrics = _train(start, data or _load(config), tracked, overrides)
     finally:
+        if tracked.status in ("KILLED", "FAILED") and not config.sweep.parent:
+            print(f"to go on: python src/train.py resume={tracked.id}", flush=True)
         if tracked.status != "RUNNING":  # else it never was ours
             print(summary.last_line(tracked.id, tracked.status, metrics), flush=True)
     return metrics
@@ -96,6 +98,7 @@ def _train(
     title = f"{config.data.source}: {model_name(config.model)}, seed {config.seed}"
     metrics = {VALID_MSE: score}
     metrics |= review(forecaster.to(device), data, tracked, config.evaluation, title=title)
+    tracked.text(provenance.IMPORTED, provenance.imported(PROJECT_ROOT))  # by now, all of it
     times = {"training": trained - started, "evaluation and pictures": time.monotonic() - trained}
     print(summary.whereabouts(tracked.id, tracked.folder, times))
     return metrics

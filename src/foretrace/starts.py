@@ -186,6 +186,8 @@ def settings(
             raise InputError(
                 key, expected="a setting of the run", received="a choice of several", remedy=remedy
             )
+        if OmegaConf.is_dict(value) and _variant(value) == _variant(config.get(key)):
+            continue  # `data=files` as it was: there for the settings that are named after it
         OmegaConf.update(config, key, value, merge=False)
     changes = _changes(recorded, OmegaConf.to_container(config, resolve=True))
     return parse(config, TrainConfig), changes
@@ -206,6 +208,10 @@ def refuse_what_may_not_change(changes: Changes) -> None:
 def _asked(overrides: Sequence[str]) -> list[str]:
     keys = [override.lstrip("+~").split("=", 1)[0].split("@")[0] for override in overrides]
     return [key for key in keys if not key.startswith(DIRECTIVES)]
+
+
+def _variant(group: Any) -> Any:
+    return group and (group.get("source") or group.get("name"))
 
 
 def _younger(today: Any, recorded: Any) -> Any:

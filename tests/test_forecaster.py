@@ -19,7 +19,7 @@ def make(waves):
                 "digest": "",
             },
             model={"hidden_sizes": [6], "dropout": 0.0, "output": "change", "frozen": []},
-            loss={"input_noise": 0.0, "open_loop": None} | loss,
+            loss={"units": "scaled", "input_noise": 0.0, "open_loop": None} | loss,
             optimizer={"name": "Adam", "lr": 0.01},
         )
         forecaster.set_statistics(Statistics.of(waves))
@@ -40,6 +40,16 @@ def test_the_loss_is_the_one_step_error_alone(make, batch):
     error = (forecast - batch.targets) / forecaster.model.scaling.scale
     torch.testing.assert_close(out["loss"], error.square().mean())
     torch.testing.assert_close(out["loss"].detach(), out[TRAIN_LOSS])
+
+
+def test_a_loss_in_raw_units_weighs_features_as_the_raw_error_does(make, batch):
+    forecaster = make(units="raw")
+    forecaster.model.set_statistics(mean=torch.zeros(2), std=torch.tensor([1.0, 3.0]), change=torch.ones(2),
+                                    known_mean=torch.zeros(0), known_std=torch.zeros(0))  # fmt: skip
+    out = forecaster.training_step(batch, 0)
+    forecast, _ = forecaster.model(batch.values, batch.known)
+    raw = (forecast - batch.targets).square().mean()
+    torch.testing.assert_close(out["loss"], raw / 5)  # the mean variance, (1 + 9) / 2
 
 
 def test_the_open_loop_term_sees_nothing_of_the_last_steps(make, batch):

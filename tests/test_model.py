@@ -145,3 +145,10 @@ def test_the_loss_of_the_scalar_lstm_is_the_mean_where_the_report_gives_the_sum(
     target = torch.tensor([0.5, 0.8]).reshape(1, 2, 1)
     assert float(F.mse_loss(h, target, reduction="sum")) == pytest.approx(1.0597, abs=5e-5)
     assert float(F.mse_loss(h, target)) == pytest.approx(0.5299, abs=5e-5)
+
+
+def test_clipping_is_on_what_the_network_reads_and_not_on_the_present_value():
+    model = NextStepModel(hidden_sizes=[4], num_features=2, output="change", input_clip=2.0)
+    far, at_the_edge = torch.tensor([[[9.0, -9.0]]]), torch.tensor([[[2.0, -2.0]]])
+    known = torch.zeros(1, 1, 0)
+    torch.testing.assert_close(model(far, known)[0] - far, model(at_the_edge, known)[0] - at_the_edge)

@@ -1,7 +1,8 @@
 import pytest
+import torch
 
 from foretrace.errors import InputError
-from foretrace.optimization import check
+from foretrace.optimization import build_optimizer, check
 
 ADAM = {"name": "Adam", "lr": 0.1}
 WRONG = [
@@ -36,3 +37,15 @@ def test_wrong_names_and_arguments_are_named(optimizer, scheduler, message):
 @pytest.mark.parametrize("name", ["AdamW", "SGD", "RMSprop", "NAdam"])
 def test_any_optimiser_of_torch_goes_by_its_name(name):
     check({"name": name, "lr": 0.1}, {"name": "ReduceLROnPlateau", "interval": "epoch", "patience": 2})
+
+
+def test_weights_decay_and_biases_do_not():
+    layer = torch.nn.Linear(3, 2)
+    torch.nn.init.ones_(layer.bias)
+    before = layer.weight.detach().clone()
+    optimizer = build_optimizer(layer.parameters(), name="AdamW", lr=0.1, weight_decay=0.5)
+    for parameter in layer.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    torch.testing.assert_close(layer.weight, before * 0.95)
+    assert layer.bias.tolist() == [1.0, 1.0]

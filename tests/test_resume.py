@@ -13,7 +13,7 @@ from foretrace.forecaster import Forecaster
 
 # 8 windows of 6 episodes in pairs: 4 batches an epoch. Everything that draws random numbers is switched on.
 LONG = [*SMALL, "data.episodes=6", "data.batch_size=4", "trainer.max_epochs=4"]
-LONG += ["model.hidden_sizes=[8,8]", "model.dropout=0.2", "loss.input_noise=0.1", "scheduler.step_size=2"]
+LONG += ["model.hidden_sizes=[8,8]", "model.dropout=0.2", "loss.input_noise=0.1"]
 TIMED = ("gradients/", "diagnostics/")  # taken when there is time for it
 
 
@@ -60,14 +60,24 @@ def cut(monkeypatch, *, at_step: int) -> None:
     monkeypatch.setattr(Forecaster, "training_step", training_step)
 
 
-@pytest.mark.parametrize("at_step", [0, 3, 6, 15])  # at once, at an epoch's end, within one, at the end
-def test_a_run_that_was_cut_goes_on_as_if_it_had_not_been(train, here, monkeypatch, at_step):
-    whole = train(*LONG)
+@pytest.mark.parametrize(
+    ("at_step", "settings"),
+    [
+        (0, []),
+        (3, []),
+        (6, ["scheduler.step_size=2"]),
+        (15, []),
+        (6, ["trainer.weight_averaging=0.9", "scheduler=one_cycle"]),
+    ],
+    ids=["at once", "as an epoch ends", "within an epoch", "in the last batch", "with averaged weights"],
+)
+def test_a_run_that_was_cut_goes_on_as_if_it_had_not_been(train, here, monkeypatch, at_step, settings):
+    whole = train(*LONG, *settings)
     first = newest(here).info.run_id
     with monkeypatch.context() as patch:
         cut(patch, at_step=at_step)
         with pytest.raises(Interrupted):
-            train(*LONG)
+            train(*LONG, *settings)
     second = newest(here)
     assert second.info.status == "KILLED"
     resumed = train(f"resume={second.info.run_id}")

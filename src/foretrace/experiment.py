@@ -8,7 +8,7 @@ from typing import Any
 import lightning
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from omegaconf import DictConfig
 
@@ -27,6 +27,7 @@ from foretrace.review import review
 from foretrace.settings import Model, SimulatedData, Sweep, TrainConfig
 from foretrace.starts import Start
 from foretrace.sweeps.jobs import own
+from foretrace.sweeps.pruning import TrialPruner, pruner_for
 from foretrace.tracking import provenance, store
 from foretrace.tracking.logger import BatchLoss, RunLogger
 from foretrace.tracking.run import TrackedRun
@@ -75,7 +76,8 @@ def _train(
     config, started = start.config, time.monotonic()
     lightning.seed_everything(config.seed, verbose=False)
     forecaster = _forecaster(config, data)
-    trainer, checkpoints, diagnostics = _trainer(config, data, tracked)
+    pruner = pruner_for(config.sweep, PROJECT_ROOT)
+    trainer, checkpoints, diagnostics = _trainer(config, data, tracked, pruner)
     device = trainer.strategy.root_device
     record_start(start, overrides, tracked)
     if start.kind == "resume":
@@ -92,6 +94,11 @@ def _train(
         tracked.metrics({"diagnostics/share": diagnostics.cost}, step=trainer.current_epoch)
         print(*(f"inside   {line}" for line in diagnostics.lines()), sep="\n")
 
+    if pruner and pruner.pruned_at is not None:  # its test error is nobody's business
+        told = f"at epoch {pruner.pruned_at}"
+        print(f"pruned   {told}, as worse than most trials ({VALID_MSE} {checkpoints.best_score:.6f})")
+        tracked.tags({"pruned": told})
+        return {VALID_MSE: checkpoints.best_score}
     epoch, score = load_best(forecaster, checkpoints.folder)
     print(f"weights  of epoch {epoch}, the best on validation data (MSE {score:.6f})", flush=True)
     tracked.metrics({"best epoch": epoch}, step=trainer.current_epoch)
@@ -166,15 +173,18 @@ def _optimization(config: TrainConfig, *, total_steps: int = 1) -> dict[str, Any
 
 
 def _trainer(
-    config: TrainConfig, data: WindowDataModule, tracked: TrackedRun
+    config: TrainConfig, data: WindowDataModule, tracked: TrackedRun, pruner: TrialPruner | None
 ) -> tuple[Trainer, Checkpoints, Diagnostics | None]:
     settings = config.trainer
     checkpoints = Checkpoints(tracked, monitor=VALID_MSE, every_minutes=settings.checkpoint_minutes)
     callbacks: list[Callback] = [BatchLoss(tracked, TRAIN_LOSS), checkpoints]
+    callbacks += [pruner] if pruner else []
     diagnostics = None
     if settings.diagnose_every:
         diagnostics = Diagnostics(data.windows["valid"], every_n_epochs=settings.diagnose_every)
         callbacks.insert(0, diagnostics)
+    if settings.weight_averaging:
+        callbacks.append(EMAWeightAveraging(decay=settings.weight_averaging))
     if settings.progress:
         callbacks.append(progress.TrainingBar())
     if settings.early_stopping:

@@ -28,8 +28,8 @@ class Forecaster(LightningModule):
     Args:
         features: ``names``, ``units``, ``known`` (names), ``dt_s`` and ``digest`` of the data, for whoever
             loads the model without them.
-        model: ``hidden_sizes``, ``dropout``, ``output`` and ``frozen``.
-        loss: ``input_noise`` and ``open_loop`` (None, or ``weight``, ``horizon`` and ``growth_epochs``).
+        model: ``hidden_sizes``, ``dropout``, ``output``, ``input_clip`` and ``frozen``.
+        loss: ``units``, ``input_noise`` and ``open_loop`` (None, or ``weight``, ``horizon`` and ``growth_epochs``).
         optimizer: ``name`` and arguments of a class of `torch.optim`.
         scheduler: ``name``, ``interval`` and arguments of a class of `torch.optim.lr_scheduler`, or None.
     """
@@ -55,6 +55,7 @@ class Forecaster(LightningModule):
         self.valid_errors = MetricCollection(
             {VALID_MSE: MeanSquaredError(), "val/l1": MeanAbsoluteError()}, compute_groups=False
         )
+        self.valid_mse_raw = MeanSquaredError()
 
     def set_statistics(self, statistics: Statistics) -> None:
         """Takes over the training part's mean, spread and typical change."""
@@ -63,17 +64,18 @@ class Forecaster(LightningModule):
         )
 
     def training_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
-        """Mean squared error of the batch's one-step forecasts over all elements, and the open-loop term."""
+        """What is minimised, and the scaled mean squared error of the one-step forecasts over all elements."""
         scaling, settings = self.model.scaling, self.hparams["loss"]
         x, target = scaling(batch.values), scaling(batch.targets)
         if settings["input_noise"]:
             x = x + settings["input_noise"] * torch.randn_like(x)
         forecast, _ = self.model.forward_scaled(x, batch.known)
-        one_step = loss = F.mse_loss(forecast, target)
+        one_step = F.mse_loss(forecast, target)
+        loss = self._loss(forecast, target)
         self.so_far["loss"] = self.so_far["loss"].to(x.device) + one_step.detach() * len(x)
         self.so_far["windows"] += len(x)
         if (open_loop := settings["open_loop"]) is not None:
-            loss = one_step + open_loop["weight"] * self._open_loop_loss(x, batch.known, target)
+            loss = loss + open_loop["weight"] * self._open_loop_loss(x, batch.known, target)
         return {"loss": loss, TRAIN_LOSS: one_step.detach()}
 
     def on_train_epoch_start(self) -> None:
@@ -97,12 +99,16 @@ class Forecaster(LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Adds a batch to the validation errors."""
-        self.valid_errors.update(*self._forecast(batch))
+        scaling = self.model.scaling
+        forecast, target = self._forecast(batch)
+        self.valid_errors.update(forecast, target)
+        self.valid_mse_raw.update(scaling.inverse(forecast), batch.targets.contiguous())
 
     def on_validation_epoch_end(self) -> None:
         """Reports the errors over the whole validation part."""
-        self.log_dict(self.valid_errors.compute())
+        self.log_dict({**self.valid_errors.compute(), "val/mse_raw": self.valid_mse_raw.compute()})
         self.valid_errors.reset()
+        self.valid_mse_raw.reset()
 
     def configure_optimizers(self) -> Any:
         """The optimiser over what is not frozen, and its schedule."""
@@ -128,7 +134,14 @@ class Forecaster(LightningModule):
         for step in range(first, x.shape[1]):
             present, state = self.model.forward_scaled(present, known[:, step : step + 1], state)
             forecasts.append(present)
-        return F.mse_loss(torch.cat(forecasts, dim=1), target[:, first:])
+        return self._loss(torch.cat(forecasts, dim=1), target[:, first:])
+
+    def _loss(self, forecast: Tensor, target: Tensor) -> Tensor:
+        """Mean squared error in the chosen units; in raw ones up to a factor, so that it stays near 1."""
+        if self.hparams["loss"]["units"] == "scaled":
+            return F.mse_loss(forecast, target)
+        variance = self.model.scaling.scale**2
+        return ((forecast - target) ** 2 * (variance / variance.mean())).mean()
 
     def _forecast(self, batch: Batch) -> tuple[Tensor, Tensor]:
         scaling = self.model.scaling

@@ -13,13 +13,17 @@ from foretrace.errors import InputError, nearest
 
 
 def build_optimizer(parameters: Iterable[Parameter], *, name: str, **arguments: Any) -> Optimizer:
-    """Makes the optimiser called ``name`` in `torch.optim`.
+    """Makes the optimiser called ``name`` in `torch.optim`. Weights decay if it is told so; biases never do.
 
     Raises:
         InputError: If there is none of that name, or an argument is unknown to it or out of range.
     """
     kind = _find("optimizer", name, torch.optim, Optimizer)
-    optimizer: Optimizer = _call("optimizer", kind, parameters, arguments)
+    groups: Any = list(parameters)
+    if arguments.get("weight_decay"):
+        weights, biases = ([p for p in groups if (p.ndim > 1) == is_weight] for is_weight in (True, False))
+        groups = [{"params": weights}, {"params": biases, "weight_decay": 0.0}]
+    optimizer: Optimizer = _call("optimizer", kind, groups, arguments)
     return optimizer
 
 

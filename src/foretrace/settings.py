@@ -90,6 +90,7 @@ class Model(Settings):
     hidden_sizes: Annotated[list[PositiveInt], Field(min_length=1)]
     dropout: Fraction
     output: Literal["value", "change", "linear"]  # see foretrace.model.next_step
+    input_clip: PositiveFloat | None  # largest absolute scaled value that the network reads
     frozen: list[str]  # layers that stay at their initial values: lstm.0, lstm.1, …, head, skip
 
     @model_validator(mode="after")
@@ -128,8 +129,9 @@ class OpenLoop(Settings):
 
 
 class Loss(Settings):
-    """What training minimises: the one-step MSE in scaled units, and more if asked for."""
+    """What training minimises: the one-step MSE, and more if asked for."""
 
+    units: Literal["scaled", "raw"]  # raw: as the published errors are; wide features count for more
     input_noise: Annotated[float, Field(ge=0)]  # standard deviation, in units of each feature's own
     open_loop: OpenLoop | None
 
@@ -149,6 +151,9 @@ class Trainer(Settings):
     precision: Literal["32-true", "bf16-mixed"]
     gradient_clip: PositiveFloat | None
     early_stopping: EarlyStopping | None
+    weight_averaging: (
+        Fraction | None
+    )  # decay per step of an exponential moving average, which is what is kept
     diagnose_every: PositiveInt | None  # epochs from one look at the gradients to the next; None: never
     progress: bool
 

@@ -29,6 +29,7 @@ class NextStepModel(nn.Module):
         num_known: K.
         dropout: Between layers, in training.
         output: The form above.
+        input_clip: Largest absolute scaled value that the network reads; x in the sum stays as it is. None: any.
     """
 
     change: Tensor
@@ -41,9 +42,10 @@ class NextStepModel(nn.Module):
         num_known: int = 0,
         dropout: float = 0.0,
         output: Literal["value", "change", "linear"] = "value",
+        input_clip: float | None = None,
     ) -> None:
         super().__init__()
-        self.output = output
+        self.output, self.input_clip = output, input_clip
         self.stack = StackedLSTM(num_features + num_known, hidden_sizes, num_features, dropout=dropout)
         self.skip = (
             nn.Linear(num_features + num_known, num_features, bias=False) if output == "linear" else None
@@ -84,6 +86,8 @@ class NextStepModel(nn.Module):
 
     def inputs(self, x: Tensor, known: Tensor) -> Tensor:
         """What the stack reads: scaled values, then scaled known inputs. Shape (B, T, F + K)."""
+        if self.input_clip is not None:
+            x = x.clamp(-self.input_clip, self.input_clip)
         return torch.cat([x, self.known_scaling(known)], dim=-1) if known.shape[-1] else x
 
     def forecast(self, x: Tensor, inputs: Tensor, update: Tensor) -> Tensor:

@@ -95,6 +95,7 @@ def _train(
         print(*(f"inside   {line}" for line in diagnostics.lines()), sep="\n")
 
     if pruner and pruner.pruned_at is not None:  # its test error is nobody's business
+        assert checkpoints.best_score is not None, "of the epochs up to there"
         told = f"at epoch {pruner.pruned_at}"
         print(f"pruned   {told}, as worse than most trials ({VALID_MSE} {checkpoints.best_score:.6f})")
         tracked.tags({"pruned": told})

@@ -4,12 +4,14 @@ Hydra takes sweepers from this namespace only, and imports the file at every sta
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, open_dict
 
 from foretrace.sweeps import jobs
@@ -23,19 +25,40 @@ class GridSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Runs all jobs, or those that a sweep still lacks; ends the process with 1 if one failed."""
-        resumed = jobs.to_resume(arguments)
-        asked = [] if resumed else self._expand(arguments)
-        checked = jobs.check(asked or [arguments], self._compose)
+        if resumed := jobs.to_resume(arguments):
+            self._go_on(resumed, arguments)
+            return
+        [asked] = self.split_arguments(self._parse(arguments), None)
+        checked = jobs.check(asked, self._compose)
         from foretrace.sweeps import grid  # seconds
 
-        tracking = checked[0].tracking
-        if resumed:
-            sweep = grid.reopen(resumed, uri=tracking.uri)
-        else:
-            sweep = grid.begin(list(map(tuple, asked)), tracking=tracking, command=arguments)
+        sweep = grid.begin(list(map(tuple, asked)), tracking=checked[0].tracking, command=arguments)
+        self._finish(lambda launcher: grid.run(sweep, launcher, batch=self.max_batch_size))
+
+    def _go_on(self, resumed: str, arguments: list[str]) -> None:
+        """Whatever sweeper is named now: what it was begun as, it goes on as."""
+        [checked] = jobs.check([arguments], self._compose)
+        from foretrace.sweeps import grid, space
+
+        sweep = grid.reopen(resumed, uri=checked.tracking.uri)
+        if sweep.jobs is not None:
+            self._finish(lambda launcher: grid.run(sweep, launcher, batch=self.max_batch_size))
+            return
+        space.require_optuna()
+        from foretrace.sweeps import search
+
+        plan = search.recorded(sweep, **self._asked_of_search())
+        self._finish(lambda launcher: search.run(sweep, launcher, plan))
+
+    def _asked_of_search(self) -> dict[str, int]:
+        """What a search may have otherwise than it was begun with, if that was typed."""
+        return {}
+
+    def _finish(self, run: Callable[[Launcher], int]) -> None:
+        """Ends the process with the status of a sweep if that is not 0."""
         assert self.launcher is not None, "set up by Hydra"
         try:
-            status = grid.run(sweep, self.launcher, batch=self.max_batch_size)
+            status = run(self.launcher)
         finally:
             self._remove_empty_folders()
         if status:
@@ -49,12 +72,10 @@ class GridSweeper(BasicSweeper):
             folder.rmdir()
             folder.parent.rmdir()
 
-    def _expand(self, arguments: list[str]) -> list[list[str]]:
+    def _parse(self, arguments: list[str]) -> list[Override]:
         assert self.hydra_context is not None, "set up by Hydra"
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
-        [found] = self.split_arguments(overrides, None)
-        return found
+        return parser.parse_overrides([*self._parse_config(), *arguments])
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:
         assert self.hydra_context is not None, "set up by Hydra"

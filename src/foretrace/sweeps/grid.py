@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from hydra.plugins.launcher import Launcher
 
 from foretrace.config import PROJECT_ROOT
-from foretrace.errors import InputError
 from foretrace.settings import Tracking
 from foretrace.sweeps import presentation
 from foretrace.sweeps.jobs import Job, brief, varied
@@ -30,17 +29,12 @@ def begin(jobs: Sequence[Job], *, tracking: Tracking, command: Sequence[str]) ->
 
 
 def reopen(run_id: str, *, uri: str | None) -> Sweep:
-    """Goes on with a sweep.
+    """Goes on with a sweep, or with a search: that one knows no jobs.
 
     Raises:
-        InputError: If there is no such sweep, or it is a search.
+        InputError: If there is no such sweep.
     """
-    sweep = Sweep.reopen(run_id, uri=uri, root=PROJECT_ROOT)
-    if sweep.jobs is None:
-        expected, received = "a sweep of jobs that are known", f"{run_id}, a search"
-        remedy = "Add hydra/sweeper=optuna to go on with a search."
-        raise InputError("sweep.resume", expected=expected, received=received, remedy=remedy)
-    return sweep
+    return Sweep.reopen(run_id, uri=uri, root=PROJECT_ROOT)
 
 
 def run(sweep: Sweep, launcher: Launcher, *, batch: int | None = None) -> int:

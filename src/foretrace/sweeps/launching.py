@@ -23,7 +23,12 @@ SETTLE_S = 20.0  # for jobs that were told to end
 
 
 def launch(
-    sweep: Sweep, launcher: Launcher, jobs: Sequence[tuple[Job, list[str]]], *, batch: int | None = None
+    sweep: Sweep,
+    launcher: Launcher,
+    jobs: Sequence[tuple[Job, list[str]]],
+    *,
+    batch: int | None = None,
+    names: Sequence[str] | None = None,
 ) -> None:
     """Runs jobs of a sweep and keeps the parent's tables up to date; a job that fails stops no other.
 
@@ -32,14 +37,17 @@ def launch(
         launcher: Hydra's, set up.
         jobs: Each job with the overrides to run it by; see `Sweep.overrides`.
         batch: How many to hand to the launcher at once; None: one by one here, else all.
+        names: The settings that are searched, in a search; it says itself what it tries.
     """
     kind = type(launcher).__name__
     size = batch or (1 if kind == "BasicLauncher" else max(1, len(jobs)))
-    names = varied(job for job, _ in jobs) if sweep.jobs is None else varied(sweep.jobs)
+    is_search = names is not None
+    names = varied(sweep.jobs or []) if names is None else names
     for first in range(0, len(jobs), size):
         part = jobs[first : first + size]
         if kind == "BasicLauncher":
-            print(f"job      {first + 1} of {len(jobs)}: {brief(part[0][0], names)}", flush=True)
+            if not is_search:
+                print(f"job      {first + 1} of {len(jobs)}: {brief(part[0][0], names)}", flush=True)
             returned = launcher.launch([overrides for _, overrides in part], initial_job_idx=first)
         else:
             returned = _launch_together(sweep, launcher, part, first, names)
@@ -120,7 +128,9 @@ def _watched(sweep: Sweep, names: Sequence[str], *, tell: bool) -> Iterator[None
 
 
 def _watch(sweep: Sweep, names: Sequence[str], tell: bool, ended: threading.Event) -> None:
-    told: set[str] = set()
+    told: set[tuple[str, str]] = set()
+    with _outages_survived():
+        told = _ended(sweep)
     due = time.monotonic() + REFRESH_EVERY_S
     while not ended.wait(LOOK_EVERY_S):
         with _outages_survived():
@@ -133,12 +143,18 @@ def _watch(sweep: Sweep, names: Sequence[str], tell: bool, ended: threading.Even
         _tell(sweep, names, told)
 
 
-def _tell(sweep: Sweep, names: Sequence[str], told: set[str]) -> None:
+def _ended(sweep: Sweep) -> set[tuple[str, str]]:
+    ended = [child for child in sweep.children() if child.status not in ("RUNNING", "SCHEDULED")]
+    return {(child.run_id, child.status) for child in ended if child.run_id is not None}
+
+
+def _tell(sweep: Sweep, names: Sequence[str], told: set[tuple[str, str]]) -> None:
     """Says which jobs have ended since it was last asked."""
+    new = _ended(sweep) - told
+    told |= new
     for child in sweep.children():
-        if child.run_id is None or child.status in ("RUNNING", "SCHEDULED") or child.run_id in told:
+        if (child.run_id, child.status) not in new:
             continue
-        told.add(child.run_id)
         line = f"{child.status.lower():<8} {brief(child.job, names)}: run {child.run_id}"
         failed = child.status == "FAILED"
         print(line + f": {child.error}" * failed, file=sys.stderr if failed else sys.stdout, flush=True)

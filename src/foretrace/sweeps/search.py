@@ -1,0 +1,170 @@
+"""A search: asks Optuna what to try, trains it as jobs of a sweep, and tells the study what came of it."""
+
+import sys
+from collections.abc import Sequence
+from math import isfinite
+
+from hydra.plugins.launcher import Launcher
+from optuna.trial import TrialState
+
+from foretrace.config import PROJECT_ROOT
+from foretrace.errors import InputError
+from foretrace.settings import Tracking
+from foretrace.sweeps import presentation, space
+from foretrace.sweeps.children import VALID, Child
+from foretrace.sweeps.grid import FAILED_STATUS, UnfinishedError
+from foretrace.sweeps.jobs import brief
+from foretrace.sweeps.launching import launch
+from foretrace.sweeps.parent import Sweep
+from foretrace.sweeps.space import Plan
+from foretrace.sweeps.study import Study, path
+
+NOTE = "search"  # of the parent run: the plan
+
+
+def begin(plan: Plan, *, tracking: Tracking, command: Sequence[str]) -> Sweep:
+    """Makes the parent run of a new search.
+
+    Raises:
+        InputError: If the store cannot be reached.
+    """
+    notes = {NOTE: plan.model_dump_json()}
+    return Sweep.begin(None, tracking=tracking, root=PROJECT_ROOT, command=command, notes=notes)
+
+
+def recorded(sweep: Sweep, **changes: int) -> Plan:
+    """The plan of a search that was begun before.
+
+    Args:
+        sweep: Reopened.
+        changes: What is asked for otherwise today: ``n_trials`` or ``n_jobs``.
+
+    Raises:
+        InputError: If the study is not in this checkout, or there were more trials already.
+    """
+    plan = space.read(Plan.model_validate_json(sweep.notes[NOTE]).model_dump() | changes)
+    begun, file = sweep.children(), path(PROJECT_ROOT, sweep.id)
+    if begun and not file.exists():
+        remedy = "Go on in the checkout in which the search was begun."
+        raise InputError("sweep.resume", expected=f"the study {file}", received="none", remedy=remedy)
+    if plan.n_trials < len(begun):
+        expected, received = f"at least the {len(begun)} trials that were begun", str(plan.n_trials)
+        raise InputError(f"{space.KEY}.n_trials", expected=expected, received=received)
+    sweep.notes[NOTE] = plan.model_dump_json()
+    return plan
+
+
+def run(sweep: Sweep, launcher: Launcher, plan: Plan) -> int:
+    """Tries what is left of a search; returns the exit status.
+
+    Args:
+        sweep: Made by `begin`, or reopened.
+        launcher: Hydra's, set up.
+        plan: What is searched.
+    """
+    search = None
+    try:
+        with sweep:
+            sweep.mend()
+            search = Search(sweep, launcher, plan)
+            search.go_on()
+            if search.told < plan.n_trials or any(_has_failed(child) for child in sweep.children()):
+                raise UnfinishedError(search.verdict())
+    except UnfinishedError:
+        return FAILED_STATUS
+    finally:
+        if search and search.told < plan.n_trials:
+            print(f"what is missing: python src/train.py sweep.resume={sweep.id}", flush=True)
+        verdict = search.verdict() if search else ""
+        print(f"sweep={sweep.id} status={sweep.status} {verdict}", flush=True)
+    return 0
+
+
+class Search:
+    """A search at work.
+
+    Args:
+        sweep: Its parent run, within its block.
+        launcher: Hydra's, set up.
+        plan: What is searched.
+    """
+
+    def __init__(self, sweep: Sweep, launcher: Launcher, plan: Plan) -> None:
+        self._sweep, self._launcher, self._plan = sweep, launcher, plan
+        self._study = Study.begin(PROJECT_ROOT, sweep.id, pruning=plan.pruning)
+
+    @property
+    def told(self) -> int:
+        """How many trials have ended, in whatever way."""
+        return len(self._study.trials) - len(self._study.open)
+
+    def verdict(self) -> str:
+        """How far it got, in a sentence for people and scripts."""
+        sentence = presentation.verdict(self._sweep.children(), self._sweep.failures)
+        return f"{self.told} of {self._plan.n_trials} trials ended; {sentence}"
+
+    def go_on(self) -> None:
+        """Tries what was begun and not ended, and then anew up to the number of trials asked for."""
+        self._tell(self._study.open)
+        left = [number for number in self._study.open if not self._is_at_work(number)]
+        known = f", {self.told} of them ended before" if self.told else ""
+        print(f"search   {self._sweep.id}: {self._plan.n_trials} trials{known}", flush=True)
+        while True:
+            part, left = left[: self._plan.n_jobs], left[self._plan.n_jobs :]
+            room = min(self._plan.n_jobs - len(part), self._plan.n_trials - len(self._study.trials))
+            part += [self._study.begin_trial(seed=self._plan.seed) for _ in range(room)]
+            if not part:
+                break
+            self._try(part)
+        self._tell(self._study.open)
+
+    def _try(self, numbers: Sequence[int]) -> None:
+        begun, tried = self._begun(), []
+        for number in numbers:
+            values = self._study.propose(number, self._plan.space, seed=self._plan.seed)
+            job = space.job(self._plan.fixed, values)
+            child = begun.get(number)
+            resumed = child.run_id if child and child.has_checkpoint else None
+            told = f"trial    {number + 1} of {self._plan.n_trials}: {brief(job, self._plan.names)}"
+            print(told + (f" goes on with run {resumed}" if resumed else ""), flush=True)
+            tried.append((job, self._sweep.overrides(job, trial=number, resume=resumed)))
+        launch(self._sweep, self._launcher, tried, batch=len(tried), names=self._plan.names)
+        never_begun = [
+            number
+            for number, (job, _) in zip(numbers, tried, strict=True)
+            if number not in self._begun() and job in self._sweep.failures
+        ]
+        for number in never_begun:
+            self._study.tell(number, TrialState.FAIL)
+        self._tell([number for number in numbers if number not in never_begun])
+
+    def _tell(self, numbers: Sequence[int]) -> None:
+        """Tells the study of those that have ended. What was killed has not: it can be gone on with."""
+        begun = self._begun()
+        for child in (begun[number] for number in numbers if number in begun):
+            assert child.trial is not None, "given to each by the search"
+            if child.pruned:
+                self._study.tell(child.trial, TrialState.PRUNED)
+            elif child.has_result and isfinite(child.metrics.get(VALID, float("nan"))):
+                self._study.tell(child.trial, TrialState.COMPLETE, child.metrics[VALID])
+            elif child.has_result:
+                self._study.tell(child.trial, TrialState.FAIL)
+                settings = brief(child.job, self._plan.names)
+                print(f"failed   {settings}: {VALID} is not finite", file=sys.stderr, flush=True)
+            elif _has_failed(child):
+                self._study.tell(child.trial, TrialState.FAIL)
+
+    def _begun(self) -> dict[int, Child]:
+        return {child.trial: child for child in self._sweep.children() if child.trial is not None}
+
+    def _is_at_work(self, number: int) -> bool:
+        child = self._begun().get(number)
+        if child is None or not child.at_work:
+            return False
+        reason = "is at work in another process, and left alone"
+        print(f"trial    {number + 1}: run {child.run_id} {reason}", file=sys.stderr)
+        return True
+
+
+def _has_failed(child: Child) -> bool:
+    return child.status == "FAILED" and not child.pruned

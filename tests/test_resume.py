@@ -70,7 +70,7 @@ def cut(monkeypatch, *, at_step: int) -> None:
         (6, ["trainer.weight_averaging=0.9", "scheduler=one_cycle"]),
     ],
     ids=["at once", "as an epoch ends", "within an epoch", "in the last batch", "with averaged weights"],
-)
+)  # fmt: skip
 def test_a_run_that_was_cut_goes_on_as_if_it_had_not_been(train, here, monkeypatch, at_step, settings):
     whole = train(*LONG, *settings)
     first = newest(here).info.run_id

@@ -44,6 +44,16 @@ def test_checked_settings_survive_a_round_trip(composed):
     assert isinstance(checked, TrainConfig)
 
 
+def test_an_experiment_wins_over_the_main_job_and_the_command_line_over_it(composed):
+    checked = parse(composed("experiment=halfcheetah_ltc", "data.root=x", "trainer.max_epochs=7"))
+    assert (checked.loss.units, checked.trainer.weight_averaging, checked.model.output) == (
+        "raw",
+        0.99,
+        "linear",
+    )
+    assert checked.trainer.max_epochs == 7
+
+
 WRONG = {
     "trainer.max_epochs=abc": "trainer.max_epochs: expected a valid integer, .*received 'abc'",
     "trainer.max_epochs=0": "trainer.max_epochs: expected greater than 0, received 0",

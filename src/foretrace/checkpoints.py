@@ -4,6 +4,7 @@ Lightning restores weights, optimiser, schedule, callbacks and loops; added here
 places at which a checkpoint is exact, and files that are whole or absent.
 """
 
+import math
 import os
 import pickle
 import shutil
@@ -124,7 +125,7 @@ class Checkpoints(Checkpoint):
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Saves after each epoch."""
         score = float(trainer.callback_metrics[self._monitor])
-        is_best = self.best_score is None or score < self.best_score
+        is_best = self.best_score is None or score < self.best_score or math.isnan(self.best_score)
         if is_best:
             self.best_score, self.best_epoch = score, trainer.current_epoch
         progress = f"{trainer.current_epoch + 1}/{trainer.max_epochs} epochs"

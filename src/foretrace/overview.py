@@ -9,6 +9,7 @@ from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from requests import RequestException
 
 from foretrace.config import PROJECT_ROOT
 from foretrace.errors import InputError
@@ -86,17 +87,24 @@ def deliver() -> int:
     """Tells the store what processes of this checkout could not; returns the exit status."""
     client, _ = _open()
     waiting = _waiting()
-    for folder in waiting:
-        try:
-            run = client.get_run(folder.name)
-            number = mending.deliver_left(client, run, folder)
-        except MlflowException as error:
-            print(f"{folder.name}: not delivered: {' '.join(str(error).split())[:200]}")
-            return 1
-        print(f"{folder.name}: {number} records delivered, {client.get_run(folder.name).info.status}")
+    told = [_deliver(client, folder) for folder in waiting]
     if not waiting:
         print("nothing waits")
-    return 0
+    return 0 if all(told) else 1
+
+
+def _deliver(client: MlflowClient, folder: Path) -> bool:
+    try:
+        with FileLock(folder / mending.LOCK, timeout=0):
+            number = mending.deliver_left(client, client.get_run(folder.name), folder)
+            mending.clear(folder)
+    except Timeout:  # it was gone on with this moment: its process delivers
+        return True
+    except (MlflowException, RequestException, OSError) as error:
+        print(f"{folder.name}: not delivered: {' '.join(str(error).split())[:200]}")
+        return False
+    print(f"{folder.name}: {number} records delivered, {client.get_run(folder.name).info.status}")
+    return True
 
 
 def _open() -> tuple[MlflowClient, list[str]]:

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import requests
@@ -31,6 +32,7 @@ class Delivery:
 
     def __init__(self, journal: Journal, tell: Callable[[Record], None]) -> None:
         self._journal, self._tell = journal, tell
+        self._told_at = time.monotonic()
         self._changed = threading.Condition()
         self._asked = self._done = 0  # calls of `wake`, and how many of them are dealt with
         self._ending = False
@@ -40,29 +42,42 @@ class Delivery:
         self._thread.start()
 
     def wake(self) -> None:
-        """Says that the journal has grown.
-
-        Raises:
-            MlflowException: If the store refused an earlier record, e.g. as the run was deleted.
-        """
-        if self._refusal is not None:
-            raise self._refusal
+        """Says that the journal has grown."""
         with self._changed:
             self._asked += 1
             self._changed.notify_all()
 
+    def check(self) -> None:
+        """Raises what the store refused, once.
+
+        Raises:
+            Exception: If it refused a record, e.g. as the run was deleted. The record is set aside.
+        """
+        refusal, self._refusal = self._refusal, None
+        if refusal is not None:
+            raise refusal
+
     def wait(self, seconds: float) -> bool:
         """Waits until all is delivered, but not for a store that is away. Whether all was delivered."""
         with self._changed:
-            self._changed.wait_for(lambda: self._is_done or self.away or self._refusal is not None, seconds)
+            self._changed.wait_for(lambda: self._is_done or self.away, seconds)
             return self._is_done
 
-    def end(self, seconds: float) -> bool:
-        """Delivers what is left and stops; gives up after a while. Whether all was delivered."""
+    def end(self, *, away_s: float, slow_s: float) -> bool:
+        """Delivers what is left and stops. Whether all was delivered.
+
+        Args:
+            away_s: How long it tries while the store does not answer.
+            slow_s: How long one record may take, e.g. the upload of a large file.
+        """
+        self._told_at = time.monotonic()
         with self._changed:
             self._ending = True
             self._changed.notify_all()
-        self._thread.join(seconds)
+        while self._thread.is_alive():
+            if time.monotonic() - self._told_at > (away_s if self.away else slow_s):
+                break
+            self._thread.join(0.2)
         return self._is_done
 
     @property
@@ -71,30 +86,38 @@ class Delivery:
 
     def _work(self) -> None:
         pauses = _pauses()
-        while self._refusal is None:
+        while True:
             with self._changed:
                 self._changed.wait_for(lambda: not self._is_done or self._ending)
                 asked = self._asked
                 if self._is_done:
                     return
             try:
-                deliver(self._journal, self._tell)
+                deliver(self._journal, self._tell_one, self._refused)
             except Exception as error:
                 self._failed(error, next(pauses))
                 continue
             pauses = _pauses()
             self._answered(asked)
 
+    def _tell_one(self, record: Record) -> None:
+        try:
+            self._tell(record)
+        finally:
+            if not self.away:
+                self._told_at = time.monotonic()
+
+    def _refused(self, error: Exception) -> None:
+        self._refusal = self._refusal or error
+
     def _failed(self, error: Exception, pause_s: float) -> None:
-        refused = is_refusal(error)
-        if not self.away and not refused:
+        if not self.away:
             reason = " ".join(str(error).split())[:160]
             print(f"the tracking store does not answer; records wait on disk ({reason})", file=sys.stderr)
         with self._changed:
-            self._refusal, self.away = (error, False) if refused else (None, True)
+            self.away = True
             self._changed.notify_all()
-            if not refused:
-                self._changed.wait(min(pause_s, 1.0) if self._ending else pause_s)
+            self._changed.wait(min(pause_s, 1.0) if self._ending else pause_s)
 
     def _answered(self, asked: int) -> None:
         if self.away:
@@ -104,15 +127,26 @@ class Delivery:
             self._changed.notify_all()
 
 
-def deliver(journal: Journal, tell: Callable[[Record], None]) -> int:
+def deliver(journal: Journal, tell: Callable[[Record], None], refused: Callable[[Exception], None]) -> int:
     """Tells everything that waits; returns how many records that were.
 
+    Args:
+        journal: What waits. A record that the store will never take is set aside there and blocks no other.
+        tell: Tells one record.
+        refused: Told of each refusal.
+
     Raises:
-        Exception: Whatever ``tell`` raises; what was told before stays noted.
+        Exception: Whatever ``tell`` raises in an outage; what was told before stays noted.
     """
     number = 0
     for record, end in journal.pending():
-        tell(record)
+        try:
+            tell(record)
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            journal.set_aside(record, f"{type(error).__name__}: {error}")
+            refused(error)
         journal.note_delivered(end)
         number += 1
     return number

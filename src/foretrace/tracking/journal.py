@@ -8,9 +8,12 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 Record = dict[str, Any]
+
+REFUSED = "refused.jsonl"
+UNREADABLE = "unreadable"  # the kind of a line that is not what was written
 
 
 class Journal:
@@ -44,14 +47,21 @@ class Journal:
         Args:
             records: In order.
             sync: Also wait until they are safe from a power cut.
+
+        Raises:
+            OSError: If they cannot be written; then none of them is.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         lines = "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in records)
-        with self._records.open("a", encoding="utf-8") as file:
-            file.write(lines)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
+        with self._records.open("ab", buffering=0) as file:
+            whole = file.tell()
+            try:
+                _write(file, lines.encode())
+                if sync:
+                    os.fsync(file.fileno())
+            except BaseException:  # e.g. a full disk: no half line is left for the next record to follow
+                file.truncate(whole)
+                raise
 
     def pending(self) -> Iterator[tuple[Record, int]]:
         """What was not delivered, oldest first, each with its end in the file in bytes."""
@@ -60,14 +70,19 @@ class Journal:
         with self._records.open("rb") as file:
             file.seek(self._position())
             while (line := file.readline()).endswith(b"\n"):  # a line without an end is being written
-                yield json.loads(line), file.tell()
+                yield _record(line), file.tell()
 
     def note_delivered(self, end: int) -> None:
         """Notes that everything before a place in the file, in bytes, is with the tracker."""
         self._delivered.write_text(f"{end}\n")
 
+    def set_aside(self, record: Record, reason: str) -> None:
+        """Keeps, in ``refused.jsonl``, what the tracker will never take."""
+        with (self.folder / REFUSED).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"reason": reason, "record": record}) + "\n")
+
     def remove(self) -> None:
-        """Forgets everything, once it is delivered."""
+        """Forgets everything that is delivered; what was refused stays."""
         self._records.unlink(missing_ok=True)
         self._delivered.unlink(missing_ok=True)
 
@@ -85,3 +100,18 @@ class Journal:
         with self._records.open("rb+") as file:
             whole = file.read().rfind(b"\n") + 1
             file.truncate(whole)
+
+
+def _write(file: BinaryIO, content: bytes) -> None:
+    """All of it: without a buffer, a file may take a part and then be full."""
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) :]
+
+
+def _record(line: bytes) -> Record:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {UNREADABLE: line.decode(errors="replace")}

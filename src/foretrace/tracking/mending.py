@@ -2,13 +2,13 @@
 
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 
 from foretrace.tracking.journal import Journal
@@ -16,6 +16,7 @@ from foretrace.tracking.process import Process
 from foretrace.tracking.records import Teller
 
 LOCK = "lock"
+RESERVE = "reserve"
 
 
 def mend(client: MlflowClient, *, experiments: Sequence[str], staging: Path) -> list[str]:
@@ -49,10 +50,11 @@ def _bury(client: MlflowClient, folder: Path) -> bool:
             if run is None or (process is not None and process.is_at_work()):
                 return False
             deliver_left(client, run, folder)
-            was_running = bool(client.get_run(run.info.run_id).info.status == "RUNNING")
+            info = client.get_run(run.info.run_id).info
+            was_running = bool(info.status == "RUNNING" and info.lifecycle_stage == LifecycleStage.ACTIVE)
             if was_running:
                 client.set_terminated(run.info.run_id, status="KILLED")
-            (folder / LOCK).unlink(missing_ok=True)
+            clear(folder)
             return was_running
     except Timeout:
         return False
@@ -61,13 +63,23 @@ def _bury(client: MlflowClient, folder: Path) -> bool:
 def deliver_left(client: MlflowClient, run: Run, folder: Path) -> int:
     """Tells the store what waits in a run's folder; returns how many records that were.
 
+    What the store will never take is set aside there. Only for whoever holds the folder's lock.
+
     Raises:
-        MlflowException: If the store does not take it.
+        MlflowException: If the store does not answer.
     """
     journal = Journal(folder)
     number = Teller(client, run, folder / "artifacts").deliver(journal)
     journal.remove()
     return number
+
+
+def clear(folder: Path) -> None:
+    """Removes what a run at work keeps in its folder; by whoever holds its lock."""
+    for name in (RESERVE, LOCK):
+        (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):  # artifacts of a store elsewhere, or what it refused
+        folder.rmdir()
 
 
 def _find(client: MlflowClient, run_id: str) -> Run | None:
@@ -100,6 +112,8 @@ def adopt_artifacts(database: Path, artifacts: Path) -> int:
     """
     home = artifacts.as_uri()
     with closing(sqlite3.connect(database, timeout=20)) as connection, connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchall():
+            return 0  # new, and being made by somebody
         rows = connection.execute("SELECT experiment_id, artifact_location FROM experiments").fetchall()
         moved = [(home, key) for key, location in rows if _is_elsewhere(location, artifacts)]
         if not moved:

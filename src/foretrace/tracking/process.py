@@ -1,11 +1,13 @@
 """Which process is at work on a run, and whether it still is."""
 
+import hashlib
 import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+MACHINE_ID = Path("/etc/machine-id")
 BOOT_ID, NAMESPACE = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
 START_TIME_FIELD = 22  # of /proc/<pid>/stat, in clock ticks since boot; see proc(5)
 
@@ -22,19 +24,21 @@ class Process(NamedTuple):
     namespace: str  # numbers of processes mean something within one only; a container has its own
     pid: str
     started: str
+    machine: str = ""  # two machines may have one name
 
     @classmethod
     def this(cls) -> "Process":
         """The one that asks."""
         boot = BOOT_ID.read_text().strip() if BOOT_ID.exists() else ""
         namespace = str(NAMESPACE.readlink()) if NAMESPACE.exists() else ""
-        return cls(platform.node(), boot, namespace, str(os.getpid()), _start_time(str(os.getpid())) or "")
+        started = _start_time(str(os.getpid())) or ""
+        return cls(platform.node(), boot, namespace, str(os.getpid()), started, _machine())
 
     @classmethod
     def of_tags(cls, tags: Mapping[str, str]) -> "Process | None":
         """The one that a run names, if it names any."""
-        found = [tags.get(f"process.{name}") for name in cls._fields]
-        return None if None in found else cls(*(value or "" for value in found))
+        found = {name: tags.get(f"process.{name}", cls._field_defaults.get(name)) for name in cls._fields}
+        return None if None in found.values() else cls(**{n: value or "" for n, value in found.items()})
 
     def tags(self) -> dict[str, str]:
         """As a run names it."""
@@ -52,8 +56,15 @@ class Process(NamedTuple):
         if not self.boot or not here.boot:
             return False
         if self.boot != here.boot:
-            return self.host == here.host  # this host has been started anew since
+            same_machine = bool(self.machine) and self.machine == here.machine
+            return same_machine and self.host == here.host  # which has been started anew since
         return self.namespace == here.namespace and _start_time(self.pid) != self.started
+
+
+def _machine() -> str:
+    """Of the machine's number, which is not to be shown, a digest."""
+    number = MACHINE_ID.read_bytes().strip() if MACHINE_ID.exists() else b""
+    return hashlib.sha256(b"foretrace" + number).hexdigest()[:16] if number else ""
 
 
 def _start_time(pid: str) -> str | None:

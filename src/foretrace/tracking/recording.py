@@ -39,6 +39,7 @@ class Recording:
 
     _journal: Journal
     _delivery: Delivery
+    _leaving = False  # from when on a refusal changes nothing any more
 
     def __init__(self, client: MlflowClient, run: Run, *, waiting: Path, ended: bool) -> None:
         self.client, self.id = client, str(run.info.run_id)
@@ -100,13 +101,13 @@ class Recording:
     def params(self, values: Mapping[str, Any]) -> None:
         """Records settings; those that the run holds already stay as they are."""
         held = self._run.data.params
-        fresh = {key: str(value)[:MAX_LENGTH] for key, value in values.items() if key not in held}
+        fresh = {key: _plain(value)[:MAX_LENGTH] for key, value in values.items() if key not in held}
         held |= fresh
         self._record({"params": fresh})
 
     def tags(self, values: Mapping[str, Any]) -> None:
         """Labels the run."""
-        labels = {key: str(value) for key, value in values.items()}
+        labels = {key: _plain(value) for key, value in values.items()}
         self._run.data.tags.update(labels)
         self._record({"tags": labels})
 
@@ -186,3 +187,10 @@ class Recording:
         if records:
             self._journal.append(records, sync=sync)
             self._delivery.wake()
+            if not self._leaving:
+                self._delivery.check()
+
+
+def _plain(value: Any) -> str:
+    """As text that any store takes: the name of a file may hold what is no character."""
+    return str(value).encode(errors="replace").decode()

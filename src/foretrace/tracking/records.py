@@ -1,5 +1,6 @@
 """The records that a run's journal holds, and how each is told to MLflow."""
 
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -9,7 +10,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from foretrace.tracking.delivery import deliver
-from foretrace.tracking.journal import Journal, Record
+from foretrace.tracking.journal import UNREADABLE, Journal, Record
 
 MAX_METRICS = 1000  # in one request, MLflow's limit
 MAX_PARAMS = 100  # likewise
@@ -37,7 +38,7 @@ class Teller:
 
     def deliver(self, journal: Journal) -> int:
         """Tells everything that waits, in order; returns how many records that were."""
-        return deliver(journal, self.tell)
+        return deliver(journal, self.tell, self._say_refused)
 
     def tell(self, record: Record) -> None:
         """Tells one record.
@@ -45,8 +46,14 @@ class Teller:
         Raises:
             MlflowException: If the store did not take it.
         """
+        if UNREADABLE in record:
+            raise ValueError("a line of the journal is damaged")
         for kind, content in record.items():
             getattr(self, f"_{kind}")(content)
+
+    def _say_refused(self, error: Exception) -> None:
+        reason = " ".join(str(error).split())[:160]
+        print(f"run {self._id}: a record was refused and set aside ({reason})", file=sys.stderr)
 
     def _metrics(self, points: list[tuple[str, float, int, int]]) -> None:
         metrics = [Metric(*point) for point in points]
@@ -62,8 +69,9 @@ class Teller:
         self._client.log_batch(self._id, tags=[RunTag(key, value) for key, value in values.items()])
 
     def _dataset(self, fields: dict[str, Any]) -> None:
-        context = InputTag(MLFLOW_DATASET_CONTEXT, fields.pop("context"))
-        self._client.log_inputs(self._id, [DatasetInput(Dataset(**fields), tags=[context])])
+        context = InputTag(MLFLOW_DATASET_CONTEXT, fields["context"])
+        dataset = Dataset(**{name: value for name, value in fields.items() if name != "context"})
+        self._client.log_inputs(self._id, [DatasetInput(dataset, tags=[context])])
 
     def _artifact(self, path: str) -> None:
         if not self._is_local and (self._artifacts / path).exists():

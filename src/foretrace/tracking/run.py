@@ -3,23 +3,27 @@
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Run, RunTag
+from mlflow.exceptions import MlflowException
 
 from foretrace.errors import InputError, Interrupted
 from foretrace.tracking.delivery import Delivery
 from foretrace.tracking.journal import Journal
-from foretrace.tracking.mending import LOCK
+from foretrace.tracking.mending import LOCK, RESERVE, clear
 from foretrace.tracking.process import Process
 from foretrace.tracking.recording import Recording
 from foretrace.tracking.records import Teller
 from foretrace.tracking.signals import Signals
 
-END_SECONDS = 20.0  # that an ended process waits for a store which is away
+AWAY_SECONDS = 20.0  # that an ended process waits for a store which is away
+SLOW_SECONDS = 300.0  # and for one record, e.g. a large file, by one which is there
+RESERVE_BYTES = 1 << 18  # of the disk, which are there for the last records when it is full
 
 
 class TrackedRun(Recording):
@@ -51,26 +55,25 @@ class TrackedRun(Recording):
         self._journal = Journal(self._waiting)
         if teller.deliver(self._journal) or self._run.data.metrics:  # what a killed process left, and did
             self._recall()
-        if not self._ended and self._run.info.status != "RUNNING":
-            self.client.update_run(self.id, status="RUNNING")
+        if not self._ended:
+            self._claim()
+        (self._waiting / RESERVE).write_bytes(bytes(RESERVE_BYTES))
         self._delivery = Delivery(self._journal, teller.tell)
         self._signals.take()
-        if not self._ended:
-            self.tags(Process.this().tags())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.uninterrupted = False
+        self._signals.ignored = self._leaving = True
         interrupted = isinstance(error, Interrupted)
         self.status = "FINISHED" if error is None else "KILLED" if interrupted else "FAILED"
+        (self._waiting / RESERVE).unlink(missing_ok=True)
         try:
-            if error is not None:
-                if not interrupted:
+            if error is not None and not interrupted:
+                with suppress(OSError):  # a full disk: the label says it too
                     self.text("traceback.txt", "".join(traceback.format_exception(error)))
-                self.tags({"error": f"{type(error).__name__}: {error}"[:500]})
-            self._leave()
+            self._leave({"error": f"{type(error).__name__}: {error}"[:500]} if error else {})
         finally:
             self._lock.release()
             self._signals.give_back()
@@ -110,18 +113,44 @@ class TrackedRun(Recording):
                 "run", expected="a run that no process works on", received=at_work, remedy=remedy
             ) from error
 
-    def _leave(self) -> None:
+    def _claim(self) -> None:
+        """Names this process first: nobody is to see the run RUNNING in one that is gone."""
+        if Process.of_tags(self._run.data.tags) != Process.this():
+            labels = Process.this().tags()
+            self._run.data.tags.update(labels)
+            self.client.log_batch(self.id, tags=[RunTag(*label) for label in labels.items()])
+        if self._run.info.status != "RUNNING":
+            self.client.update_run(self.id, status="RUNNING")
+
+    def _leave(self, labels: dict[str, str]) -> None:
         """Delivers what is left, and the status last of all."""
-        self.flush()
-        self._announce_rest()
-        if not self._ended:
-            self._record({"status": [self.status, int(time.time() * 1000)]}, sync=True)
-        if self._delivery.end(END_SECONDS):
-            self._journal.remove()
-            (self._waiting / LOCK).unlink(missing_ok=True)
-            if self._is_local:
-                self._waiting.rmdir()
-        else:
+        ended_ms, is_written = int(time.time() * 1000), True
+        try:
+            self.flush()
+            self.tags(labels)
+            self._announce_rest()
+            if not self._ended:
+                self._record({"status": [self.status, ended_ms]}, sync=True)
+        except OSError as error:
+            is_written = False
+            print(f"run {self.id}: its last records could not be written ({error})", file=sys.stderr)
+        if not self._deliver_rest():
             waiting = f"run {self.id}: not all is with the tracking store; the rest waits in {self._waiting}."
             remedy = "When the store is back: python src/runs.py deliver"
             print(waiting, remedy, file=sys.stderr)
+            return
+        if not is_written and not self._ended:
+            with suppress(MlflowException):  # else the next start of any run says that this one was killed
+                self.client.set_terminated(self.id, status=self.status, end_time=ended_ms)
+        self._journal.remove()
+        clear(self._waiting)
+
+    def _deliver_rest(self) -> bool:
+        """Waits for the store, unless a signal says not to. Whether it has everything."""
+        try:
+            self._signals.ignored = False
+            return self._delivery.end(away_s=AWAY_SECONDS, slow_s=SLOW_SECONDS)
+        except Interrupted:
+            return False
+        finally:
+            self._signals.ignored = True

@@ -16,6 +16,7 @@ class Signals:
 
     Attributes:
         kept: While True, the first signal is kept for `raise_kept`; the second is raised at once.
+        ignored: While True, none has any effect.
 
     >>> signals = Signals()
     >>> signals.take()
@@ -27,7 +28,7 @@ class Signals:
     """
 
     def __init__(self) -> None:
-        self.kept = False
+        self.kept = self.ignored = False
         self._first: Interrupted | None = None
         self._handlers: dict[int, Any] = {}
 
@@ -57,6 +58,8 @@ class Signals:
             raise self._first
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.ignored:
+            return
         if self._first is not None or not self.kept:
             raise Interrupted(number)
         self._first = Interrupted(number)

@@ -106,7 +106,7 @@ class Forecaster(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Reports the errors over the whole validation part."""
-        self.log_dict({**self.valid_errors.compute(), "val/mse_raw": self.valid_mse_raw.compute()})
+        self.log_dict({**self.valid_errors.compute(), "val/raw/mse": self.valid_mse_raw.compute()})
         self.valid_errors.reset()
         self.valid_mse_raw.reset()
 

@@ -38,7 +38,7 @@ class SearchSweeper(foretrace_sweepers.GridSweeper):
         space.require_optuna()
         from foretrace.sweeps import search  # seconds
 
-        begun = search.begin(plan, tracking=checked.tracking, command=arguments)
+        begun = search.begin(plan, checked, command=arguments)
         self._finish(lambda launcher: search.run(begun, launcher, plan))
 
     def _asked_of_search(self) -> dict[str, int]:

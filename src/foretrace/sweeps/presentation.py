@@ -1,11 +1,12 @@
 """What a parent run shows of its children: tables, pictures, tags, one page."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import isfinite
+from math import isfinite, nan
 
 from matplotlib.figure import Figure
 
 from foretrace import report
+from foretrace.figures.search import search_course
 from foretrace.figures.sweeps import setting_effect
 from foretrace.sweeps import table
 from foretrace.sweeps.children import TEST, VALID, Child
@@ -64,7 +65,11 @@ def count(children: Sequence[Child], failures: Mapping[Job, str]) -> dict[str, i
 
 
 def pictures(children: Sequence[Child]) -> Iterator[tuple[str, Figure]]:
-    """A picture of each setting's effect on the validation error, by the setting's name."""
+    """A picture of each setting's effect on the validation error, by its name; of a search, of its course too."""
+    if tried := [child for child in children if child.trial is not None and child.status != "RUNNING"]:
+        results = [child.metrics.get(VALID, nan) if child.is_done else nan for child in tried]
+        numbers = [child.trial or 0 for child in tried]
+        yield "trial", search_course(numbers, results, [child.pruned for child in tried])
     done = [child for child in children if child.has_result and VALID in child.metrics]
     names = table.varied(children)  # not of what is done: a picture once made would stay
     settings = [name for name in names if name != table.SEED]

@@ -7,10 +7,12 @@ from math import isfinite
 from hydra.plugins.launcher import Launcher
 from optuna.trial import TrialState
 
+from foretrace import optimization
 from foretrace.config import PROJECT_ROOT
+from foretrace.data import sources
 from foretrace.errors import InputError
-from foretrace.settings import Tracking
-from foretrace.sweeps import presentation, space
+from foretrace.settings import TrainConfig
+from foretrace.sweeps import space
 from foretrace.sweeps.children import VALID, Child
 from foretrace.sweeps.grid import FAILED_STATUS, UnfinishedError
 from foretrace.sweeps.jobs import brief
@@ -22,12 +24,24 @@ from foretrace.sweeps.study import Study, path
 NOTE = "search"  # of the parent run: the plan
 
 
-def begin(plan: Plan, *, tracking: Tracking, command: Sequence[str]) -> Sweep:
+def begin(plan: Plan, checked: Sequence[TrainConfig], *, command: Sequence[str]) -> Sweep:
     """Makes the parent run of a new search.
 
+    Args:
+        plan: What is searched.
+        checked: Settings from all over it; see `space.check`.
+        command: What the user typed after ``-m``, for the record.
+
     Raises:
-        InputError: If the store cannot be reached.
+        InputError: If there is no such optimiser or simulator, or the store cannot be reached.
     """
+    for config in checked:
+        sources.check(config.data)
+        scheduler = config.scheduler.model_dump() if config.scheduler else None
+        if scheduler and scheduler.get("total_steps", 1) is None:
+            scheduler["total_steps"] = 1
+        optimization.check(config.optimizer.model_dump(), scheduler)
+    tracking = checked[0].tracking
     notes = {NOTE: plan.model_dump_json()}
     return Sweep.begin(None, tracking=tracking, root=PROJECT_ROOT, command=command, notes=notes)
 
@@ -68,7 +82,7 @@ def run(sweep: Sweep, launcher: Launcher, plan: Plan) -> int:
             sweep.mend()
             search = Search(sweep, launcher, plan)
             search.go_on()
-            if search.told < plan.n_trials or any(_has_failed(child) for child in sweep.children()):
+            if search.told < plan.n_trials or search.failed:
                 raise UnfinishedError(search.verdict())
     except UnfinishedError:
         return FAILED_STATUS
@@ -98,10 +112,24 @@ class Search:
         """How many trials have ended, in whatever way."""
         return len(self._study.trials) - len(self._study.open)
 
+    @property
+    def failed(self) -> list[int]:
+        """Numbers of the trials without a result; where training diverged, that is a result of a kind."""
+        begun = self._begun()
+        ended = [trial.number for trial in self._study.trials if trial.state == TrialState.FAIL]
+        return [number for number in ended if number not in begun or not begun[number].has_result]
+
     def verdict(self) -> str:
         """How far it got, in a sentence for people and scripts."""
-        sentence = presentation.verdict(self._sweep.children(), self._sweep.failures)
-        return f"{self.told} of {self._plan.n_trials} trials ended; {sentence}"
+        states = [trial.state for trial in self._study.trials]
+        told = f"{self.told} of {self._plan.n_trials} trials ended"
+        told += f", {pruned} of them pruned" if (pruned := states.count(TrialState.PRUNED)) else ""
+        told += f", {failed} failed" if (failed := states.count(TrialState.FAIL)) else ""
+        if TrialState.COMPLETE not in states:
+            return told
+        best = self._study.optuna.best_trial
+        child = self._begun()[best.number]
+        return f"{told}; best {child.run_id} {VALID}={best.value:.6g} ({brief(child.job, self._plan.names)})"
 
     def go_on(self) -> None:
         """Tries what was begun and not ended, and then anew up to the number of trials asked for."""

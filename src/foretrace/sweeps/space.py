@@ -19,6 +19,9 @@ from foretrace.sweeps import jobs
 from foretrace.sweeps.jobs import Job
 
 DIGITS = 5  # of a number that a search proposes; more only make names long
+BETWEEN = (
+    0.62745  # of the way from one end to the other: where that is no whole number, the setting takes any
+)
 KEY = "hydra.sweeper"
 
 
@@ -27,7 +30,7 @@ class Dimension(Settings):
 
     >>> rate = Dimension(key="optimizer.lr", kind="float", low=1e-4, high=1e-2, log=True)
     >>> rate.samples()
-    ['0.0001', '0.01', '0.00505']
+    ['0.0001', '0.01', '0.0063117']
     """
 
     key: str  # with a leading + if it is to be added
@@ -42,8 +45,8 @@ class Dimension(Settings):
         """Values by which to check the setting: all choices, or both ends and what lies between."""
         if self.kind == "choice":
             return list(self.choices)
-        middle = [] if self.kind == "int" or self.step else [(self.low + self.high) / 2]
-        return list(dict.fromkeys(self._text(number) for number in (self.low, self.high, *middle)))
+        between = [] if self.kind == "int" or self.step else [self.low + BETWEEN * (self.high - self.low)]
+        return list(dict.fromkeys(self._text(number) for number in (self.low, self.high, *between)))
 
     def suggest(self, trial: Any) -> str:
         """The trial's value of this setting, as it is typed; the trial's own if it has one already.
@@ -121,18 +124,18 @@ def read(settings: dict[str, Any]) -> Plan:
         ) from error
 
 
-def check(plan: Plan, compose: Callable[[Sequence[str]], DictConfig]) -> TrainConfig:
-    """Composes and checks the settings with the ends of every range and each choice; returns the first.
+def check(plan: Plan, compose: Callable[[Sequence[str]], DictConfig]) -> list[TrainConfig]:
+    """Composes and checks the settings with the ends of every range and each choice.
 
     Raises:
         InputError: If a value within a range is none that the setting may have.
     """
     usual = {dimension.key: dimension.samples()[0] for dimension in plan.space}
-    [first] = jobs.check([job(plan.fixed, usual)], compose)
+    checked = jobs.check([job(plan.fixed, usual)], compose)
     for dimension in plan.space:
         for sample in dimension.samples()[1:]:
-            jobs.check([job(plan.fixed, usual | {dimension.key: sample})], compose)
-    return first
+            checked += jobs.check([job(plan.fixed, usual | {dimension.key: sample})], compose)
+    return checked
 
 
 def job(fixed: Sequence[str], values: dict[str, str]) -> Job:

@@ -82,10 +82,12 @@ def best(found: Sequence[Group]) -> tuple[Group, Child] | None:
     """The settings with the lowest mean validation error, and the child of them with the lowest.
 
     The test error has no say. Settings of which a seed is missing have none either: a mean over fewer seeds
-    is low by luck more often.
+    is low by luck more often. A search may come by the same settings twice; that is no missing seed elsewhere.
     """
     most = max((group.n for group in found), default=0)
-    candidates = [group for group in found if group.n == most and isfinite(group.results[VALID].mean)]
+    if any(child.trial is not None for group in found for child in group.children):
+        most = min(most, 1)
+    candidates = [group for group in found if group.n >= most and isfinite(group.results[VALID].mean)]
     if not most or not candidates:
         return None
     group = min(candidates, key=lambda group: group.results[VALID].mean)

@@ -105,8 +105,10 @@ class Study:
 
 def _sampler(seed: int | None, number: int) -> optuna.samplers.TPESampler:
     """Draws for each trial from numbers of its own: a search that was cut goes on as it would have."""
-    drawn = None if seed is None else int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-    return optuna.samplers.TPESampler(seed=drawn)
+    if seed is None:
+        return optuna.samplers.TPESampler()
+    drawn = np.random.SeedSequence(seed, spawn_key=(number,)).generate_state(1)
+    return optuna.samplers.TPESampler(seed=int(drawn[0]))
 
 
 def _cut_broken_end(file: Path) -> None:

@@ -124,7 +124,7 @@ def setting_effect(
 
 def _are_repeated(x: FloatArray) -> bool:
     """Whether there are means to draw: in a random search two results share a place by chance only."""
-    return 2 * len(np.unique(x)) <= len(x)
+    return 0 < 2 * len(np.unique(x)) <= len(x)
 
 
 def _lines(combinations: Sequence[str]) -> dict[str, npt.NDArray[np.bool_]]:

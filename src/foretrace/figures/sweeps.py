@@ -109,7 +109,9 @@ def setting_effect(
     pooled = len(set(others)) if len(lines) == 1 else 1
     repeated = any(_are_repeated(x[of & finite]) for of in lines.values())
     axes.set_title(_caption(repeated, pooled, of_others, missing=int((~finite).sum())))
-    for place, ((label, of), look) in enumerate(zip(lines.items(), LOOKS, strict=False)):
+    # A line from one result to the next would say that nothing else differs between them.
+    looks = LOOKS if pooled == 1 or repeated else [(color, marker, "") for color, marker, _ in LOOKS]
+    for place, ((label, of), look) in enumerate(zip(lines.items(), looks, strict=False)):
         shift = (place - (len(lines) - 1) / 2) * SPREAD * scale.width
         _Line(plain_text(label, longest=52), look, shift, scale).draw(
             axes, x[of & finite], y[of & finite], interval
@@ -128,9 +130,9 @@ def _are_repeated(x: FloatArray) -> bool:
 
 
 def _lines(combinations: Sequence[str]) -> dict[str, npt.NDArray[np.bool_]]:
-    """Which results make up each line: those of one combination, or all if these are too many."""
+    """Which results make up each line: those of one combination; all if these are too many, or one each."""
     apart = dict.fromkeys(combinations)
-    if len(apart) > MAX_LINES:
+    if len(apart) > MAX_LINES or len(apart) == len(combinations):
         return {"": np.full(len(combinations), True)}
     return {one: np.array([combination == one for combination in combinations]) for one in apart}
 
@@ -138,7 +140,7 @@ def _lines(combinations: Sequence[str]) -> dict[str, npt.NDArray[np.bool_]]:
 def _caption(repeated: bool, pooled: int, of_others: str, *, missing: int) -> str:
     told = "each job's result"
     if repeated:
-        names = plain_text(of_others, longest=44)
+        names = plain_text(of_others, longest=30)
         what = f"{pooled} combinations of {names}" if pooled > 1 else "seeds"
         told = f"faint: each result; bold: mean over {what}, 95 % interval"
     return told + (f"; ×: {missing:,} not finite" if missing else "")
@@ -180,11 +182,16 @@ class _Line:
         bars[2][0].set(linewidth=1.8)
 
 
+def _are_apart(places: FloatArray, width: float) -> bool:
+    """Whether a label at each place leaves the next one room."""
+    return bool(np.diff(np.unique(places)).min(initial=width) > 0.07 * width)
+
+
 def _finish(axes: Axes, scale: Scale, known: FloatArray) -> None:
     margin = (0.06 if scale.kind != "categorical" else 0.12) * scale.width + (len(scale.places) == 1)
     places = np.array(list(scale.places.values()))
     axes.set_xlim(places.min() - margin, places.max() + margin)
-    if len(places) <= MAX_LABELS:
+    if len(places) <= MAX_LABELS and (scale.kind == "categorical" or _are_apart(places, scale.width)):
         long = sum(len(value) for value in scale.places) > 70
         texts = [plain_text(value, longest=24) for value in scale.places]
         axes.set_xticks(places, texts, rotation=20 if long else 0, ha="right" if long else "center")

@@ -124,7 +124,8 @@ class Search:
         states = [trial.state for trial in self._study.trials]
         told = f"{self.told} of {self._plan.n_trials} trials ended"
         told += f", {pruned} of them pruned" if (pruned := states.count(TrialState.PRUNED)) else ""
-        told += f", {failed} failed" if (failed := states.count(TrialState.FAIL)) else ""
+        told += f", {failed} failed" if (failed := len(self.failed)) else ""
+        told += f", {diverged} diverged" if (diverged := states.count(TrialState.FAIL) - failed) else ""
         if TrialState.COMPLETE not in states:
             return told
         best = self._study.optuna.best_trial
@@ -178,7 +179,7 @@ class Search:
             elif child.has_result:
                 self._study.tell(child.trial, TrialState.FAIL)
                 settings = brief(child.job, self._plan.names)
-                print(f"failed   {settings}: {VALID} is not finite", file=sys.stderr, flush=True)
+                print(f"diverged {settings}: {VALID} is not finite", file=sys.stderr, flush=True)
             elif _has_failed(child):
                 self._study.tell(child.trial, TrialState.FAIL)
 

@@ -30,7 +30,7 @@ class Dimension(Settings):
 
     >>> rate = Dimension(key="optimizer.lr", kind="float", low=1e-4, high=1e-2, log=True)
     >>> rate.samples()
-    ['0.0001', '0.01', '0.0063117']
+    ['0.0001', '0.01', '0.0063118']
     """
 
     key: str  # with a leading + if it is to be added

@@ -1,4 +1,4 @@
-"""What happens to runs when something breaks: python benchmarks/reliability.py [kills] [first_runs] [outage] [disk].
+"""What happens to runs when something breaks, and what it costs: python benchmarks/reliability.py [NAME ...].
 
 Everything is done with the real command in a checkout of its own; docs/reliability.md reads the figures.
 """
@@ -7,10 +7,17 @@ import argparse
 import time
 from collections.abc import Callable
 
+import reliability_cost
+import reliability_disk
 import reliability_kills
+import reliability_store
 
 BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "kills": reliability_kills.measure,
+    "first_runs": reliability_store.first_runs,
+    "outage": reliability_store.outage,
+    "disk": reliability_disk.measure,
+    "checkpoints": reliability_cost.checkpoint_cost,
 }
 
 

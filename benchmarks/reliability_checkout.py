@@ -29,7 +29,7 @@ SMALL = (
     "trainer.progress=false",
     "evaluation={warmup: 8, horizon: 10}",
 )
-TIMED = ("gradients/", "diagnostics/")  # taken when there is time for it
+TIMED = ("gradient/", "diagnostics/")  # taken when there is time for it
 Histories = dict[str, list[tuple[int, float]]]
 
 
@@ -52,6 +52,14 @@ class Checkout:
     def start(self, *overrides: str) -> "Command":
         """Starts ``python src/train.py``."""
         return Command(self.root, *overrides, *([f"tracking.uri={self.uri}"] if self.uri else []))
+
+    def command(self, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs another command of the checkout to its end."""
+        environment = os.environ | ({"MLFLOW_TRACKING_URI": self.uri} if self.uri else {})
+        line = [sys.executable, f"src/{script}", *arguments]
+        return subprocess.run(  # noqa: S603
+            line, cwd=self.root, env=environment, capture_output=True, text=True, check=True
+        )
 
     @property
     def client(self) -> mlflow.MlflowClient:

@@ -7,12 +7,12 @@ from collections import Counter
 from reliability_checkout import SMALL, Checkout, Command, same, temporary_folder
 
 # A checkpoint after each batch: as many kills as possible fall into the writing of one.
-SETTINGS = (*SMALL, "trainer.max_epochs=300", "trainer.checkpoint_minutes=1e-9")
-LONGEST_S = 2.5  # in training, from its first moment to the kill
+SETTINGS = (*SMALL, "trainer.max_epochs=500", "trainer.checkpoint_minutes=1e-9")
+LONGEST_S = 1.5  # in training, from its first moment to the kill
 
 
 def measure(*, kills: int = 50, seed: int = 0) -> dict[str, object]:
-    """Kills one training ``kills`` times, a tenth of them each while it starts and while it evaluates."""
+    """Kills one training ``kills`` times, a tenth of them each while it starts, writes a checkpoint and evaluates."""
     chance = random.Random(seed)  # noqa: S311
     with temporary_folder() as folder:
         checkout = Checkout(folder / "checkout")
@@ -26,10 +26,10 @@ def measure(*, kills: int = 50, seed: int = 0) -> dict[str, object]:
         reference = checkout.runs()[0].info.run_id
 
         tenth = kills // 10
-        places = ["training"] * (kills - 2 * tenth - 1) + ["start"] * tenth
+        places = ["training"] * (kills - 3 * tenth - 1) + ["start"] * tenth + ["writing"] * tenth
         chance.shuffle(places)
         places = ["training", *places, *["evaluation"] * tenth]
-        spans = {"start": start_s, "training": LONGEST_S, "evaluation": evaluation_s}
+        spans = {"start": start_s, "training": LONGEST_S, "writing": LONGEST_S, "evaluation": evaluation_s}
         count: Counter[str] = Counter()
         for place in places:
             _die(checkout, reference, place, chance.uniform(0, spans[place]), count)
@@ -47,8 +47,13 @@ def _die(checkout: Checkout, reference: str, place: str, after_s: float, count: 
     if place == "start":
         time.sleep(after_s)
     else:
-        command.wait_for("device" if place == "training" else "weights")
+        command.wait_for("weights" if place == "evaluation" else "device")
         time.sleep(after_s)
+    if place == "writing" and run_id:
+        half = checkout.checkpoints(run_id) / ".last.ckpt.part"
+        until = time.monotonic() + LONGEST_S
+        while not half.exists() and time.monotonic() < until:
+            pass
     count["kills"] += command.kill()
     count[f"in {_where(command)}"] += 1
     run_id = _killed(checkout, reference)
@@ -68,9 +73,11 @@ def _where(command: Command) -> str:
 
 
 def _killed(checkout: Checkout, reference: str) -> str | None:
+    """The run to go on with; one that was killed before it had recorded its settings never began."""
     others = [run.info.run_id for run in checkout.runs() if run.info.run_id != reference]
-    assert len(others) <= 1, others
-    return others[0] if others else None
+    begun = [run_id for run_id in others if (checkout.checkpoints(run_id).parent / "config.yaml").exists()]
+    assert len(begun) <= 1, begun
+    return begun[0] if begun else None
 
 
 def _compared(checkout: Checkout, reference: str, killed: str) -> dict[str, object]:

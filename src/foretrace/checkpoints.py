@@ -4,6 +4,7 @@ Lightning restores weights, optimiser, schedule, callbacks and loops; added here
 places at which a checkpoint is exact, and files that are whole or absent.
 """
 
+import errno
 import math
 import os
 import pickle
@@ -22,7 +23,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 
-from foretrace.errors import InputError
+from foretrace.errors import InputError, full_disk
 from foretrace.tracking.run import TrackedRun
 
 FORMAT = 2  # of our checkpoints; to be raised when older ones cannot be resumed any more
@@ -48,8 +49,10 @@ class WholeFiles(TorchCheckpointIO):
                 os.fsync(file.fileno())
         except (OSError, RuntimeError) as error:  # torch's writer raises a RuntimeError on a full disk
             aside.unlink(missing_ok=True)
-            reason = f"the checkpoint {target} could not be written ({error}); the one before is intact"
-            raise OSError(reason) from error
+            cause = full_disk(error) or error
+            why = getattr(cause, "strerror", None) or str(cause)
+            reason = f"the checkpoint {target} could not be written ({why}); the one before is intact"
+            raise OSError(getattr(cause, "errno", None) or errno.EIO, reason) from error
         aside.replace(target)
         _sync_folder(target.parent)
 
@@ -100,7 +103,7 @@ class Checkpoints(Checkpoint):
         checkpoint["foretrace"] = {"format": FORMAT, "version": metadata.version("foretrace")}
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Restores the generators, and the wish to stop of a training that had stopped early."""
+        """Restores the generators."""
         self._run.uninterrupted = True
         if threading.current_thread() is threading.main_thread():
             # Lightning puts a handler before ours that ends the loop at a place of its own, without a checkpoint.
@@ -109,9 +112,6 @@ class Checkpoints(Checkpoint):
             _set_generator_states(self._generators)
             if self.best_epoch == trainer.current_epoch:
                 self._keep_best()  # its process may have ended between the two
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
-                trainer.should_stop = True
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -131,6 +131,12 @@ class Checkpoints(Checkpoint):
         progress = f"{trainer.current_epoch + 1}/{trainer.max_epochs} epochs"
         self._run.metrics({}, step=trainer.current_epoch, tags={"progress": progress})
         self._save(trainer, is_best=is_best)
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Restores the wish to stop of a training that was ended just as it had stopped early."""
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
+                trainer.should_stop = True
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         """From here on, a signal is obeyed at once."""

@@ -15,12 +15,13 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from foretrace.config import PROJECT_ROOT, known_keys
-from foretrace.errors import InputError, Interrupted, nearest
+from foretrace.errors import InputError, Interrupted, full_disk, nearest
 
 # Here and not in `call`, as a launcher's processes need it without ever coming there.
 OmegaConf.register_new_resolver("project_root", lambda: str(PROJECT_ROOT), replace=True)
 
 USAGE_ERROR = 2  # exit status of a command that was asked for something it cannot do
+FAILED = 1
 SIGINT_STATUS = 130
 MODES = ("-m", "--multirun", "-r", "--run", "-c", "--cfg", "-i", "--info", "-h", "--help", "--hydra-help")
 
@@ -55,7 +56,7 @@ def call(main: Callable[[], None]) -> int:
 
 @contextmanager
 def input_errors() -> Iterator[None]:
-    """Ends the process with one line where the user's input is at fault.
+    """Ends the process with one line where the user's input is at fault, or the disk is full.
 
     Within the job, because Hydra prints a line of its own about any exception that leaves it.
     """
@@ -63,6 +64,15 @@ def input_errors() -> Iterator[None]:
         yield
     except InputError as error:
         sys.exit(_say(f"error: {error}", USAGE_ERROR))
+    except Exception as error:
+        full = full_disk(error)
+        if full is None:
+            raise
+        # The outermost says what could not be written; what a run has to go on with was said when it ended.
+        what = error if isinstance(error, OSError) else full
+        place = f" ({what.filename})" if what.filename else ""
+        remedy = "Free some space; then go on from the last checkpoint with resume=<id>, or start again."
+        sys.exit(_say(f"error: {what.strerror}{place}. {remedy}", FAILED))
 
 
 @contextmanager

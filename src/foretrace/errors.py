@@ -1,6 +1,7 @@
 """What a user can mend, and what a user or a scheduler asked for."""
 
 import difflib
+import errno
 import signal
 from collections.abc import Iterable
 
@@ -37,6 +38,19 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     if match:
         return f"Did you mean {match[0]!r}?"
     return f"Valid: {', '.join(names[:12])}{', …' if len(names) > 12 else ''}." if names else ""
+
+
+def full_disk(error: BaseException | None) -> OSError | None:
+    """The full disk behind an error, where that is the reason: torch's own says nothing of it.
+
+    >>> full_disk(OSError(errno.ENOSPC, "No space left on device")).strerror
+    'No space left on device'
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 class Interrupted(BaseException):  # like KeyboardInterrupt: not an error

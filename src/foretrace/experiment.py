@@ -189,7 +189,9 @@ def _trainer(
     if settings.progress:
         callbacks.append(progress.TrainingBar())
     if settings.early_stopping:
-        callbacks.append(EarlyStopping(VALID_MSE, **settings.early_stopping.model_dump()))
+        # Judged before the checkpoint that follows a validation: that one is to hold the verdict.
+        stopping = settings.early_stopping.model_dump()
+        callbacks.append(EarlyStopping(VALID_MSE, check_on_train_epoch_end=False, **stopping))
     trainer = Trainer(
         accelerator="auto",
         devices=1,

@@ -12,6 +12,8 @@ def quiet_libraries() -> None:
     # "Creating initial MLflow database tables…" and one line per alembic migration, on a fresh checkout.
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # A trace of 30 lines at each attempt on a database that is busy or full; what is raised with it we tell ourselves.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     # Lightning 2.6 calls torch 2.13's pytree by a deprecated name; to be removed with the next Lightning.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
 

@@ -95,7 +95,7 @@ def prepare(
     key = "resume" if rerun is None else "rerun"
     client, found = find(str(resume or rerun), key=key, root=root, uri=composed.tracking.uri)
     tracked = TrackedRun(client, found, staging=root / "mlruns" / "staging")
-    recorded: Any = OmegaConf.to_container(OmegaConf.load(tracked.fetch("config.yaml")))
+    recorded = _recorded(tracked, key)
     config, changes = settings(recorded, composed, overrides)
     if key == "rerun":
         return Start(config, kind="rerun", repeated=tracked, changes=changes)
@@ -117,6 +117,17 @@ def _resumption(config: TrainConfig, changes: Changes, tracked: TrackedRun) -> S
     step, digest = int(held["global_step"]), str(held["hyper_parameters"]["features"]["digest"])
     print(f"resume   after {step} batches, in epoch {held['epoch'] + 1}")
     return Start(config, "resume", tracked, checkpoint, step=step, data_digest=digest, changes=changes)
+
+
+def _recorded(tracked: TrackedRun, key: str) -> Any:
+    try:
+        return OmegaConf.to_container(OmegaConf.load(tracked.fetch("config.yaml")))
+    except InputError as error:
+        received = f"{tracked.id}, which ended before that, or is no training"
+        remedy = "Start a new run with the command in its tag `command`."
+        raise InputError(
+            key, expected="a training that recorded its settings", received=received, remedy=remedy
+        ) from error
 
 
 def _check_nobody_is_at_work(run: Run) -> None:

@@ -59,8 +59,10 @@ class Journal:
                 _write(file, lines.encode())
                 if sync:
                     os.fsync(file.fileno())
-            except BaseException:  # e.g. a full disk: no half line is left for the next record to follow
+            except BaseException as error:  # no half line is left for the next record to follow
                 file.truncate(whole)
+                if isinstance(error, OSError):  # e.g. a full disk, of which it does not say where
+                    raise OSError(error.errno, error.strerror, str(self._records)) from error
                 raise
 
     def pending(self) -> Iterator[tuple[Record, int]]:

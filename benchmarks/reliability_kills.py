@@ -7,7 +7,7 @@ from collections import Counter
 from reliability_checkout import SMALL, Checkout, Command, same, temporary_folder
 
 # A checkpoint after each batch: as many kills as possible fall into the writing of one.
-SETTINGS = (*SMALL, "trainer.max_epochs=500", "trainer.checkpoint_minutes=1e-9")
+SETTINGS = (*SMALL, "trainer.max_epochs=700", "trainer.checkpoint_minutes=1e-9")
 LONGEST_S = 1.5  # in training, from its first moment to the kill
 
 
@@ -32,6 +32,9 @@ def measure(*, kills: int = 50, seed: int = 0) -> dict[str, object]:
         spans = {"start": start_s, "training": LONGEST_S, "writing": LONGEST_S, "evaluation": evaluation_s}
         count: Counter[str] = Counter()
         for place in places:
+            assert not _has_finished(checkout, reference), (
+                "too short: the training ended before the kills did"
+            )
             _die(checkout, reference, place, chance.uniform(0, spans[place]), count)
         killed = _killed(checkout, reference)
         assert killed is not None
@@ -78,6 +81,11 @@ def _killed(checkout: Checkout, reference: str) -> str | None:
     begun = [run_id for run_id in others if (checkout.checkpoints(run_id).parent / "config.yaml").exists()]
     assert len(begun) <= 1, begun
     return begun[0] if begun else None
+
+
+def _has_finished(checkout: Checkout, reference: str) -> bool:
+    killed = _killed(checkout, reference)
+    return killed is not None and checkout.client.get_run(killed).info.status == "FINISHED"
 
 
 def _compared(checkout: Checkout, reference: str, killed: str) -> dict[str, object]:

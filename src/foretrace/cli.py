@@ -3,6 +3,7 @@
 Imports nothing heavy: ``--help`` and a wrong setting are answered at once.
 """
 
+import multiprocessing
 import os
 import sys
 import traceback
@@ -82,6 +83,9 @@ def job_errors() -> Iterator[None]:
     Raises:
         JobFailedError: By which Hydra counts the job as failed.
     """
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid != os.getppid():
+        raise JobFailedError("the sweep has ended")  # killed, so that joblib's workers still take jobs on
     # With some launchers another script is the main one; the record is to name the command that people type.
     sys.argv[0] = str(PROJECT_ROOT / "src" / f"{HydraConfig.get().job.name}.py")
     try:

@@ -18,7 +18,7 @@ from foretrace.tracking.records import local_folder
 
 VALID, TEST = "val/mse", "test/mse"
 NOT_STARTED = "NOT STARTED"
-CHECKPOINT = "checkpoints/last.ckpt"
+CHECKPOINTS = ("checkpoints/last.ckpt", "checkpoints/previous.ckpt")  # a kill may come between two of them
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Child:
         metrics: Last value of each of the run's metrics, but of ``val/mse`` the lowest: that of the kept weights.
         pruned: Whether a search stopped it early (the run's tag ``pruned``).
         has_checkpoint: Whether it can be gone on with; looked up only for what is not done.
-        at_work: Whether a process of this host is seen at work on it.
+        at_work: Whether a process is seen at work on it, or may be, on another host.
         duration_s: From its first beginning to its last end; NaN while it runs.
         error: What it failed of, in one line.
 
@@ -127,7 +127,7 @@ class Children:
             metrics=dict(run.data.metrics) | self._lowest(run),
             pruned=pruned,
             has_checkpoint=info.status != "FINISHED" and not pruned and self._has_checkpoint(run),
-            at_work=info.status == "RUNNING" and _is_at_work(tags),
+            at_work=info.status == "RUNNING" and _may_be_at_work(tags),
             duration_s=(ended - begun) / 1000 if ended and begun else nan,
             error=tags.get("error", "") if info.status != "FINISHED" else "",
         )
@@ -141,17 +141,17 @@ class Children:
 
     def _has_checkpoint(self, run: Run) -> bool:
         folder = local_folder(run) or self._staging / run.info.run_id / "artifacts"
-        if (folder / CHECKPOINT).exists():
+        if any((folder / name).exists() for name in CHECKPOINTS):
             return True
         if local_folder(run) is not None:
             return False
         kept = self._client.list_artifacts(run.info.run_id, "checkpoints")
-        return any(file.path == CHECKPOINT for file in kept)
+        return any(file.path in CHECKPOINTS for file in kept)
 
 
-def _is_at_work(tags: Mapping[str, str]) -> bool:
+def _may_be_at_work(tags: Mapping[str, str]) -> bool:
     process = Process.of_tags(tags)
-    return process is not None and process.is_at_work()
+    return process is not None and not process.is_gone()
 
 
 def counted(children: Sequence[Child]) -> Child:

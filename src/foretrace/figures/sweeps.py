@@ -30,6 +30,7 @@ MAX_LINES = len(LOOKS)
 MAX_LABELS = 12  # values that can stand below the axis
 LOG_FROM_RATIO = 100.0  # two decades
 LOG_ERROR_FROM_RATIO = 20.0
+FREE = 1.2  # space above and below the results, as a share of their range
 SPREAD = 0.025  # from one line's dots to the next one's, as a share of the axis
 
 
@@ -206,14 +207,14 @@ def _finish(axes: Axes, scale: Scale, known: FloatArray) -> None:
 
 
 def _scale_results(axes: Axes, low: float, high: float) -> None:
-    """Keeps the results apart; the interval of two seeds is many times as long, and may leave the picture."""
+    """Keeps the results apart: of intervals, those of three seeds fit always, those of two may leave the picture."""
     if low > 0 and high >= LOG_ERROR_FROM_RATIO * low:
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_ylim(low / (high / low) ** 0.3, high * (high / low) ** 0.3)
     elif high > low:
         bottom, top = axes.get_ylim()
-        axes.set_ylim(max(bottom, low - 0.6 * (high - low)), min(top, high + 0.6 * (high - low)))
+        axes.set_ylim(max(bottom, low - FREE * (high - low)), min(top, high + FREE * (high - low)))
 
 
 def _number(value: str) -> float | None:

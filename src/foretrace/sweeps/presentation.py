@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite, nan
 
 from matplotlib.figure import Figure
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from foretrace import report
 from foretrace.figures.search import search_course
@@ -15,6 +16,7 @@ from foretrace.tracking.run import TrackedRun
 
 MAX_ROWS = 200  # on the page; the CSV has all
 ON_PAGE = (VALID, TEST, "skill")
+NOT_ON_PAGE = ("test/l1", "best epoch")
 
 
 def name(jobs: Sequence[Sequence[str]] | None, command: Sequence[str]) -> str:
@@ -40,7 +42,9 @@ def write_tables(tracked: TrackedRun, children: Sequence[Child], failures: Mappi
     if found := table.best(groups):
         group, child = found
         settings = ", ".join(f"{key}={value}" for key, value in group.settings.items())
-        tracked.tags({"best_child": child.run_id, "best_settings": settings or "all the same"})
+        settings = settings or "all the same"
+        link = f"Best by validation error: [{settings}](#/runs/{child.run_id})"  # shown on MLflow's page of the run
+        tracked.tags({"best_child": child.run_id, "best_settings": settings, MLFLOW_RUN_NOTE: link})
         means = {result: estimate.mean for result, estimate in group.results.items()}
         known = {result: mean for result, mean in means.items() if isfinite(mean)}
         tracked.metrics(known, step=1 + max(tracked.history(VALID)[0], default=-1))
@@ -94,13 +98,13 @@ def page(
     ]
     seeds = report.Section(
         "Settings",
-        text=("Means over seeds, with Student's 95 % interval, the lowest validation error first.",),
+        text=("Means over seeds, ± half of Student's 95 % interval, the lowest validation error first.",),
         tables=(_table("Settings, with seeds taken together", _brief(table.group_rows(groups))),),
     )
     jobs = report.Section(
         "Jobs",
         text=("The run of each job is among this one's children in MLflow; children.csv has all of them.",),
-        tables=(_table("One row per job", table.child_rows(children, failures)[:MAX_ROWS]),),
+        tables=(_table("One row per job", _short(table.child_rows(children, failures))),),
     )
     sections = [seeds, *([report.Section("Pictures", pictures=tuple(shown))] if shown else []), jobs]
     good = all(child.is_done for child in children)
@@ -148,8 +152,13 @@ def _table(caption: str, rows: Sequence[table.Row]) -> report.Table:
     return report.Table(caption, heading, tuple(tuple(row.values()) for row in rows))
 
 
+def _short(rows: Sequence[table.Row]) -> list[table.Row]:
+    """What fits a page."""
+    return [{key: value for key, value in row.items() if key not in NOT_ON_PAGE} for row in rows[:MAX_ROWS]]
+
+
 def _brief(rows: Sequence[table.Row]) -> list[table.Row]:
-    """Each interval in one cell, and what is judged by."""
+    """Mean and interval in one cell, and only of what is judged by."""
     return [_brief_row(row) for row in rows[:MAX_ROWS]]
 
 
@@ -157,5 +166,6 @@ def _brief_row(row: table.Row) -> table.Row:
     brief_row = {key: value for key, value in row.items() if not key.startswith(table.RESULTS)}
     for result in ON_PAGE:
         low, high = row[f"{result} 95% low"], row[f"{result} 95% high"]
-        brief_row[result] = row[result] + (f" ({low} to {high})" if low else "")
+        mean, half = float(row[result] or nan), (float(high or nan) - float(low or nan)) / 2
+        brief_row[result] = f"{mean:.4g}" * isfinite(mean) + f" ± {half:.2g}" * isfinite(half)
     return brief_row

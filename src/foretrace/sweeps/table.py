@@ -129,11 +129,11 @@ def _child_row(number: int, child: Child, names: Sequence[str], failures: Mappin
     shown = RESULTS if child.has_result else (VALID,) if child.pruned else ()
     reason = child.error or (failures[child.job] if _has_failed(child, failures) else "")
     return (
-        {"job": str(number), "run_id": child.run_id or "", "status": status(child, failures)}
+        {"job": str(number), "status": status(child, failures)}
         | {name: child.settings.get(name, "") for name in names}
         | {name: _figure(child.metrics.get(name, nan)) if name in shown else "" for name in RESULTS}
         | {"best epoch": f"{child.metrics['best epoch']:.0f}" if "best epoch" in child.metrics else ""}
-        | {"duration_s": _figure(child.duration_s), "error": reason}
+        | {"duration_s": _figure(child.duration_s), "run_id": child.run_id or "", "error": reason}
     )
 
 

@@ -54,7 +54,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A fresh checkout, as a newcomer's clone has it."""
-    root = tmp_path / "a checkout"  # with a space, as people have them
+    return new_checkout(tmp_path / "a checkout")  # with a space, as people have them
+
+
+def new_checkout(root: Path) -> Path:
+    """Copies what a clone has to a folder that is not there yet."""
     for folder in ("src", "conf"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "mlruns").mkdir()

@@ -40,16 +40,6 @@ def test_from_another_directory_it_leaves_nothing_but_the_run(checkout, tmp_path
     assert left == set()
 
 
-def test_a_sweep_makes_a_run_for_each_combination(checkout):
-    done = train(checkout, "-m", *SMALL, "model.dropout=0,0.1", "seed=1,2", cwd=checkout)
-    assert done.returncode == 0, done.stderr
-    _, found = runs(checkout)
-    settings = {(run.data.params["model.dropout"], run.data.params["seed"]) for run in found}
-    assert settings == {("0.0", "1"), ("0.0", "2"), ("0.1", "1"), ("0.1", "2")}
-    assert {run.info.status for run in found} == {"FINISHED"}
-    assert all("seed=" in run.data.tags["command"] and "-m" not in run.data.tags["command"] for run in found)
-
-
 def test_first_runs_at_once_do_not_collide(checkout):
     with ThreadPoolExecutor(3) as pool:
         done = list(pool.map(lambda seed: train(checkout, *SMALL, f"seed={seed}", cwd=checkout), (1, 2, 3)))

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from omegaconf import DictConfig, OmegaConf
 
-from foretrace.checkpoints import BEST, LAST, newest_whole
+from foretrace.checkpoints import BEST, LAST, PREVIOUS, newest_whole
 from foretrace.config import parse
 from foretrace.errors import InputError
 from foretrace.settings import TrainConfig
@@ -106,7 +106,7 @@ def prepare(
 
 
 def _resumption(config: TrainConfig, changes: Changes, tracked: TrackedRun) -> Start:
-    for name in (LAST, BEST):
+    for name in (LAST, PREVIOUS, BEST):
         with suppress(InputError):  # a run that was killed early has none
             tracked.fetch(f"checkpoints/{name}")
     checkpoint = newest_whole(tracked.folder / "checkpoints", say=print)

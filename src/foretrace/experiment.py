@@ -20,6 +20,8 @@ from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.statistics import Statistics
 from foretrace.diagnostics import Diagnostics
 from foretrace.forecaster import TRAIN_LOSS, VALID_MSE, Forecaster
+from foretrace.inference.portable import Card
+from foretrace.inference.runs import keep_model
 from foretrace.model.next_step import count_parameters
 from foretrace.quiet import quiet_libraries
 from foretrace.record import record, record_settings, record_start, tell_differences
@@ -106,6 +108,11 @@ def _train(
     title = f"{config.data.source}: {model_name(config.model)}, seed {config.seed}"
     metrics = {VALID_MSE: score}
     metrics |= review(forecaster.to(device), data, tracked, config.evaluation, title=title)
+    keep_model(
+        tracked,
+        Card.of_training(forecaster.hparams["features"], forecaster.hparams["model"]),
+        forecaster.model,
+    )
     tracked.text(provenance.IMPORTED, provenance.imported(PROJECT_ROOT))  # by now, all of it
     times = {"training": trained - started, "evaluation and pictures": time.monotonic() - trained}
     print(summary.whereabouts(tracked.id, tracked.folder, times))

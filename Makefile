@@ -12,7 +12,7 @@ train: $(READY)
 	$(BIN)/python src/train.py $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check src tests benchmarks

@@ -147,7 +147,7 @@ def _place_in_sweep(sweep: Sweep, overrides: Sequence[str]) -> dict[str, str]:
 def model_name(model: Model) -> str:
     """A network in a few characters.
 
-    >>> model_name(Model(hidden_sizes=[64, 32], dropout=0, output="change", frozen=[]))
+    >>> model_name(Model(hidden_sizes=[64, 32], dropout=0, output="change", input_clip=None, frozen=[]))
     '64-32 change'
     """
     return f"{'-'.join(str(width) for width in model.hidden_sizes)} {model.output}"

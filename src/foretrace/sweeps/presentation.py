@@ -16,7 +16,7 @@ from foretrace.tracking.run import TrackedRun
 
 MAX_ROWS = 200  # on the page; the CSV has all
 ON_PAGE = (VALID, TEST, "skill")
-NOT_ON_PAGE = ("test/l1", "best epoch")
+NOT_ON_PAGE = ("test/l1", "test/raw/mse", "best epoch")
 
 
 def name(jobs: Sequence[Sequence[str]] | None, command: Sequence[str]) -> str:

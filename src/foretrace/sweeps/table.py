@@ -15,14 +15,14 @@ from foretrace.sweeps.children import TEST, VALID, Child
 from foretrace.sweeps.jobs import Job
 
 SEED = "seed"  # a repeat of the same settings, not a setting
-RESULTS = (VALID, TEST, "test/l1", "skill")
+RESULTS = (VALID, TEST, "test/l1", "test/raw/mse", "skill")
 LEVEL = 0.95
 Row = dict[str, str]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds and its 95 % t-interval; the interval is NaN for a single seed.
+    """A mean over seeds, its 95 % t-interval, and the seeds' standard deviation; NaN for a single seed.
 
     >>> found = Estimate.of([1.0, 2.0, 3.0])
     >>> f"{found.mean:.2f} from {found.low:.2f} to {found.high:.2f}"
@@ -32,6 +32,7 @@ class Estimate:
     mean: float
     low: float = nan
     high: float = nan
+    sd: float = nan
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Estimate":
@@ -41,8 +42,9 @@ class Estimate:
         mean, n = float(np.mean(values)), len(values)
         if n == 1 or not isfinite(mean):
             return cls(mean)
-        half = float(stdtrit(n - 1, (1 + LEVEL) / 2) * np.std(values, ddof=1) / np.sqrt(n))
-        return cls(mean, mean - half, mean + half)
+        sd = float(np.std(values, ddof=1))
+        half = float(stdtrit(n - 1, (1 + LEVEL) / 2) * sd / np.sqrt(n))
+        return cls(mean, mean - half, mean + half, sd)
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ def _group_row(group: Group) -> Row:
     for name, estimate in group.results.items():
         row |= {name: _figure(estimate.mean)}
         row |= {f"{name} 95% low": _figure(estimate.low), f"{name} 95% high": _figure(estimate.high)}
+        row |= {f"{name} sd": _figure(estimate.sd)}
     return row
 
 

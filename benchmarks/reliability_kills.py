@@ -7,12 +7,15 @@ from collections import Counter
 from reliability_checkout import SMALL, Checkout, Command, same, temporary_folder
 
 # A checkpoint after each batch: as many kills as possible fall into the writing of one.
-SETTINGS = (*SMALL, "trainer.max_epochs=700", "trainer.checkpoint_minutes=1e-9")
-LONGEST_S = 1.5  # in training, from its first moment to the kill
+SETTINGS = (*SMALL, "trainer.max_epochs=500", "trainer.checkpoint_minutes=1e-9")
+LONGEST_S = 1.0  # in training, from its first moment to the kill
 
 
 def measure(*, kills: int = 50, seed: int = 0) -> dict[str, object]:
-    """Kills one training ``kills`` times, a tenth of them each while it starts, writes a checkpoint and evaluates."""
+    """Kills one training ``kills`` times, a tenth of them each while it starts and writes a checkpoint.
+
+    And then a few times more, while it evaluates.
+    """
     chance = random.Random(seed)  # noqa: S311
     with temporary_folder() as folder:
         checkout = Checkout(folder / "checkout")
@@ -26,21 +29,26 @@ def measure(*, kills: int = 50, seed: int = 0) -> dict[str, object]:
         reference = checkout.runs()[0].info.run_id
 
         tenth = kills // 10
-        places = ["training"] * (kills - 3 * tenth - 1) + ["start"] * tenth + ["writing"] * tenth
+        places = ["training"] * (kills - 2 * tenth - 1) + ["start"] * tenth + ["writing"] * tenth
         chance.shuffle(places)
         places = ["training", *places, *["evaluation"] * tenth]
-        spans = {"start": start_s, "training": LONGEST_S, "writing": LONGEST_S, "evaluation": evaluation_s}
+        spans = {
+            "start": start_s,
+            "training": LONGEST_S,
+            "writing": LONGEST_S,
+            "evaluation": 0.8 * evaluation_s,
+        }
         count: Counter[str] = Counter()
         for place in places:
-            assert not _has_finished(checkout, reference), (
-                "too short: the training ended before the kills did"
-            )
+            if _has_finished(checkout, reference):
+                assert place == "evaluation", "too short: the training ended before the kills did"
+                break
             _die(checkout, reference, place, chance.uniform(0, spans[place]), count)
         killed = _killed(checkout, reference)
         assert killed is not None
-        last = checkout.start(f"resume={killed}")
-        status = last.end()
-        assert status == 0, last.lines
+        if not _has_finished(checkout, reference):
+            last = checkout.start(f"resume={killed}")
+            assert last.end() == 0, last.lines
         return _compared(checkout, reference, killed) | _counted(count)
 
 

@@ -21,6 +21,7 @@ from test_resume import quick as quick
 from test_resume import train as train
 
 from foretrace import cli, experiment
+from foretrace.checkpoints import newest_whole
 from foretrace.errors import InputError, Interrupted
 from foretrace.tracking import store
 from foretrace.tracking.run import TrackedRun
@@ -77,16 +78,16 @@ def kill(root: Path, overrides: list[str], *, after_s: float) -> bool:
 
 
 def test_a_training_that_is_killed_again_and_again_ends_as_if_it_had_not_been(train, here):
-    long = [*LONG, "trainer.max_epochs=60", "trainer.checkpoint_minutes=1e-9"]
+    long = [*LONG, "trainer.max_epochs=40", "trainer.checkpoint_minutes=1e-9"]
     train(*long)
     first = newest(here).info.run_id
     chance = random.Random(0)
     second, kills = "", 0
-    for _ in range(6):
+    for _ in range(4):
         kills += kill(here, [f"resume={second}"] if second else long, after_s=chance.uniform(0, 1))
         begun = {path.parents[1].name for path in here.glob("mlruns/artifacts/*/artifacts/config.yaml")}
         second = next(iter(begun - {first}), "")
-    assert kills >= 3  # on a fast machine the training ends meanwhile
+    assert kills >= 2  # on a fast machine the training ends meanwhile
     if client(here).get_run(second).info.status != "FINISHED":
         train(f"resume={second}")
     assert same_end(here, first, second)
@@ -162,14 +163,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_gone_on_from(train,
     assert "resume   after 8 batches" in said
 
 
-def test_a_checkpoint_of_another_format_names_the_version_that_can_go_on(train, here):
-    train(*LONG, "trainer.max_epochs=1")
-    path = checkpoints(here) / "last.ckpt"
-    held = torch.load(path, weights_only=True)
-    held["foretrace"] = {"format": 1, "version": "0.0.9"}
-    torch.save(held, path)
+def test_a_checkpoint_of_another_format_names_the_version_that_can_go_on(tmp_path):
+    torch.save({"foretrace": {"format": 1, "version": "0.0.9"}}, tmp_path / "last.ckpt")
     with pytest.raises(InputError, match=r"format 1\. foretrace 0\.0\.9 can go on from it"):
-        train(f"resume={newest(here).info.run_id}", "trainer.max_epochs=2")
+        newest_whole(tmp_path, say=print)
 
 
 def test_a_checkout_that_was_moved_keeps_its_artifacts(tmp_path):
@@ -202,9 +199,8 @@ def test_a_run_at_work_is_not_gone_on_with(train, here):
 
 @pytest.mark.parametrize(
     ("at_step", "settings"),
-    [(6, ["trainer.precision=bf16-mixed"]), (9, ["trainer.early_stopping={patience: 2, min_delta: 10}"]),
-     (11, ["trainer.early_stopping={patience: 2, min_delta: 10}"])],
-    ids=["bf16", "before it stops early", "as it stops early"],
+    [(6, ["trainer.precision=bf16-mixed"]), (11, ["trainer.early_stopping={patience: 2, min_delta: 10}"])],
+    ids=["bf16", "early stopping, as it stops"],
 )  # fmt: skip
 def test_resuming_is_exact_with(train, here, monkeypatch, at_step, settings):
     whole = train(*LONG, *settings)

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from foretrace.errors import InputError, nearest
-from foretrace.settings import EvaluateConfig, Settings, TrainConfig
+from foretrace.settings import EvaluateConfig, ExportConfig, PredictConfig, Recordings, Settings, TrainConfig
 
+PLAIN_KEYS = tuple(Recordings.model_fields)
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -46,7 +47,8 @@ def parse(cfg: DictConfig | Mapping[str, Any], kind: type[Parsed]) -> Parsed:
 
 def known_keys() -> list[str]:
     """All keys that a configuration may have, with dots."""
-    return list(dict.fromkeys(_keys(TrainConfig, "") + _keys(EvaluateConfig, "")))
+    kinds = (TrainConfig, EvaluateConfig, PredictConfig, ExportConfig)
+    return list(dict.fromkeys(key for kind in kinds for key in _keys(kind, "")))
 
 
 def _keys(settings: type[BaseModel], prefix: str) -> list[str]:
@@ -81,7 +83,8 @@ def _from_pydantic(detail: ErrorDetails, more: str) -> InputError:
 
 
 def _is_union_tag(location: tuple[int | str, ...], part: int | str) -> bool:
-    return len(location) > 1 and location[0] == "data" and part is location[1]
+    # Behind `data` comes the source's name, where there is a choice of sources, or else a key.
+    return len(location) > 1 and location[0] == "data" and part is location[1] and part not in PLAIN_KEYS
 
 
 def _from_omegaconf(error: OmegaConfBaseException) -> InputError:

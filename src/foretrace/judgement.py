@@ -47,7 +47,7 @@ def run(
     trained = _find(config.run, config) if config.run is not None else None
     checkpoint = trained.fetch(BEST) if trained else Path(str(config.checkpoint))
     forecaster = _load_forecaster(checkpoint)
-    settings = config.data or _data_of(trained)
+    settings = config.data or recorded_data(trained)
     sources.check(settings)
     data = sources.load(settings, cache=PROJECT_ROOT / ".cache")
     _check_features(forecaster, data)
@@ -112,7 +112,12 @@ def _load_forecaster(path: Path) -> Forecaster:
     return forecaster.eval()
 
 
-def _data_of(trained: TrackedRun | None) -> sources.DataSettings:
+def recorded_data(trained: TrackedRun | None) -> sources.DataSettings:
+    """Settings of the data that a run was trained on.
+
+    Raises:
+        InputError: If this version does not know such data.
+    """
     assert trained is not None, "a checkpoint comes with data"
     path = trained.fetch("config.yaml")
     try:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from foretrace.errors import InputError
+
 
 @contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
@@ -29,3 +31,17 @@ def whole_file(target: Path) -> Iterator[Path]:
         os.fsync(folder)  # a new name is safe from a power cut once its folder is on the disk
     finally:
         os.close(folder)
+
+
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """Sees whether a file that the user asked for can be made.
+
+    Raises:
+        InputError: If it exists and is not to be replaced, or there is no such folder.
+    """
+    if not target.parent.is_dir():
+        raise InputError("output", expected="a folder that exists", received=str(target.parent))
+    if target.is_dir() or (target.exists() and not overwrite):
+        remedy = "" if target.is_dir() else "Set overwrite=true to replace it."
+        received = f"{target}, which exists"
+        raise InputError("output", expected="the path of a new file", received=received, remedy=remedy)

@@ -112,7 +112,7 @@ def read_files(
 def _read_all(files: Sequence[Path], columns: Columns) -> Iterator[tuple[str, Table]]:
     """Every table, with what its episodes' names start with; the first one settles which the features are."""
     first: Table | None = None
-    for file, stem in zip(files, _stems(files), strict=True):
+    for file, stem in zip(files, stems(files), strict=True):
         chosen = columns if first is None else replace(columns, features=first.features)
         for table in read_tables(file, chosen):
             first = first or table
@@ -122,7 +122,7 @@ def _read_all(files: Sequence[Path], columns: Columns) -> Iterator[tuple[str, Ta
             yield "" if alone else stem, table
 
 
-def _stems(files: Sequence[Path]) -> list[str]:
+def stems(files: Sequence[Path]) -> list[str]:
     """The files' names without suffix, with as much of their path as makes them unique."""
     stems = [file.name[: -len(file_format(file))] for file in files]
     if len(set(stems)) < len(stems):

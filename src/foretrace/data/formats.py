@@ -116,18 +116,36 @@ def read_table(
         with readable(file, A_PARQUET, BROKEN_TABLE):
             # With the default partitioning, a folder named `year=2013` would become a column.
             return parquet.read_table(str(file), columns=chosen, partitioning=None)
-    # A blank line is a missing value where there is one column, and nothing where there are more.
-    lines = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=len(names) > 1)
-    nulls = csv.ConvertOptions().null_values
-    convert = csv.ConvertOptions(
-        include_columns=chosen,
-        column_types=None if text is None else {text: pa.string()},
-        null_values=[*nulls, *(f" {null}" for null in nulls)],  # "1.5, NA": Arrow trims numbers only
-        strings_can_be_null=True,
-    )
-    one_thread = csv.ReadOptions(use_threads=False)  # several would lose the number of a bad line
+    options = _csv_options(names, chosen, {} if text is None else {text: pa.string()})
     with readable(file, A_CSV, BROKEN_TABLE), _open(file) as stream:
-        return csv.read_csv(stream, one_thread, lines, convert)
+        return csv.read_csv(stream, *options)
+
+
+def read_batches(
+    file: Path, names: Sequence[str], *, chosen: Sequence[str], types: dict[str, pa.DataType], rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Columns of a CSV or Parquet file, some rows at a time: memory does not grow with the file.
+
+    Args:
+        file: The file.
+        names: All its columns.
+        chosen: Those to read.
+        types: Of the columns of a CSV file, where its first megabyte shall not decide.
+        rows: At most at once.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    chosen = list(dict.fromkeys(chosen))
+    if file_format(file) == ".parquet":
+        with readable(file, A_PARQUET, BROKEN_TABLE), parquet.ParquetFile(str(file)) as table:
+            yield from table.iter_batches(batch_size=rows, columns=chosen)
+        return
+    options = _csv_options(names, chosen, types)
+    with readable(file, A_CSV, BROKEN_TABLE), _open(file) as stream:
+        for batch in csv.open_csv(stream, *options):
+            for first in range(0, batch.num_rows, rows):
+                yield batch.slice(first, rows)
 
 
 def read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
@@ -173,6 +191,22 @@ def is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _csv_options(
+    names: Sequence[str], chosen: Sequence[str] | None, types: dict[str, pa.DataType]
+) -> tuple[csv.ReadOptions, csv.ParseOptions, csv.ConvertOptions]:
+    one_thread = csv.ReadOptions(use_threads=False)  # several would lose the number of a bad line
+    # A blank line is a missing value where there is one column, and nothing where there are more.
+    lines = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=len(names) > 1)
+    nulls = csv.ConvertOptions().null_values
+    convert = csv.ConvertOptions(
+        include_columns=chosen,
+        column_types=types or None,
+        null_values=[*nulls, *(f" {null}" for null in nulls)],  # "1.5, NA": Arrow trims numbers only
+        strings_can_be_null=True,
+    )
+    return one_thread, lines, convert
 
 
 def _open(file: Path) -> pa.NativeFile:

@@ -111,7 +111,7 @@ def _from_arrow(table: pa.Table, names: Sequence[str], file: Path, columns: Colu
         free = [name for name in names if name not in columns.settings and not _is_row_number(name)]
         features = tuple(name for name in free if _is_numeric(table[name].type))
     where = str(file)
-    chosen = [_to_numbers(table[name], f"{where}, column {name!r}") for name in features + columns.inputs]
+    chosen = [to_numbers(table[name], f"{where}, column {name!r}") for name in features + columns.inputs]
     values = np.column_stack(chosen) if chosen else np.zeros((len(table), 0))
     return _assemble(where, "", names, features, values, table.__getitem__, columns)
 
@@ -151,7 +151,7 @@ def _assemble(
         codes, labels = _to_episodes(column(columns.episode), f"{where}, column {columns.episode!r}")
     order = None
     if columns.order is not None:
-        order = _to_order(column(columns.order), f"{where}, column {columns.order!r}")
+        order = to_order(column(columns.order), f"{where}, column {columns.order!r}")
     return Table(
         where=where,
         name=name,
@@ -164,8 +164,12 @@ def _assemble(
     )
 
 
-def _to_numbers(column: pa.ChunkedArray, where: str) -> npt.NDArray[np.float64]:
-    """Numbers of shape (N,), NaN where one is missing."""
+def to_numbers(column: pa.ChunkedArray, where: str) -> npt.NDArray[np.float64]:
+    """Numbers of shape (N,), NaN where one is missing.
+
+    Raises:
+        InputError: If it holds something else.
+    """
     if _is_numeric(column.type) or pa.types.is_boolean(column.type):
         numbers: npt.NDArray[np.float64] = column.cast(pa.float64(), safe=False).to_numpy()
         return numbers
@@ -191,8 +195,12 @@ def _to_episodes(column: pa.ChunkedArray, where: str) -> tuple[npt.NDArray[Any],
     return encoded.indices.to_numpy(), tuple(encoded.dictionary.to_pylist())
 
 
-def _to_order(column: pa.ChunkedArray, where: str) -> npt.NDArray[Any]:
-    """Numbers or time stamps (as ``datetime64``, in UTC if they have a zone) of shape (N,)."""
+def to_order(column: pa.ChunkedArray, where: str) -> npt.NDArray[Any]:
+    """Numbers or time stamps (as ``datetime64``, in UTC if they have a zone) of shape (N,).
+
+    Raises:
+        InputError: If it holds something else, or a value is missing.
+    """
     if _is_text(column.type) and column.null_count < len(column):
         zone = "UTC" if pc.any(pc.match_substring_regex(column, r"(Z|[+-]\d\d:?\d\d)\s*$")).as_py() else None
         with readable(where, "numbers or ISO 8601 time stamps, all with or all without a zone", BROKEN_TABLE):

@@ -29,6 +29,9 @@ BROKEN_ARCHIVE = (EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 BROKEN_HEADER = (MemoryError, OverflowError, SyntaxError, tokenize.TokenError)
 BROKEN_ARRAY = (OSError, ValueError, *BROKEN_ARCHIVE, *BROKEN_HEADER)
 LONGEST_HEADER = 2**20  # bytes
+READ_BYTES = (
+    2**16
+)  # of a column at once: else a Parquet file's piece, often a million rows, is held as a whole
 A_CSV = "a CSV file in UTF-8 with a header and the same number of values in each row"
 A_PARQUET = "a Parquet file"
 
@@ -138,7 +141,10 @@ def read_batches(
     """
     chosen = list(dict.fromkeys(chosen))
     if file_format(file) == ".parquet":
-        with readable(file, A_PARQUET, BROKEN_TABLE), parquet.ParquetFile(str(file)) as table:
+        with (
+            readable(file, A_PARQUET, BROKEN_TABLE),
+            parquet.ParquetFile(str(file), buffer_size=READ_BYTES) as table,
+        ):
             yield from table.iter_batches(batch_size=rows, columns=chosen)
         return
     options = _csv_options(names, chosen, types)

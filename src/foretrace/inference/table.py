@@ -12,6 +12,7 @@ from pyarrow import csv, parquet
 from foretrace.inference.rows import FloatArray
 
 FORMATS = (".csv", ".parquet")
+ROWS = 16_384  # that are written together: a Parquet file of many small pieces is large and slow
 
 
 class ForecastTable:
@@ -33,6 +34,8 @@ class ForecastTable:
         self.schema = pa.schema([*names.items(), *((name, pa.float32()) for name in feature_names)])
         self._path, self._suffix, self._dt_s = path, suffix, dt_s
         self.rows = 0
+        self._waiting: list[pa.Table] = []
+        self._written = 0
         self._stack = ExitStack()
 
     def __enter__(self) -> "ForecastTable":
@@ -43,6 +46,8 @@ class ForecastTable:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is None:
+            self._write()
         self._stack.__exit__(kind, error, trace)
 
     def add(self, episode: str, first: int, forecasts: FloatArray) -> None:
@@ -51,5 +56,12 @@ class ForecastTable:
         columns = [pa.array([episode] * len(steps)), pa.array(steps)]
         columns += [] if self._dt_s is None else [pa.array(np.round(steps * self._dt_s, 9))]
         columns += [pa.array(column) for column in np.ascontiguousarray(forecasts.T)]
-        self._writer.write_table(pa.Table.from_arrays(columns, schema=self.schema))
+        self._waiting.append(pa.Table.from_arrays(columns, schema=self.schema))
         self.rows += len(forecasts)
+        if self.rows - self._written >= ROWS:
+            self._write()
+
+    def _write(self) -> None:
+        if self._waiting:
+            self._writer.write_table(pa.concat_tables(self._waiting).combine_chunks())
+            self._waiting, self._written = [], self.rows

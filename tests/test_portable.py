@@ -1,0 +1,171 @@
+"""A model as one file, and the forecasts that it gives."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import foretrace
+from foretrace.errors import InputError
+from foretrace.evaluation.open_loop import roll_out
+from foretrace.inference import predictor as predictor_module
+from foretrace.inference.portable import Card, save_model
+from foretrace.inference.predictor import Predictor
+
+NAMES = ["height", "angle", "push"]
+
+
+def made(*, known: bool = True, seed: int = 0, **settings) -> Predictor:
+    """A model that is far from trivial, with features of different scales."""
+    torch.manual_seed(seed)
+    card = Card(
+        feature_names=NAMES[:2],
+        units=["m", "rad"],
+        known_names=NAMES[2:] if known else [],
+        dt_s=0.1,
+        data_digest="d1",
+        model={"hidden_sizes": [6, 5], "dropout": 0.2, "output": "linear", "frozen": []} | settings,
+        run_id="r1",
+    )
+    model = card.build()
+    for parameter in model.parameters():
+        torch.nn.init.uniform_(parameter, -0.4, 0.4)
+    model.set_statistics(
+        mean=torch.tensor([50.0, 0.0]),
+        std=torch.tensor([9.0, 0.1]),
+        change=torch.tensor([0.5, 0.02]),
+        known_mean=torch.ones(int(known)),
+        known_std=torch.full((int(known),), 2.0),
+    )
+    return Predictor(card, model)
+
+
+def rows(count: int, *, known: bool = True, seed: int = 0) -> pd.DataFrame:
+    drawn = np.random.default_rng(seed).normal([50, 0, 1], [9, 0.1, 2], size=(count, 3))
+    return pd.DataFrame(drawn, columns=NAMES)[NAMES if known else NAMES[:2]]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_forecast_is_that_of_the_model_with_its_state_carried(known, monkeypatch):
+    predictor, given, future = made(known=known), rows(40, known=known), rows(5, seed=1)[["push"]]
+    x = torch.tensor(given.to_numpy(np.float32))[None]
+    inputs = torch.cat([x[..., 2:], torch.tensor(future.to_numpy(np.float32))[None, :, : x.shape[2] - 2]], 1)
+    with torch.inference_mode():
+        scaled = roll_out(predictor.model, predictor.model.scaling(x[..., :2]), inputs, horizon=6)
+        expected = predictor.model.scaling.inverse(scaled)[0].numpy()
+    monkeypatch.setattr(predictor_module, "BLOCK", 7)
+    found = predictor.predict(given, 6, future if known else None)
+    assert list(found.columns) == ["height", "angle"]
+    assert list(found.index) == [40, 41, 42, 43, 44, 45]
+    assert (np.abs(found.to_numpy() - expected) / [9, 0.1]).max() < 1e-5
+
+
+def test_step_by_step_it_says_the_same_and_can_go_back():
+    predictor, given = made(), rows(20)
+    state, states = predictor.start(), []
+    for values in given.to_numpy():
+        states.append(state)
+        forecast, state = predictor.step(values, state)
+    assert forecast == pytest.approx(predictor.predict(given).to_numpy()[0], rel=1e-5)
+    again, _ = predictor.step(given.to_numpy()[-1], states[-1])
+    assert (again == forecast).all()
+
+
+WRONG = {
+    "rows: expected a column 'push', received height, angle": lambda f: f[NAMES[:2]],
+    "rows: expected a column 'push', received height, angle, pull": lambda f: f.rename(columns={"push": "pull"}),
+    "rows: expected the columns height, angle, push alone, received extra": lambda f: f.assign(extra=1.0),
+    "rows: expected the columns in the order height, angle, push": lambda f: f[["angle", "height", "push"]],
+    r"rows: expected shape \(T, 3\), with the columns height, .*, received shape \(9, 2\)": lambda f: np.ones((9, 2)),
+    "rows, column 'angle', row 3: expected a finite number, received nan": lambda f: f.assign(
+        angle=f.angle.where(f.index != 2)
+    ),
+    "rows, column 'height', row 1: expected a finite number, received inf": lambda f: f * [1e39, 1, 1],
+    "rows, column 'push': expected numbers": lambda f: f.assign(push="left"),
+    "rows: expected at least one row": lambda f: f[:0],
+    "index of rows: expected a time step of 0.1 s, as in training, received 0.2 s": lambda f: f.set_index(
+        pd.date_range("2024", periods=9, freq="200ms")
+    ),
+    "index of rows, row 6: expected a time step of 0.1 s, received 0.3 s": lambda f: f.set_index(
+        pd.to_timedelta([0, 100, 200, 300, 400, 700, 800, 900, 1000], unit="ms")
+    ),
+    "index of rows, row 2: expected rows in the order of time": lambda f: f.set_index(
+        pd.date_range("2024", periods=9, freq="100ms")[::-1]
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_rows_that_do_not_fit_are_named(message):
+    with pytest.raises(InputError, match=message):
+        made().predict(WRONG[message](rows(9)))
+
+
+def test_horizons_futures_and_steps_that_do_not_fit_are_named():
+    predictor = made()
+    with pytest.raises(InputError, match=r"future: expected 2 rows of push for a horizon of 3, received 1"):
+        predictor.predict(rows(9), 3, [[1.0]])
+    with pytest.raises(InputError, match="horizon: expected an integer > 0, received 0"):
+        predictor.predict(rows(9), 0)
+    with pytest.raises(InputError, match="future: expected none"):
+        made(known=False).predict(rows(9, known=False), 3, [[1.0]])
+    with pytest.raises(
+        InputError, match=r"values: expected shape \(3,\): height, angle, push, received shape \(2,\)"
+    ):
+        predictor.step([1.0, 2.0], predictor.start())
+
+
+def test_an_index_of_time_goes_on():
+    given = rows(9).set_index(pd.date_range("2024", periods=9, freq="100ms"))
+    found = made().predict(given, 2, [[0.0]])
+    assert list(found.index) == list(pd.date_range("2024", periods=11, freq="100ms")[-2:])
+
+
+@pytest.mark.parametrize("settings", [{}, {"output": "value"}, {"input_clip": 1.0, "hidden_sizes": [3]}])
+def test_a_file_holds_all_that_it_takes(tmp_path, settings):
+    predictor = made(**settings)
+    (tmp_path / "a folder").mkdir()
+    save_model(tmp_path / "a folder" / "model.safetensors", predictor.card, predictor.model)
+    before = torch.get_rng_state()
+    for path in (tmp_path / "a folder", str(tmp_path / "a folder" / "model.safetensors")):
+        loaded = foretrace.load(path)
+        assert loaded.card == predictor.card
+        assert loaded.predict(rows(9)).equals(predictor.predict(rows(9)))
+    assert (loaded.feature_names, loaded.units) == (("height", "angle"), ("m", "rad"))
+    assert (loaded.known_names, loaded.dt_s, loaded.data_digest) == (("push",), 0.1, "d1")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert [path.name for path in (tmp_path / "a folder").iterdir()] == ["model.safetensors"]
+
+
+def test_what_is_no_model_is_named(tmp_path):
+    predictor = made()
+    path = tmp_path / "model.safetensors"
+    save_model(path, predictor.card, predictor.model)
+    whole = path.read_bytes()
+    later = predictor.card.model_copy(update={"format": 2, "foretrace_version": "9.1"})
+    other = predictor.card.model_copy(update={"feature_names": ("height",)})
+    for card, message in (
+        (later, "format 1, received format 2. Use foretrace 9.1"),
+        (other, "size mismatch"),
+    ):
+        save_model(path, card, predictor.model)
+        with pytest.raises(InputError, match=message):
+            foretrace.load(path)
+    for content in (whole[:-40], b"text", b""):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="expected a model file of foretrace"):
+            foretrace.load(path)
+    for nothing in (tmp_path / "none", tmp_path / "none.ckpt", tmp_path.parent / "x"):
+        with pytest.raises(InputError, match="nothing there"):
+            foretrace.load(nothing)
+
+
+def test_importing_foretrace_loads_no_library():
+    code = (
+        "import foretrace, sys; print([n for n in ('torch', 'numpy', 'mlflow', 'hydra') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -14,7 +14,7 @@ from foretrace.forecaster import Forecaster
 # 8 windows of 6 episodes in pairs: 4 batches an epoch. Everything that draws random numbers is switched on.
 LONG = [*SMALL, "data.episodes=6", "data.batch_size=4", "trainer.max_epochs=4"]
 LONG += ["model.hidden_sizes=[8,8]", "model.dropout=0.2", "loss.input_noise=0.1"]
-TIMED = ("gradients/", "diagnostics/")  # taken when there is time for it
+TIMED = ("gradient/", "diagnostics/")  # taken when there is time for it
 
 
 @pytest.fixture

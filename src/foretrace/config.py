@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -10,9 +10,22 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from foretrace.errors import InputError, nearest
-from foretrace.settings import EvaluateConfig, ExportConfig, PredictConfig, Recordings, Settings, TrainConfig
+from foretrace.settings import (
+    EvaluateConfig,
+    ExportConfig,
+    FilesData,
+    PredictConfig,
+    PublishedData,
+    Settings,
+    SimulatedData,
+    TrainConfig,
+)
 
-PLAIN_KEYS = tuple(Recordings.model_fields)
+SOURCES = {
+    name
+    for kind in (SimulatedData, PublishedData, FilesData)
+    for name in get_args(kind.model_fields["source"].annotation)
+}
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -83,8 +96,7 @@ def _from_pydantic(detail: ErrorDetails, more: str) -> InputError:
 
 
 def _is_union_tag(location: tuple[int | str, ...], part: int | str) -> bool:
-    # Behind `data` comes the source's name, where there is a choice of sources, or else a key.
-    return len(location) > 1 and location[0] == "data" and part is location[1] and part not in PLAIN_KEYS
+    return len(location) > 1 and location[0] == "data" and part is location[1] and part in SOURCES
 
 
 def _from_omegaconf(error: OmegaConfBaseException) -> InputError:

@@ -83,17 +83,22 @@ def read_blocks(
         InputError: If files cannot be read as asked for, or the rows of an episode are not together.
     """
     files = find_files(path)
+    if episode_column in columns:
+        expected = "a column that the model does not read"
+        raise InputError("data.episode_column", expected=expected, received=str(episode_column))
     for file, stem in zip(files, stems(files), strict=True):
+        alone = len(files) == 1
         if file_format(file) in (".npy", ".npz"):
             if episode_column is not None or order_column is not None:
                 remedy = "Leave data.episode_column and data.order_column out."
                 raise InputError(str(file), expected="named columns", received="an array", remedy=remedy)
-            yield from _of_arrays(file, stem, columns, rows)
+            yield from _of_arrays(file, stem, columns, rows, alone=alone)
         else:
-            yield from _of_table(file, stem, columns, episode_column, order_column, rows)
+            prefix = "" if alone and episode_column else stem
+            yield from _of_table(file, prefix, columns, episode_column, order_column, rows)
 
 
-def _of_arrays(file: Path, stem: str, columns: Sequence[str], rows: int) -> Iterator[Block]:
+def _of_arrays(file: Path, stem: str, columns: Sequence[str], rows: int, *, alone: bool) -> Iterator[Block]:
     for name, array in read_arrays(file).items():
         where = place(file, name)
         names = [f"feature_{f}" for f in range(array.shape[1])]
@@ -104,13 +109,14 @@ def _of_arrays(file: Path, stem: str, columns: Sequence[str], rows: int) -> Iter
         else:
             expected = f"{len(columns)} columns: {', '.join(columns)}"
             raise InputError(where, expected=expected, received=f"{len(names)}")
+        episode = "/".join(filter(None, ("" if alone and name else stem, name)))
         for first in range(0, len(array), rows):
             values = array[first : first + rows, index].astype(np.float32)
-            yield Block(episode="/".join(filter(None, (stem, name))), values=values, where=where, row=first)
+            yield Block(episode=episode, values=values, where=where, row=first)
 
 
 def _of_table(
-    file: Path, stem: str, columns: Sequence[str], episode: str | None, order: str | None, rows: int
+    file: Path, prefix: str, columns: Sequence[str], episode: str | None, order: str | None, rows: int
 ) -> Iterator[Block]:
     names, where, before = read_column_names(file), str(file), 0
     _check_names(where, names, columns, {"data.episode_column": episode, "data.order_column": order})
@@ -122,7 +128,7 @@ def _of_table(
             numbers = [to_numbers(_column(batch, name), f"{where}, column {name!r}") for name in columns]
             values = np.stack(numbers, axis=1).astype(np.float32)
         times = to_order(_column(batch, order), f"{where}, column {order!r}") if order else None
-        block = Block(episode=stem, values=values, order=times, where=where, row=before)
+        block = Block(episode=prefix, values=values, order=times, where=where, row=before)
         labels = _column(batch, episode).cast(pa.string()).to_pylist() if episode else [""] * len(values)
         changes = [row for row in range(1, len(labels)) if labels[row] != labels[row - 1]]
         for part in block.cut(changes):
@@ -131,7 +137,7 @@ def _of_table(
                 _check_label(label, ended, f"{where}, column {episode!r}, row {part.row + 1}")
                 ended.add(label)
                 last = label
-            yield replace(part, episode="/".join(filter(None, (stem, label))))
+            yield replace(part, episode="/".join(filter(None, (prefix, label))))
         before += len(values)
     if not before:
         raise InputError(where, expected="at least one row of values", received="none")

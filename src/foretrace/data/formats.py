@@ -29,9 +29,8 @@ BROKEN_ARCHIVE = (EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 BROKEN_HEADER = (MemoryError, OverflowError, SyntaxError, tokenize.TokenError)
 BROKEN_ARRAY = (OSError, ValueError, *BROKEN_ARCHIVE, *BROKEN_HEADER)
 LONGEST_HEADER = 2**20  # bytes
-READ_BYTES = (
-    2**16
-)  # of a column at once: else a Parquet file's piece, often a million rows, is held as a whole
+# Of a column at once: else a piece of a Parquet file, often a million rows, would be held as a whole.
+READ_BYTES = 2**16
 A_CSV = "a CSV file in UTF-8 with a header and the same number of values in each row"
 A_PARQUET = "a Parquet file"
 
@@ -143,7 +142,7 @@ def read_batches(
     if file_format(file) == ".parquet":
         with (
             readable(file, A_PARQUET, BROKEN_TABLE),
-            parquet.ParquetFile(str(file), buffer_size=READ_BYTES) as table,
+            parquet.ParquetFile(str(file), buffer_size=READ_BYTES, pre_buffer=False) as table,
         ):
             yield from table.iter_batches(batch_size=rows, columns=chosen)
         return

@@ -1,0 +1,179 @@
+"""Forecasts of recordings, from files to a table and a picture."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from conftest import ROOT, train
+from hydra import compose, initialize_config_dir
+from pyarrow import csv, parquet
+from test_portable import NAMES, made, rows
+
+from foretrace import prediction
+from foretrace.config import parse
+from foretrace.data.blocks import read_blocks
+from foretrace.errors import InputError
+from foretrace.inference.portable import save_model
+from foretrace.settings import PredictConfig
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with a model that knows an input, one that knows none, and recordings of both."""
+    monkeypatch.chdir(tmp_path)
+    for name, known in (("model", True), ("plain", False)):
+        predictor = made(known=known)
+        save_model(tmp_path / f"{name}.safetensors", predictor.card, predictor.model)
+    two = pd.concat([rows(30).assign(run="b"), rows(25, seed=1).assign(run="a")])
+    two.assign(note="x")[["note", "push", "run", "angle", "height"]].to_csv("two.csv", index=False)
+    rows(30, known=False).to_parquet("one.parquet")
+    np.save("one.npy", rows(30, known=False).to_numpy())
+    return tmp_path
+
+
+def predict(*overrides: str) -> None:
+    with initialize_config_dir(str(ROOT / "conf" / "predict"), version_base="1.3"):
+        config = parse(compose("predict", overrides=list(overrides)), PredictConfig)
+    prediction.run(config)
+
+
+TWO = ("model=model.safetensors", "data.path=two.csv", "data.episode_column=run")
+
+
+def test_the_rows_after_each_episode_are_those_of_the_model(place):
+    predict(*TWO, "output=out.csv")
+    found = pd.read_csv("out.csv")
+    assert list(found.columns) == ["episode", "step", "time", "height", "angle"]
+    assert list(found.episode) == ["b", "a"]
+    assert list(found.step) == [30, 25]
+    assert list(found.time) == [3.0, 2.5]
+    expected = [made().predict(rows(n, seed=s)).to_numpy()[0] for n, s in ((30, 0), (25, 1))]
+    assert found[["height", "angle"]].to_numpy() == pytest.approx(np.array(expected), rel=1e-4)
+    assert (place / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("path", ["one.parquet", "one.npy"])
+def test_further_rows_feed_on_the_first_in_whatever_format(place, path):
+    model = "model=plain.safetensors"
+    predict(model, f"data.path={path}", "output=out.parquet", "horizon=9")  # an array: in the model's order
+    found = pd.read_parquet("out.parquet")
+    expected = made(known=False).predict(rows(30, known=False), 9)
+    assert list(found.step) == list(range(30, 39))
+    assert found[["height", "angle"]].to_numpy() == pytest.approx(expected.to_numpy(), rel=1e-4)
+
+
+@pytest.mark.parametrize("start", ["each", "end"])
+def test_blocks_say_what_the_whole_says(place, monkeypatch, start):
+    predict(*TWO, f"start={start}", "output=whole.parquet")
+    monkeypatch.setattr(prediction, "BLOCK", 7)
+    predict(*TWO, f"start={start}", "output=blocks.parquet")
+    whole, blocks = pd.read_parquet("whole.parquet"), pd.read_parquet("blocks.parquet")
+    assert len(whole) == (55 if start == "each" else 2)
+    assert list(blocks.step) == list(whole.step)
+    assert blocks[NAMES[:2]].to_numpy() == pytest.approx(whole[NAMES[:2]].to_numpy(), rel=1e-5)
+    if start == "each":
+        assert list(whole.step[:30]) == list(range(1, 31))
+        state = made().start()
+        first, _ = made().step(rows(1).to_numpy()[0], state)
+        assert whole[NAMES[:2]].to_numpy()[0] == pytest.approx(first, rel=1e-5)
+
+
+@pytest.mark.parametrize("block", [7, 4096])
+def test_rows_with_known_inputs_alone_are_the_future(place, monkeypatch, block):
+    given = rows(30)
+    given.loc[26:, NAMES[:2]] = np.nan
+    given.to_csv("plan.csv", index=False)
+    monkeypatch.setattr(prediction, "BLOCK", block)
+    predict("model=model.safetensors", "data.path=plan.csv", "output=out.csv", "horizon=5")
+    expected = made().predict(given[:26], 5, given[26:][["push"]]).to_numpy()
+    assert pd.read_csv("out.csv")[NAMES[:2]].to_numpy() == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(
+        InputError, match=r"plan, rows without features: expected 5 rows of push .*, received 4"
+    ):
+        predict("model=model.safetensors", "data.path=plan.csv", "output=more.csv", "horizon=6")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_file_of_four_hundred_blocks_is_never_in_memory_as_a_whole(tmp_path, suffix):
+    path, rows_before, peak = tmp_path / f"long{suffix}", 0, 0
+    write = csv.write_csv if suffix == ".csv" else parquet.write_table
+    write(pa.table({name: np.random.default_rng(0).normal(size=1_600_000) for name in "abcd"}), str(path))
+    before = pa.total_allocated_bytes()
+    for block in read_blocks(str(path), list("abcd"), episode_column=None, order_column=None, rows=4000):
+        assert block.row == rows_before
+        assert len(block.values) <= 4000
+        rows_before += len(block.values)
+        peak = max(peak, pa.total_allocated_bytes() - before)
+    assert rows_before == 1_600_000
+    assert peak < path.stat().st_size / 2
+
+
+def times(step: str) -> str:
+    index = pd.date_range("2024", periods=30, freq=step)
+    return rows(30).assign(at=index).to_csv(index=False)
+
+
+WRONG = {
+    "output: expected the path of a new file, received there.csv, which exists": ("output=there.csv", ""),
+    "output: expected a path that ends in .csv or .parquet, received out.txt": ("output=out.txt", ""),
+    "output: expected a folder that exists, received none": ("output=none/out.csv", ""),
+    "in.csv: expected a column 'push', which the model reads": ("", rows(9)[NAMES[:2]].to_csv(index=False)),
+    "in.csv, column 'angle', row 5: expected a finite number, received nan": (
+        "", rows(9).assign(angle=lambda f: f.angle.where(f.index != 4)).to_csv(index=False)
+    ),
+    "in.csv: expected a CSV file .* line 4": ("", "height,angle,push\n" + "1,2,3\n" * 2 + "1,much,3\n"),
+    "in.csv: expected a time step of 0.1 s, as in training, received 1 s": ("data.order_column=at", times("1s")),
+    "in.csv, column 'run', row 6: expected the rows of an episode together": (
+        "data.episode_column=run", rows(9).assign(run=list("aabbbaaaa")).to_csv(index=False)
+    ),
+    "data.episode_column: expected a column that the model does not read": ("data.episode_column=push", ""),
+    "in.csv: expected at least one row": ("", rows(0).to_csv(index=False)),
+    "horizon: expected 1 with start=each": ("start=each horizon=2", ""),
+    "run: expected one of run and model, received run and model": ("run=abc", ""),
+    "data.episodes: expected a setting that exists": ("+data.episodes=run", ""),
+    "data.path: expected a file, a folder or a pattern": ("data.path=nothing/*.csv", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_what_cannot_be_forecast_is_named_and_nothing_is_made(place, message):
+    overrides, text = WRONG[message]
+    (place / "there.csv").write_text("mine")
+    (place / "in.csv").write_text(text or rows(9).to_csv(index=False))
+    before = {path.name for path in place.iterdir()}
+    with pytest.raises(InputError, match=message):
+        predict("model=model.safetensors", "data.path=in.csv", "output=out.csv", *overrides.split())
+    assert {path.name for path in place.iterdir()} == before
+    assert (place / "there.csv").read_text() == "mine"
+
+
+def test_what_was_there_is_replaced_on_request_as_a_whole(place, monkeypatch):
+    (place / "out.csv").write_text("mine")
+    monkeypatch.setattr(prediction, "feature_lines", None)  # fails after the table was written
+    with pytest.raises(TypeError):
+        predict(*TWO, "output=out.csv", "start=each", "overwrite=true")
+    assert (place / "out.csv").read_text() == "mine"
+    assert {path.suffix for path in place.iterdir()} == {".csv", ".parquet", ".npy", ".safetensors"}
+    predict(*TWO, "output=out.csv", "overwrite=true")
+    assert len(pd.read_csv("out.csv")) == 2
+
+
+def test_a_feature_may_be_called_step(place):
+    predictor = made(known=False)
+    card = predictor.card.model_copy(update={"feature_names": ("step", "angle")})
+    save_model(place / "odd.safetensors", card, predictor.model)
+    rows(9, known=False).rename(columns={"height": "step"}).to_csv("odd.csv", index=False)
+    predict("model=odd.safetensors", "data.path=odd.csv", "output=out.csv")
+    assert list(pd.read_csv("out.csv").columns) == ["episode", "forecast step", "time", "step", "angle"]
+
+
+def test_the_command_forecasts_and_refuses_in_one_line(place, checkout):
+    arguments = ["model=plain.safetensors", "data.path=one.parquet", "output=out.csv", "horizon=5"]
+    done = train(checkout, *arguments, command="predict", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "forecast 5 rows of 1 episode\ntable    out.csv\npicture  out.png\n"
+    assert done.stderr == ""
+    done = train(checkout, *arguments, command="predict", cwd=place)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: output: expected the path of a new file")
+    assert done.stderr.count("\n") == 1

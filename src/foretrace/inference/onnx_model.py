@@ -57,7 +57,8 @@ def write_onnx(path: Path, predictor: Predictor) -> None:
     with warnings.catch_warnings():
         # torch 2.13's other exporter (torch.export) fixes the number of steps of an LSTM to that of the example.
         # This one leaves it free, and is deprecated; what it writes is compared with the model by `agreement`.
-        warnings.filterwarnings("ignore", message=".*legacy TorchScript-based", category=DeprecationWarning)
+        for message in (".*legacy TorchScript-based", "The feature will be removed"):
+            warnings.filterwarnings("ignore", message=message, category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=TracerWarning)
         warnings.filterwarnings("ignore", message=".*batch_size other than 1", category=UserWarning)
         torch.onnx.export(

@@ -108,18 +108,29 @@ def register(tracked: TrackedRun, card: Card, model: NextStepModel, *, name: str
 def download(uri: str, folder: Path) -> Path:
     """Copies a registered model to a folder.
 
+    Args:
+        uri: ``models:/<name>@<alias>`` or ``models:/<name>/<version>``.
+        folder: That exists.
+
     Raises:
         InputError: If there is none.
     """
-    tracking = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{PROJECT_ROOT / 'mlflow.db'}"
+    tracking = os.environ.get("MLFLOW_TRACKING_URI")
+    client = store.open_store(root=PROJECT_ROOT, uri=tracking)
+    name, _, alias = uri.removeprefix("models:/").partition("@")
+    name, _, version = name.partition("/")
     try:
+        if alias:
+            version = client.get_model_version_by_alias(name, alias).version
+        source = client.get_model_version_download_uri(name, str(version))
         with _quietly():
             found = mlflow.artifacts.download_artifacts(
-                artifact_uri=uri, dst_path=str(folder), tracking_uri=tracking, registry_uri=tracking
+                artifact_uri=source, dst_path=str(folder), tracking_uri=tracking
             )
     except (MlflowException, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError("model", expected="a registered model", received=reason) from error
+        expected = "models:/<name>@<alias> or models:/<name>/<version> in the registry"
+        raise InputError("model", expected=expected, received=f"{uri} ({reason})") from error
     return Path(found)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from torch import Tensor
 
 from foretrace.errors import InputError
 from foretrace.inference.portable import Card
@@ -106,11 +107,28 @@ class Predictor:
             One-step forecasts (T, F), and the state after the last row.
         """
         features = len(self.feature_names)
-        x = torch.from_numpy(np.ascontiguousarray(rows))[None]
+        given = torch.from_numpy(np.ascontiguousarray(rows))
         with torch.inference_mode():
-            forecast, after = self.model(x[..., :features], x[..., features:], state)
+            if len(rows) == 1:
+                return self._follow_one(given[:, :features], given[:, features:], state or self.start())
+            forecast, after = self.model(given[None, :, :features], given[None, :, features:], state)
         found: FloatArray = forecast[0].numpy()
         return found, after
+
+    def _follow_one(self, values: Tensor, known: Tensor, state: State) -> tuple[FloatArray, State]:
+        """The same of a single row, each (1, F) and (1, K), by the equations of one step.
+
+        `torch.nn.LSTM` arranges its weights for long sequences anew at each call, which takes 5 times as long.
+        """
+        model, after = self.model, list[tuple[Tensor, Tensor]]()
+        x = model.scaling(values)
+        read = below = model.inputs(x, known)
+        for layer, (h, c) in zip(model.stack.lstm, state, strict=True):
+            below, cell = torch.lstm_cell(below, (h[0], c[0]), *layer.all_weights[0])  # type: ignore[index]
+            after.append((below[None], cell[None]))
+        scaled = model.forecast(x, read, model.stack.head(below))
+        found: FloatArray = model.scaling.inverse(scaled).numpy()
+        return found, tuple(after)
 
     def go_on(self, first: FloatArray, state: State, horizon: int, known: FloatArray) -> FloatArray:
         """Lets forecasts feed on themselves.

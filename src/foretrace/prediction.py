@@ -55,7 +55,8 @@ def run(config: PredictConfig) -> Path:
             episodes, shown = episodes + 1, shown or episode
         assert shown is not None, "files without rows are refused"
         shown.picture().savefig(asides[1], format="png")
-    print(f"forecast {writer.rows} rows of {episodes} episode{'s' * (episodes > 1)}")
+    rows = f"{writer.rows} row{'s' * (writer.rows > 1)}"
+    print(f"forecast {rows} of {episodes} episode{'s' * (episodes > 1)}")
     print(f"table    {table}\npicture  {picture}", flush=True)
     return table
 

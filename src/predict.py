@@ -9,8 +9,8 @@ from foretrace import cli, config
 from foretrace.settings import PredictConfig
 
 
-# In a folder of its own: beside the group conf/model, Hydra would take model=<path> for a choice of network.
-@hydra.main(version_base="1.3", config_path="../conf/predict", config_name="predict")
+# Its settings lie beside it and not in conf/: there, Hydra would take model=<path> for a choice among conf/model.
+@hydra.main(version_base="1.3", config_path=".", config_name="predict")
 def main(cfg: DictConfig) -> None:
     """Checks the settings first: what forecasts takes seconds to import."""
     with cli.input_errors():

@@ -32,7 +32,7 @@ def place(tmp_path, monkeypatch):
 
 
 def predict(*overrides: str) -> None:
-    with initialize_config_dir(str(ROOT / "conf" / "predict"), version_base="1.3"):
+    with initialize_config_dir(str(ROOT / "src"), version_base="1.3"):
         config = parse(compose("predict", overrides=list(overrides)), PredictConfig)
     prediction.run(config)
 

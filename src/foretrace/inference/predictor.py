@@ -107,7 +107,7 @@ class Predictor:
             One-step forecasts (T, F), and the state after the last row.
         """
         features = len(self.feature_names)
-        given = torch.from_numpy(np.ascontiguousarray(rows))
+        given = torch.tensor(rows)  # a copy: the rows may be a read-only view
         with torch.inference_mode():
             if len(rows) == 1:
                 return self._follow_one(given[:, :features], given[:, features:], state or self.start())

@@ -16,7 +16,7 @@ import pytest
 import torch
 from conftest import ROOT
 from filelock import FileLock
-from test_resume import LONG, client, cut, history, newest, weights
+from test_resume import LONG, client, cut, history, newest, same_end
 from test_resume import quick as quick
 from test_resume import train as train
 
@@ -32,21 +32,8 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["foretrace.experiment", "hydra"])
 
 
-@pytest.fixture(autouse=True)
-def _timed(monkeypatch):
-    """Gradients too are taken when there is time for it."""
-    monkeypatch.setattr("test_resume.TIMED", ("gradient/", "diagnostics/"))
-
-
 def checkpoints(root: Path) -> Path:
     return root / "mlruns" / "artifacts" / newest(root).info.run_id / "artifacts" / "checkpoints"
-
-
-def same_end(root: Path, first: str, second: str) -> bool:
-    names = ("last.ckpt", "best.ckpt")
-    pairs = [(weights(root, first, name), weights(root, second, name)) for name in names]
-    assert history(root, first) == history(root, second)
-    return all(torch.equal(a[key], b[key]) for a, b in pairs for key in a)
 
 
 def apart(root: Path, overrides: list[str], begun: object) -> None:
@@ -195,23 +182,6 @@ def test_a_run_at_work_is_not_gone_on_with(train, here):
         pytest.raises(InputError, match="expected a run that no process works on"),
     ):
         train(f"resume={found.info.run_id}", "trainer.max_epochs=2")
-
-
-@pytest.mark.parametrize(
-    ("at_step", "settings"),
-    [(6, ["trainer.precision=bf16-mixed"]), (11, ["trainer.early_stopping={patience: 2, min_delta: 10}"])],
-    ids=["bf16", "early stopping, as it stops"],
-)  # fmt: skip
-def test_resuming_is_exact_with(train, here, monkeypatch, at_step, settings):
-    whole = train(*LONG, *settings)
-    first = newest(here).info.run_id
-    with monkeypatch.context() as patch:
-        cut(patch, at_step=at_step)
-        with pytest.raises(Interrupted):
-            train(*LONG, *settings)
-    second = newest(here).info.run_id
-    assert train(f"resume={second}") == whole
-    assert same_end(here, first, second)
 
 
 def test_a_full_disk_fails_the_run_and_takes_no_checkpoint_away(train, here, monkeypatch):

@@ -48,6 +48,13 @@ def weights(root, run_id: str, name: str) -> dict[str, torch.Tensor]:
     return torch.load(path, weights_only=True)["state_dict"]
 
 
+def same_end(root, first: str, second: str) -> bool:
+    """Whether two runs hold the same points and, bit by bit, the same weights."""
+    pairs = [(weights(root, first, name), weights(root, second, name)) for name in ("last.ckpt", "best.ckpt")]
+    assert history(root, first) == history(root, second)
+    return all(torch.equal(a[key], b[key]) for a, b in pairs for key in a)
+
+
 def cut(monkeypatch, *, at_step: int) -> None:
     """Sends the signal during a training step."""
     step = Forecaster.training_step
@@ -63,14 +70,15 @@ def cut(monkeypatch, *, at_step: int) -> None:
 @pytest.mark.parametrize(
     ("at_step", "settings"),
     [
-        (0, []),
-        (3, []),
-        (6, ["scheduler.step_size=2"]),
-        (15, []),
-        (6, ["trainer.weight_averaging=0.9", "scheduler=one_cycle"]),
+        pytest.param(0, [], id="at once"),
+        pytest.param(3, [], id="as an epoch ends"),
+        pytest.param(6, ["scheduler.step_size=2"], id="within an epoch"),
+        pytest.param(15, [], id="in the last batch"),
+        pytest.param(6, ["trainer.weight_averaging=0.9", "scheduler=one_cycle"], id="with averaged weights"),
+        pytest.param(6, ["trainer.precision=bf16-mixed"], id="bf16"),
+        pytest.param(11, ["trainer.early_stopping={patience: 2, min_delta: 10}"], id="as it stops early"),
     ],
-    ids=["at once", "as an epoch ends", "within an epoch", "in the last batch", "with averaged weights"],
-)  # fmt: skip
+)
 def test_a_run_that_was_cut_goes_on_as_if_it_had_not_been(train, here, monkeypatch, at_step, settings):
     whole = train(*LONG, *settings)
     first = newest(here).info.run_id
@@ -82,8 +90,5 @@ def test_a_run_that_was_cut_goes_on_as_if_it_had_not_been(train, here, monkeypat
     assert second.info.status == "KILLED"
     resumed = train(f"resume={second.info.run_id}")
     assert resumed == whole
-    assert history(here, second.info.run_id) == history(here, first)
-    for name in ("last.ckpt", "best.ckpt"):
-        a, b = weights(here, first, name), weights(here, second.info.run_id, name)
-        assert all(torch.equal(a[key], b[key]) for key in a)
+    assert same_end(here, first, second.info.run_id)
     assert client(here).get_run(second.info.run_id).info.status == "FINISHED"

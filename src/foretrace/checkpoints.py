@@ -6,7 +6,6 @@ places at which a checkpoint is exact, and files that are whole or absent.
 
 import errno
 import math
-import os
 import pickle
 import shutil
 import signal
@@ -25,6 +24,7 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 
 from foretrace.errors import InputError, full_disk
 from foretrace.tracking.run import TrackedRun
+from foretrace.whole import whole_file
 
 FORMAT = 2  # of our checkpoints; to be raised when older ones cannot be resumed any more
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
@@ -41,20 +41,14 @@ class WholeFiles(TorchCheckpointIO):
         """
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_name(f".{target.name}.part")
         try:
-            with aside.open("wb") as file:
+            with whole_file(target) as aside, aside.open("wb") as file:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
         except (OSError, RuntimeError) as error:  # torch's writer raises a RuntimeError on a full disk
-            aside.unlink(missing_ok=True)
             cause = full_disk(error) or error
             why = getattr(cause, "strerror", None) or str(cause)
             reason = f"the checkpoint {target} could not be written ({why}); the one before is intact"
             raise OSError(getattr(cause, "errno", None) or errno.EIO, reason) from error
-        aside.replace(target)
-        _sync_folder(target.parent)
 
 
 class Checkpoints(Checkpoint):
@@ -232,12 +226,3 @@ def _set_generator_states(states: dict[str, torch.Tensor]) -> None:
         for number in range(torch.cuda.device_count()):
             if (state := states.get(f"cuda:{number}")) is not None:
                 torch.cuda.set_rng_state(state.cpu(), number)
-
-
-def _sync_folder(folder: Path) -> None:
-    """A new name is safe from a power cut once its folder is on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

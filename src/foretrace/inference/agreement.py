@@ -45,10 +45,10 @@ def check_onnx(predictor: Predictor, other: Follower, episodes: Sequence[FloatAr
     largest = 0.0
     for episode in episodes:
         rows = episode[:LONGEST]
-        for length in {min(length, len(rows)) for length in (*LENGTHS, len(rows))}:
-            ours, _ = predictor.follow(rows[:length], None)
-            theirs, _ = other.follow(rows[:length], None)
-            largest = max(largest, _difference(predictor, ours, theirs, f"ONNX over {length} rows"))
+        for beginning in _beginnings(rows):
+            ours, _ = predictor.follow(beginning, None)
+            theirs, _ = other.follow(beginning, None)
+            largest = max(largest, _difference(predictor, ours, theirs, f"ONNX over {len(beginning)} rows"))
         ours, _ = predictor.follow(rows, None)
         half = len(rows) // 2
         if half:
@@ -80,13 +80,17 @@ def check_pyfunc(predictor: Predictor, loaded: Any, episodes: Sequence[FloatArra
     largest = 0.0
     for episode in episodes:
         rows = episode[:LONGEST]
-        for length in {min(length, len(rows)) for length in (*LENGTHS, len(rows))}:
-            ours, _ = predictor.follow(rows[:length], None)
-            frame = pd.DataFrame(rows[:length].astype(np.float64), columns=list(predictor.columns))
+        for beginning in _beginnings(rows):
+            ours, _ = predictor.follow(beginning, None)
+            frame = pd.DataFrame(beginning.astype(np.float64), columns=list(predictor.columns))
             theirs = loaded.predict(frame).to_numpy(np.float32)
-            what = f"MLflow after {length} rows"
+            what = f"MLflow after {len(beginning)} rows"
             largest = max(largest, _difference(predictor, ours[-1:], theirs, what))
     return largest
+
+
+def _beginnings(rows: FloatArray) -> list[FloatArray]:
+    return [rows[:length] for length in sorted({min(length, len(rows)) for length in (*LENGTHS, len(rows))})]
 
 
 def _difference(predictor: Predictor, ours: FloatArray, theirs: FloatArray, what: str) -> float:

@@ -74,12 +74,17 @@ def test_an_lstm_without_input_still_changes_its_state():
     assert not torch.allclose(c1, c)
 
 
-def test_the_cell_hands_gradients_back_through_the_forget_gate():
-    """Question 3b: ∂c_t/∂c_{t-1} = f_t along the cell."""
+def test_along_the_cell_a_gradient_is_the_product_of_the_forget_gates():
+    """Question 3b: ∂c_t/∂c_{t-1} = f_t, where h is held; over three steps, f₁ f₂ f₃."""
     layer = StackedLSTM(3, [5], 3).lstm[0]
-    x, h, c = torch.randn(1, 3), torch.randn(1, 5), torch.randn(1, 5, requires_grad=True)
-    slopes = torch.autograd.functional.jacobian(lambda cell: one_step(layer, x, h, cell)[1][0], c)[:, 0]
-    torch.testing.assert_close(slopes, torch.diag(gates(layer, x, h)[1][0]))
+    h, c = torch.randn(1, 5), torch.randn(1, 5, requires_grad=True)
+    cell, product = c, torch.ones(5)
+    for x in torch.randn(3, 1, 3):
+        product = product * gates(layer, x, h)[1][0].detach()
+        h, cell = one_step(layer, x, h, cell)
+        h = h.detach()
+    slopes = torch.stack([torch.autograd.grad(one, c, retain_graph=True)[0][0] for one in cell[0]])
+    torch.testing.assert_close(slopes, torch.diag(product))
 
 
 def test_gates_lie_between_0_and_1_and_need_not_sum_to_1():

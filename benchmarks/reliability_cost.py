@@ -32,7 +32,7 @@ class Job:
     def __init__(self, *overrides: str) -> None:
         from hydra import compose, initialize_config_dir
 
-        from foretrace import cli, config, experiment
+        from foretrace import cli, config, experiment, training
         from foretrace.config import PROJECT_ROOT
         from foretrace.settings import TrainConfig
 
@@ -41,7 +41,7 @@ class Job:
             composed = compose("train", overrides=[*overrides, "trainer.progress=false"])
         self.config = config.parse(composed, TrainConfig)
         self.data = experiment._load(self.config)
-        self._make = experiment._forecaster
+        self._make = training.make_forecaster
 
     def train(self, root: Path, *, epochs: int, recorded: bool, checkpoints: bool = False) -> "Times":
         """Trains; says how long each batch and each checkpoint took, in seconds."""

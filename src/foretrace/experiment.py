@@ -6,33 +6,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from omegaconf import DictConfig
 
-from foretrace import optimization, progress, starts, summary
-from foretrace.checkpoints import Checkpoints, WholeFiles, load_best
+from foretrace import progress, starts, summary
+from foretrace.checkpoints import load_best
 from foretrace.config import PROJECT_ROOT
 from foretrace.data import sources
 from foretrace.data.datamodule import WindowDataModule
-from foretrace.data.statistics import Statistics
-from foretrace.diagnostics import Diagnostics
-from foretrace.forecaster import TRAIN_LOSS, VALID_MSE, Forecaster
+from foretrace.forecaster import VALID_MSE
 from foretrace.inference.portable import Card
 from foretrace.inference.runs import keep_model
 from foretrace.model.next_step import count_parameters
+from foretrace.optimization import check as check_optimization
 from foretrace.quiet import quiet_libraries
 from foretrace.record import record, record_settings, record_start, tell_differences
 from foretrace.review import review
 from foretrace.settings import Model, SimulatedData, Sweep, TrainConfig
 from foretrace.starts import Start
 from foretrace.sweeps.jobs import own
-from foretrace.sweeps.pruning import TrialPruner, pruner_for
+from foretrace.sweeps.pruning import pruner_for
 from foretrace.tracking import provenance, store
-from foretrace.tracking.logger import BatchLoss, RunLogger
 from foretrace.tracking.run import TrackedRun
+from foretrace.training import make_forecaster, make_trainer, optimization
 
 
 def run(
@@ -53,7 +49,7 @@ def run(
     quiet_libraries()
     start = starts.prepare(cfg, overrides=overrides, root=PROJECT_ROOT)
     config = start.config
-    optimization.check(**_optimization(config))
+    check_optimization(**optimization(config))
     sources.check(config.data)
     # What the user brings is read before there is a run: whatever is wrong with it leaves nothing behind.
     early = start.run is not None or not isinstance(config.data, SimulatedData)
@@ -77,9 +73,9 @@ def _train(
 ) -> dict[str, float]:
     config, started = start.config, time.monotonic()
     lightning.seed_everything(config.seed, verbose=False)
-    forecaster = _forecaster(config, data)
+    forecaster = make_forecaster(config, data)
     pruner = pruner_for(config.sweep, PROJECT_ROOT)
-    trainer, checkpoints, diagnostics = _trainer(config, data, tracked, pruner)
+    trainer, checkpoints, diagnostics = make_trainer(config, data, tracked, pruner)
     device = trainer.strategy.root_device
     record_start(start, overrides, tracked)
     if start.kind == "resume":
@@ -151,69 +147,3 @@ def model_name(model: Model) -> str:
     '64-32 change'
     """
     return f"{'-'.join(str(width) for width in model.hidden_sizes)} {model.output}"
-
-
-def _forecaster(config: TrainConfig, data: WindowDataModule) -> Forecaster:
-    train = data.windows["train"].sequences
-    features = {
-        "names": list(train.feature_names),
-        "units": list(train.units),
-        "known": list(train.known_names),
-        "dt_s": train.dt_s,
-        "digest": train.digest,
-    }
-    batches = config.trainer.max_epochs * len(data.train_dataloader())
-    forecaster = Forecaster(
-        features=features,
-        model=config.model.model_dump(),
-        loss=config.loss.model_dump(),
-        **_optimization(config, total_steps=batches),
-    )
-    forecaster.set_statistics(Statistics.of(train))
-    return forecaster
-
-
-def _optimization(config: TrainConfig, *, total_steps: int = 1) -> dict[str, Any]:
-    scheduler = config.scheduler.model_dump() if config.scheduler else None
-    if scheduler and scheduler.get("total_steps", total_steps) is None:
-        scheduler["total_steps"] = total_steps
-    return {"optimizer": config.optimizer.model_dump(), "scheduler": scheduler}
-
-
-def _trainer(
-    config: TrainConfig, data: WindowDataModule, tracked: TrackedRun, pruner: TrialPruner | None
-) -> tuple[Trainer, Checkpoints, Diagnostics | None]:
-    settings = config.trainer
-    checkpoints = Checkpoints(tracked, monitor=VALID_MSE, every_minutes=settings.checkpoint_minutes)
-    callbacks: list[Callback] = [BatchLoss(tracked, TRAIN_LOSS), checkpoints]
-    callbacks += [pruner] if pruner else []
-    diagnostics = None
-    if settings.diagnose_every:
-        diagnostics = Diagnostics(data.windows["valid"], every_n_epochs=settings.diagnose_every)
-        callbacks.insert(0, diagnostics)
-    if settings.weight_averaging:
-        callbacks.append(EMAWeightAveraging(decay=settings.weight_averaging))
-    if settings.progress:
-        callbacks.append(progress.TrainingBar())
-    if settings.early_stopping:
-        # Judged before the checkpoint that follows a validation: that one is to hold the verdict.
-        stopping = settings.early_stopping.model_dump()
-        callbacks.append(EarlyStopping(VALID_MSE, check_on_train_epoch_end=False, **stopping))
-    trainer = Trainer(
-        accelerator="auto",
-        devices=1,
-        max_epochs=settings.max_epochs,
-        precision=settings.precision,
-        gradient_clip_val=settings.gradient_clip,
-        logger=RunLogger(tracked),
-        callbacks=callbacks,
-        plugins=[
-            WholeFiles(),
-            LightningEnvironment(),
-        ],  # a cluster's own is not asked: it would requeue by itself
-        enable_progress_bar=settings.progress,
-        enable_model_summary=False,  # ours counts trainable and frozen apart
-        log_every_n_steps=1,
-        num_sanity_val_steps=0,  # the first validation is an epoch away at most
-    )
-    return trainer, checkpoints, diagnostics

@@ -14,7 +14,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
     """Checks the settings first: what evaluates takes seconds to import."""
     with cli.input_errors():
         checked = config.parse(cfg, EvaluateConfig)
-        from foretrace import judgement
+        with cli.heavy_imports():
+            from foretrace import judgement
 
         return judgement.run(checked, overrides=cli.overrides())
 

@@ -14,7 +14,8 @@ def main(cfg: DictConfig) -> None:
     """Checks the settings first: what exports takes seconds to import."""
     with cli.input_errors():
         checked = config.parse(cfg, ExportConfig)
-        from foretrace import export
+        with cli.heavy_imports():
+            from foretrace import export
 
         export.run(checked)
 

@@ -15,7 +15,8 @@ def main(cfg: DictConfig) -> None:
     """Checks the settings first: what forecasts takes seconds to import."""
     with cli.input_errors():
         checked = config.parse(cfg, PredictConfig)
-        from foretrace import prediction
+        with cli.heavy_imports():
+            from foretrace import prediction
 
         prediction.run(checked)
 

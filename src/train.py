@@ -15,7 +15,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
     with cli.job_errors() if cfg.sweep.parent else cli.input_errors():
         # Those of a run to go on with or to repeat are in its record; alone, today's may not even fit together.
         started = cfg if cfg.resume or cfg.rerun else config.parse(cfg, TrainConfig)
-        from foretrace import experiment
+        with cli.heavy_imports():
+            from foretrace import experiment
 
         return experiment.run(started, overrides=cli.overrides())
 

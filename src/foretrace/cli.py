@@ -3,6 +3,7 @@
 Imports nothing heavy: ``--help`` and a wrong setting are answered at once.
 """
 
+import gc
 import multiprocessing
 import os
 import sys
@@ -95,6 +96,24 @@ def job_errors() -> Iterator[None]:
     except Exception as error:  # whatever it is, it is this job's alone
         traceback.print_exc()
         raise _failed(f"{type(error).__name__}: {' '.join(str(error).split())}") from None
+
+
+@contextmanager
+def heavy_imports() -> Iterator[None]:
+    """Imports libraries without the garbage collector, and lets it pass over them from then on.
+
+    They make a million objects, of which none is garbage; to look through them again and again took a quarter of
+    the time to the first training step (5.1 s where it was 7.1 s, of the processor's).
+    """
+    if gc.get_freeze_count():  # they are there: this is a later job of a sweep
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def overrides() -> list[str]:

@@ -23,6 +23,7 @@ from foretrace.inference.loading import FILE, MODEL
 from foretrace.inference.portable import Card, save_model
 from foretrace.model.next_step import NextStepModel
 from foretrace.tracking import store
+from foretrace.tracking.records import local_path
 from foretrace.tracking.run import TrackedRun
 
 CODE = Path(__file__).with_name("pyfunc.py")
@@ -90,7 +91,7 @@ def register(tracked: TrackedRun, card: Card, model: NextStepModel, *, name: str
     """
     client = tracked.client
     try:
-        if not any(file.path == f"{MODEL}/MLmodel" for file in client.list_artifacts(tracked.id, MODEL)):
+        if not tracked.holds(f"{MODEL}/MLmodel"):
             with TemporaryDirectory() as folder:  # a run that was cut, or one of an older version
                 write_mlflow_model(Path(folder) / MODEL, card, model)
                 client.log_artifacts(tracked.id, str(Path(folder) / MODEL), MODEL)
@@ -123,6 +124,7 @@ def download(uri: str, folder: Path) -> Path:
         if alias:
             version = client.get_model_version_by_alias(name, alias).version
         source = client.get_model_version_download_uri(name, str(version))
+        source = str(local_path(source, mlruns=PROJECT_ROOT / "mlruns") or source)
         with _quietly():
             found = mlflow.artifacts.download_artifacts(
                 artifact_uri=source, dst_path=str(folder), tracking_uri=tracking

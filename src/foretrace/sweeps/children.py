@@ -140,10 +140,11 @@ class Children:
         return {VALID: min((value for value in values if isfinite(value)), default=nan)}
 
     def _has_checkpoint(self, run: Run) -> bool:
-        folder = local_folder(run) or self._staging / run.info.run_id / "artifacts"
+        local = local_folder(run, mlruns=self._staging.parent)
+        folder = local or self._staging / run.info.run_id / "artifacts"
         if any((folder / name).exists() for name in CHECKPOINTS):
             return True
-        if local_folder(run) is not None:
+        if local is not None:
             return False
         kept = self._client.list_artifacts(run.info.run_id, "checkpoints")
         return any(file.path in CHECKPOINTS for file in kept)

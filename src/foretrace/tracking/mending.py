@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from foretrace.tracking.journal import Journal
 from foretrace.tracking.process import Process
-from foretrace.tracking.records import Teller
+from foretrace.tracking.records import RELATIVE, Teller
 
 LOCK = "lock"
 RESERVE = "reserve"
@@ -47,7 +47,7 @@ def _bury(client: MlflowClient, folder: Path) -> bool:
         with FileLock(folder / LOCK, timeout=0):
             run = _find(client, folder.name)
             process = Process.of_tags(run.data.tags) if run else None
-            if run is None or (process is not None and process.is_at_work()):
+            if run is None or (process is not None and not _has_ended(process)):
                 return False
             deliver_left(client, run, folder)
             info = client.get_run(run.info.run_id).info
@@ -58,6 +58,11 @@ def _bury(client: MlflowClient, folder: Path) -> bool:
             return was_running
     except Timeout:
         return False
+
+
+def _has_ended(process: Process) -> bool:
+    """Of a process whose lock is free."""
+    return process.is_gone() or (process.sees_our_locks() and not process.is_at_work())
 
 
 def deliver_left(client: MlflowClient, run: Run, folder: Path) -> int:
@@ -101,7 +106,8 @@ def _is_elsewhere(location: str, place: Path) -> bool:
 def adopt_artifacts(database: Path, artifacts: Path) -> int:
     """Points a checkout's database to the checkout's own artifacts, wherever it was moved or copied.
 
-    MLflow stores absolute paths. What is not in the checkout's folder is left alone.
+    MLflow stores absolute paths; in an image, `unfix_artifacts` makes them relative. What is not in the checkout's
+    folder is left alone.
 
     Args:
         database: The SQLite file.
@@ -127,3 +133,20 @@ def adopt_artifacts(database: Path, artifacts: Path) -> int:
         ]
         connection.executemany("UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", found)
     return len(found)
+
+
+def unfix_artifacts(database: Path, artifacts: Path) -> None:
+    """Locates artifacts by their path within the checkout: in an image, which has ``mlruns`` at a place of its own.
+
+    MLflow takes such locations for relative to the working directory, which is the checkout for `mlflow ui`. Those of
+    experiments that were made outside are right there, and stay.
+
+    Args:
+        database: The SQLite file.
+        artifacts: The folder that has one folder per run.
+    """
+    with closing(sqlite3.connect(database, timeout=20)) as connection, connection:
+        connection.execute(
+            "UPDATE experiments SET artifact_location = ? WHERE artifact_location = ?",
+            (RELATIVE, artifacts.as_uri()),
+        )

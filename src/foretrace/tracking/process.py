@@ -50,6 +50,14 @@ class Process(NamedTuple):
         same_place = (self.boot, self.namespace) == (here.boot, here.namespace)
         return same_place and _start_time(self.pid) == self.started
 
+    def sees_our_locks(self) -> bool:
+        """Whether it is one of this kernel, in a container or not: a file lock that is free is not held by it.
+
+        Of other kernels no lock may be seen: on some network file systems, and where a virtual machine runs containers.
+        """
+        here = Process.this()
+        return (self.boot or self.host) == (here.boot or here.host)
+
     def is_gone(self) -> bool:
         """Whether it has ended for certain; False if it is at work, or on a host that we know nothing of."""
         here = Process.this()

@@ -43,7 +43,7 @@ class Recording:
 
     def __init__(self, client: MlflowClient, run: Run, *, waiting: Path, ended: bool) -> None:
         self.client, self.id = client, str(run.info.run_id)
-        local = local_folder(run)
+        local = local_folder(run, mlruns=waiting.parents[1])
         self._is_local, self._waiting = local is not None, waiting
         self.folder = local or waiting / "artifacts"
         self._run, self._ended = run, ended
@@ -134,6 +134,12 @@ class Recording:
     def recorded_tags(self) -> dict[str, str]:
         """The labels that the run holds."""
         return dict(self._run.data.tags)
+
+    def holds(self, path: str) -> bool:
+        """Whether the run has an artifact of that name."""
+        if self._is_local:
+            return (self.folder / path).is_file()
+        return any(file.path == path for file in self.client.list_artifacts(self.id, str(Path(path).parent)))
 
     def fetch(self, path: str) -> Path:
         """The local path of an artifact that the run holds.

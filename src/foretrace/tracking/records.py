@@ -1,5 +1,6 @@
 """The records that a run's journal holds, and how each is told to MLflow."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,35 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from foretrace.tracking.delivery import deliver
 from foretrace.tracking.journal import UNREADABLE, Journal, Record
 
+RELATIVE = "mlruns/artifacts"  # to the checkout, where a bare `mlflow ui` is started
+LOCAL = ("", "file")  # schemes of locations
 MAX_METRICS = 1000  # in one request, MLflow's limit
 MAX_PARAMS = 100  # likewise
 
 
-def local_folder(run: Run) -> Path | None:
-    """The folder of a run's artifacts if it is on this machine's disks."""
-    location = urlparse(str(run.info.artifact_uri))
-    return Path(unquote(location.path)) if location.scheme in ("", "file") else None
+def local_folder(run: Run, *, mlruns: Path) -> Path | None:
+    """The folder of a run's artifacts if it is on this machine's disks; see `local_path`."""
+    return local_path(str(run.info.artifact_uri), mlruns=mlruns)
+
+
+def local_path(location: str, *, mlruns: Path) -> Path | None:
+    """Where artifacts are on this machine's disks; None if they are elsewhere.
+
+    Args:
+        location: As the store has it. That of a mounted ``mlruns`` is relative, or its path outside the image.
+        mlruns: The checkout's own, which is meant then.
+
+    >>> local_path("file:///home/ann/foretrace/mlruns/artifacts/1/artifacts", mlruns=Path("/app/mlruns"))
+    PosixPath('/app/mlruns/artifacts/1/artifacts')
+    """
+    uri = urlparse(location)
+    if uri.scheme not in LOCAL:
+        return None
+    path = unquote(uri.path)
+    above, is_own, within = f"/{path}".rpartition(f"/{RELATIVE}/")
+    if not is_own or (above and os.access(f"{above}/mlruns", os.F_OK)):
+        return Path(path)
+    return mlruns / "artifacts" / within
 
 
 class Teller:
@@ -34,7 +56,7 @@ class Teller:
     def __init__(self, client: MlflowClient, run: Run, artifacts: Path) -> None:
         self._client, self._id = client, str(run.info.run_id)
         self._artifacts = artifacts
-        self._is_local = local_folder(run) is not None
+        self._is_local = urlparse(str(run.info.artifact_uri)).scheme in LOCAL
 
     def deliver(self, journal: Journal) -> int:
         """Tells everything that waits, in order; returns how many records that were."""

@@ -9,8 +9,10 @@ from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 
 from foretrace.errors import InputError
-from foretrace.tracking.mending import adopt_artifacts, mend
+from foretrace.tracking.mending import adopt_artifacts, mend, unfix_artifacts
 from foretrace.tracking.process import Process
+
+MOUNTED = "FORETRACE_MOUNTED"  # set in an image, whose mlruns has another path outside
 
 
 def create_run(
@@ -34,6 +36,8 @@ def create_run(
         try:
             client = open_store(root=root, uri=uri)
             found = _experiment_id(client, _artifacts(root, uri), experiment)
+            if uri is None and MOUNTED in os.environ:
+                unfix_artifacts(root / "mlflow.db", root / "mlruns" / "artifacts")
             mend(client, experiments=[found], staging=root / "mlruns" / "staging")
             return client, client.create_run(found, run_name=name, tags=tags | Process.this().tags())
         except MlflowException as error:
@@ -46,14 +50,15 @@ def create_run(
 def open_store(*, root: Path, uri: str | None) -> MlflowClient:
     """The store of runs, which need not have any yet.
 
-    A checkout's own database is pointed to the checkout's own artifacts, should it have been moved.
+    A checkout's own database is pointed to the checkout's own artifacts, should it have been moved. Not by an image:
+    others look from outside, where they are at another place.
 
     Args:
         root: The checkout.
         uri: A tracking server or database, or None for the checkout's own.
     """
     database = root / "mlflow.db"
-    if uri is None and database.exists():
+    if uri is None and database.exists() and MOUNTED not in os.environ:
         adopt_artifacts(database, root / "mlruns" / "artifacts")
     # With more attempts the client itself would wait for minutes, unheard; what could not be told waits on disk.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")

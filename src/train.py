@@ -16,6 +16,10 @@ def main(cfg: DictConfig) -> dict[str, float]:
         # Those of a run to go on with or to repeat are in its record; alone, today's may not even fit together.
         started = cfg if cfg.resume or cfg.rerun else config.parse(cfg, TrainConfig)
         with cli.heavy_imports():
+            from foretrace import optimization
+
+            if isinstance(started, TrainConfig):
+                optimization.check(**optimization.chosen(started))  # by torch alone: an error comes soon
             from foretrace import experiment
 
         return experiment.run(started, overrides=cli.overrides())

@@ -9,7 +9,7 @@ import lightning
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from omegaconf import DictConfig
 
-from foretrace import progress, starts, summary
+from foretrace import optimization, progress, starts, summary
 from foretrace.checkpoints import load_best
 from foretrace.config import PROJECT_ROOT
 from foretrace.data import sources
@@ -18,7 +18,6 @@ from foretrace.forecaster import VALID_MSE
 from foretrace.inference.portable import Card
 from foretrace.inference.runs import keep_model
 from foretrace.model.next_step import count_parameters
-from foretrace.optimization import check as check_optimization
 from foretrace.quiet import quiet_libraries
 from foretrace.record import record, record_settings, record_start, tell_differences
 from foretrace.review import review
@@ -28,7 +27,7 @@ from foretrace.sweeps.jobs import own
 from foretrace.sweeps.pruning import pruner_for
 from foretrace.tracking import provenance, store
 from foretrace.tracking.run import TrackedRun
-from foretrace.training import make_forecaster, make_trainer, optimization
+from foretrace.training import make_forecaster, make_trainer
 
 
 def run(
@@ -49,7 +48,7 @@ def run(
     quiet_libraries()
     start = starts.prepare(cfg, overrides=overrides, root=PROJECT_ROOT)
     config = start.config
-    check_optimization(**optimization(config))
+    optimization.check(**optimization.chosen(config))
     sources.check(config.data)
     # What the user brings is read before there is a run: whatever is wrong with it leaves nothing behind.
     early = start.run is not None or not isinstance(config.data, SimulatedData)

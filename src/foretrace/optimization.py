@@ -10,6 +10,7 @@ from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
 from foretrace.errors import InputError, nearest
+from foretrace.settings import TrainConfig
 
 
 def build_optimizer(parameters: Iterable[Parameter], *, name: str, **arguments: Any) -> Optimizer:
@@ -37,6 +38,19 @@ def build_scheduler(
     """
     kind = _find("scheduler", name, lr_scheduler, LRScheduler)
     return interval, _call("scheduler", kind, optimizer, arguments)
+
+
+def chosen(config: TrainConfig, *, total_steps: int = 1) -> dict[str, Any]:
+    """What a configuration asks for, as `check` and `foretrace.forecaster.Forecaster` take it.
+
+    Args:
+        config: The configuration.
+        total_steps: After which a schedule that has an end is there.
+    """
+    scheduler = config.scheduler.model_dump() if config.scheduler else None
+    if scheduler and scheduler.get("total_steps", total_steps) is None:
+        scheduler["total_steps"] = total_steps
+    return {"optimizer": config.optimizer.model_dump(), "scheduler": scheduler}
 
 
 def check(optimizer: dict[str, Any], scheduler: dict[str, Any] | None) -> None:

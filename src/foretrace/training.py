@@ -1,12 +1,10 @@
 """What a training consists of: the module, and Lightning's trainer with what watches and keeps it."""
 
-from typing import Any
-
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
 
-from foretrace import progress
+from foretrace import optimization, progress
 from foretrace.checkpoints import Checkpoints, WholeFiles
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.statistics import Statistics
@@ -32,18 +30,10 @@ def make_forecaster(config: TrainConfig, data: WindowDataModule) -> Forecaster:
         features=features,
         model=config.model.model_dump(),
         loss=config.loss.model_dump(),
-        **optimization(config, total_steps=batches),
+        **optimization.chosen(config, total_steps=batches),
     )
     forecaster.set_statistics(Statistics.of(train))
     return forecaster
-
-
-def optimization(config: TrainConfig, *, total_steps: int = 1) -> dict[str, Any]:
-    """Optimiser and schedule as `Forecaster` takes them; a schedule that ends does so after ``total_steps``."""
-    scheduler = config.scheduler.model_dump() if config.scheduler else None
-    if scheduler and scheduler.get("total_steps", total_steps) is None:
-        scheduler["total_steps"] = total_steps
-    return {"optimizer": config.optimizer.model_dump(), "scheduler": scheduler}
 
 
 def make_trainer(

@@ -37,10 +37,7 @@ def begin(plan: Plan, checked: Sequence[TrainConfig], *, command: Sequence[str])
     """
     for config in checked:
         sources.check(config.data)
-        scheduler = config.scheduler.model_dump() if config.scheduler else None
-        if scheduler and scheduler.get("total_steps", 1) is None:
-            scheduler["total_steps"] = 1
-        optimization.check(config.optimizer.model_dump(), scheduler)
+        optimization.check(**optimization.chosen(config))
     tracking = checked[0].tracking
     notes = {NOTE: plan.model_dump_json()}
     return Sweep.begin(None, tracking=tracking, root=PROJECT_ROOT, command=command, notes=notes)

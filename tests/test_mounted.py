@@ -1,11 +1,13 @@
 """A folder of runs that is mounted into an image, where it has another path and other processes."""
 
 import shutil
+import signal
 
 import pytest
 from conftest import ROOT
 from mlflow import MlflowClient
 
+from foretrace import cli
 from foretrace.inference.runs import download
 from foretrace.tracking import mending, store
 from foretrace.tracking.process import Process
@@ -94,3 +96,11 @@ def test_a_registered_model_is_found_in_an_image(outside, enter, monkeypatch, tm
     tracked.client.create_model_version("gait", f"{tracked.folder.as_uri()}/model", run_id=tracked.id)
     monkeypatch.setattr("foretrace.inference.runs.PROJECT_ROOT", enter(inside=True))
     assert (download("models:/gait/1", tmp_path) / "MLmodel").read_text() == "a model"
+
+
+def test_a_command_obeys_sigterm_from_its_first_moment_as_process_1_too(monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("sys.argv", ["src/predict.py"])
+    assert cli.call(lambda: signal.raise_signal(signal.SIGTERM)) == 143
+    assert capsys.readouterr().err == "stopped by SIGTERM\n"
+    signal.signal(signal.SIGTERM, before)

@@ -6,10 +6,12 @@ Imports nothing heavy: ``--help`` and a wrong setting are answered at once.
 import gc
 import multiprocessing
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
@@ -38,6 +40,8 @@ def call(main: Callable[[], None]) -> int:
     What is wrong with the command line is said in one line, where Hydra would print several and exit with 1.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises its errors instead of printing them
+    # By default it would end nothing in a container, whose process 1 we are, and tidy up nothing elsewhere.
+    signal.signal(signal.SIGTERM, _stop)
     _make_multirun(sys.argv)
     try:
         main()
@@ -158,6 +162,10 @@ def _is_from_hydra(error: Exception) -> bool:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return trace is not None and trace.tb_frame.f_globals["__name__"].startswith(("hydra.", "omegaconf."))
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(number)
 
 
 def _say(line: str, status: int) -> int:

@@ -28,23 +28,37 @@ def create_run(
         tags: Tags of the run from its beginning.
 
     Raises:
-        InputError: If the store cannot be reached or the experiment was deleted.
+        InputError: If the store cannot be reached or written, or the experiment was deleted.
     """
-    (root / "mlruns").mkdir(parents=True, exist_ok=True)
-    # Several first runs at once would make the same tables at once: 3 of 4 crashed (hydraflow#245).
-    with FileLock(root / "mlruns" / ".lock"):
-        try:
-            client = open_store(root=root, uri=uri)
-            found = _experiment_id(client, _artifacts(root, uri), experiment)
-            if uri is None and MOUNTED in os.environ:
-                unfix_artifacts(root / "mlflow.db", root / "mlruns" / "artifacts")
-            mend(client, experiments=[found], staging=root / "mlruns" / "staging")
-            return client, client.create_run(found, run_name=name, tags=tags | Process.this().tags())
-        except MlflowException as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                "tracking.uri", expected="a tracking store that answers", received=reason
-            ) from error
+    try:
+        (root / "mlruns").mkdir(parents=True, exist_ok=True)
+        # Several first runs at once would make the same tables at once: 3 of 4 crashed (hydraflow#245).
+        with FileLock(root / "mlruns" / ".lock"):
+            return _create_run(root, uri, experiment, name, tags)
+    except MlflowException as error:
+        reason = str(error).splitlines()[0]
+        raise InputError("tracking.uri", expected="a tracking store that answers", received=reason) from error
+    except PermissionError as error:
+        remedy = (
+            'Give the folder to that user; or run as its owner, in a container by --user "$(id -u):$(id -g)".'
+        )
+        raise InputError(
+            "mlruns",
+            expected=f"a folder that user {os.getuid()} may write",
+            received=f"{error.strerror} ({error.filename})",
+            remedy=remedy,
+        ) from error
+
+
+def _create_run(
+    root: Path, uri: str | None, experiment: str, name: str, tags: dict[str, str]
+) -> tuple[MlflowClient, Run]:
+    client = open_store(root=root, uri=uri)
+    found = _experiment_id(client, _artifacts(root, uri), experiment)
+    if uri is None and MOUNTED in os.environ:
+        unfix_artifacts(root / "mlflow.db", root / "mlruns" / "artifacts")
+    mend(client, experiments=[found], staging=root / "mlruns" / "staging")
+    return client, client.create_run(found, run_name=name, tags=tags | Process.this().tags())
 
 
 def open_store(*, root: Path, uri: str | None) -> MlflowClient:

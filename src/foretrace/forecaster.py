@@ -71,7 +71,7 @@ class Forecaster(LightningModule):
             x = x + settings["input_noise"] * torch.randn_like(x)
         forecast, _ = self.model.forward_scaled(x, batch.known)
         one_step = F.mse_loss(forecast, target)
-        loss = self._loss(forecast, target)
+        loss = one_step if settings["units"] == "scaled" else self._loss(forecast, target)
         self.so_far["loss"] = self.so_far["loss"].to(x.device) + one_step.detach() * len(x)
         self.so_far["windows"] += len(x)
         if (open_loop := settings["open_loop"]) is not None:

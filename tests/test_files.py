@@ -167,7 +167,7 @@ def test_drop_leaves_out_whole_episodes(tmp_path):
         ("x,x\n1,2\n", {}, "run.csv: expected names used once, received 'x'"),
         ("1.5,2\n1,2\n", {}, "run.csv: expected a header"),
         ("x\n", {}, "run.csv: expected at least one row"),
-        ("", {}, "run.csv: .* Empty CSV"),
+        ("", {}, "run.csv: expected a header .* an empty file"),
         (b"caf\xe9\n1\n2\n", {}, "run.csv: expected a CSV file in UTF-8"),
     ],
 )

@@ -3,13 +3,19 @@
 import difflib
 import errno
 import signal
+import unicodedata
 from collections.abc import Iterable
+
+LONGEST = 300  # characters of each part of a message: files hold values of any length
+# Marks that turn the direction of what follows them: a name could rewrite the message around it.
+DIRECTIONS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class InputError(ValueError):
     """Something that the user gave cannot be used; says what was expected, what came, and what to do.
 
-    The commands print it as one line and exit with status 2 before a run or a folder exists.
+    The commands print it as one line and exit with status 2 before a run or a folder exists. Whatever came, the
+    line is of a readable length and holds nothing that a terminal would obey.
 
     Args:
         where: The setting, file or column at fault, e.g. ``data.window``.
@@ -23,8 +29,27 @@ class InputError(ValueError):
 
     def __init__(self, where: str, *, expected: str, received: str, remedy: str = "") -> None:
         self.where, self.expected, self.received, self.remedy = where, expected, received, remedy
-        text = f"{where}: expected {expected}, received {received}" + (f". {remedy}" if remedy else "")
-        super().__init__(" ".join(text.split()))
+        where, expected, received, remedy = (printable(part) for part in (where, expected, received, remedy))
+        super().__init__(
+            f"{where}: expected {expected}, received {received}" + (f". {remedy}" if remedy else "")
+        )
+
+
+def is_plain(character: str) -> bool:
+    """Whether a character is no control character, half of a surrogate pair, or change of direction."""
+    return unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp") and character not in DIRECTIONS
+
+
+def printable(text: str, *, longest: int = LONGEST) -> str:
+    r"""A text on one line, without its middle if it is long, and with escapes for what is not `is_plain`.
+
+    >>> printable("two\nlines and \x1b[31mred")
+    'two lines and \\x1b[31mred'
+    """
+    if len(text) > longest:
+        text = f"{text[: longest * 2 // 3]} … {text[-longest // 3 :]}"
+    line = " ".join(text.split())
+    return "".join(c if is_plain(c) else c.encode("unicode_escape").decode("ascii") for c in line)
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
@@ -34,10 +59,11 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     "Did you mean 'max_epochs'?"
     """
     names = list(valid)
-    match = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    match = difflib.get_close_matches(name[:LONGEST], names[:1000], n=1, cutoff=0.6)  # each takes time
     if match:
         return f"Did you mean {match[0]!r}?"
-    return f"Valid: {', '.join(names[:12])}{', …' if len(names) > 12 else ''}." if names else ""
+    shown = ", ".join(printable(one, longest=30) for one in names[:12])
+    return f"Valid: {shown}{', …' if len(names) > 12 else ''}." if names else ""
 
 
 def full_disk(error: BaseException | None) -> OSError | None:

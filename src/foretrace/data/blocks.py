@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from foretrace.data.arrays import place, read_arrays
 from foretrace.data.files import stems
 from foretrace.data.formats import (
     file_format,
     find_files,
-    place,
-    read_arrays,
     read_batches,
     read_column_names,
 )
@@ -123,7 +122,7 @@ def _of_table(
     further = [name for name in (episode, order) if name is not None]
     types = dict.fromkeys(columns, pa.float64()) | ({episode: pa.string()} if episode else {})
     ended, last = set[str](), None
-    for batch in read_batches(file, names, chosen=[*columns, *further], types=types, rows=rows):
+    for batch in read_batches(file, chosen=[*columns, *further], types=types, rows=rows):
         with np.errstate(over="ignore"):
             numbers = [to_numbers(_column(batch, name), f"{where}, column {name!r}") for name in columns]
             values = np.stack(numbers, axis=1).astype(np.float32)

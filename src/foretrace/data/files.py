@@ -168,7 +168,8 @@ def _check_same_columns(table: Table, first: Table) -> None:
     if not first.features:
         received = f"none among {_listed(first.available)}"
         raise InputError(first.where, expected="at least one numeric column to predict", received=received)
-    further = [name for name in table.available if name not in first.available]
+    present = set(first.available)
+    further = [name for name in table.available if name not in present]
     if further:
         expected = f"the columns of {first.where}"
         remedy = "Name the columns to predict in data.features"

@@ -4,44 +4,37 @@ Shapes: E episodes, T rows, F features.
 """
 
 import glob
+import os
 import re
-import tokenize
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from foretrace.errors import InputError
+from foretrace.data.delimited import check_quotes, layout
+from foretrace.errors import InputError, is_plain
 
 FORMATS = (".csv", ".csv.gz", ".parquet", ".npy", ".npz")
 BROKEN_TABLE = (pa.ArrowException, OSError, ValueError)
-# A damaged archive, or an encrypted one (RuntimeError) …
-BROKEN_ARCHIVE = (EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-# … and an array whose header claims a huge shape (MemoryError, OverflowError) or is no Python literal.
-BROKEN_HEADER = (MemoryError, OverflowError, SyntaxError, tokenize.TokenError)
-BROKEN_ARRAY = (OSError, ValueError, *BROKEN_ARCHIVE, *BROKEN_HEADER)
-LONGEST_HEADER = 2**20  # bytes
+LONGEST_NAME = 1000  # characters
 # Of a column at once: else a piece of a Parquet file, often a million rows, would be held as a whole.
 READ_BYTES = 2**16
 A_CSV = "a CSV file in UTF-8 with a header and the same number of values in each row"
 A_PARQUET = "a Parquet file"
+NUMBER = r"(?i)\s*[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)(e[+-]?[0-9]+)?\s*|\s*[+-]?(inf|infinity|nan)\s*"
 
 
 def find_files(path: str) -> list[Path]:
     """The recordings that a file's name, a folder or a pattern stands for, in natural order.
 
-    Hidden files and those of other formats are passed over, unless they are named.
+    Hidden files and those of other formats are passed over, unless they are named. A file that is found under
+    several names, by links, is taken once: else it might be in training and in test.
 
     Raises:
-        InputError: If there are none, or if they differ in format.
+        InputError: If there are none, or if they differ in format, or one is no file or has a name not in UTF-8.
     """
     known = ", ".join(FORMATS)
     try:
@@ -52,7 +45,8 @@ def find_files(path: str) -> list[Path]:
             pattern = f"{glob.escape(str(named))}/*" if named.is_dir() else str(named)
             # Path.glob would take no absolute pattern and would find hidden files.
             found = [Path(name) for name in glob.glob(pattern, recursive=True)]  # noqa: PTH207
-            found = [file for file in found if file_format(file) in FORMATS and file.is_file()]
+            found = [file for file in found if file_format(file) in FORMATS and not file.is_dir()]
+        found = _once(found)
     except (OSError, ValueError, RuntimeError, re.error) as error:
         reason = str(error)[:100]
         raise InputError("data.path", expected="a path or a pattern", received=reason) from error
@@ -60,12 +54,14 @@ def find_files(path: str) -> list[Path]:
         expected = f"a file, a folder or a pattern with recordings ({known})"
         remedy = f"Relative paths start at {Path.cwd()}; '**' stands for any folders below"
         raise InputError("data.path", expected=expected, received=f"none at {path!r}", remedy=remedy)
+    for file in found:
+        _check_file(file)
     formats = Counter(file_format(file).removesuffix(".gz") for file in found)
     if len(formats) > 1:
         received = ", ".join(f"{count} {name}" for name, count in sorted(formats.items()))
         remedy = "Choose one with a pattern, e.g. data.path='recordings/*.csv'"
         raise InputError("data.path", expected="files of one format", received=received, remedy=remedy)
-    return sorted(set(found), key=_natural)
+    return sorted(found, key=_natural)
 
 
 def file_format(file: Path) -> str:
@@ -87,28 +83,27 @@ def read_column_names(file: Path) -> list[str]:
         with readable(file, A_PARQUET, BROKEN_TABLE):
             names = list(parquet.read_schema(str(file)).names)
     else:
-        # The first line alone: bad rows are left to `read_table`, which can number them.
-        with readable(file, A_CSV, BROKEN_TABLE), _open(file) as stream:
-            header = stream.read(LONGEST_HEADER).lstrip(b"\r\n")
-            names = list(csv.read_csv(pa.BufferReader(re.split(rb"[\r\n]", header)[0] + b"\n")).column_names)
+        with readable(file, A_CSV, BROKEN_TABLE):
+            names = list(layout(file).names)
         if all(is_number(name) for name in names):
             received = f"numbers: {', '.join(names)[:60]}"
             raise InputError(str(file), expected="a header with the names of the columns", received=received)
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise InputError(str(file), expected="names used once", received=f"{twice!r} more than once")
+    for name in names:
+        if len(name) > LONGEST_NAME or not all(map(is_plain, name)):
+            expected = f"names of at most {LONGEST_NAME} characters without control characters"
+            raise InputError(str(file), expected=expected, received=f"{name!r}")
     return names
 
 
-def read_table(
-    file: Path, names: Sequence[str], *, chosen: Sequence[str] | None, text: str | None
-) -> pa.Table:
+def read_table(file: Path, *, chosen: Sequence[str] | None, text: str | None) -> pa.Table:
     """Columns of a CSV or Parquet file.
 
     Args:
         file: The file.
-        names: All its columns.
-        chosen: Those to read; None for all.
+        chosen: Columns to read; None for all.
         text: A column that is not to be taken for numbers, so that 007 stays 007.
 
     Raises:
@@ -117,21 +112,23 @@ def read_table(
     if file_format(file) == ".parquet":
         with readable(file, A_PARQUET, BROKEN_TABLE):
             # With the default partitioning, a folder named `year=2013` would become a column.
-            return parquet.read_table(str(file), columns=chosen, partitioning=None)
-    options = _csv_options(names, chosen, {} if text is None else {text: pa.string()})
-    with readable(file, A_CSV, BROKEN_TABLE), _open(file) as stream:
-        return csv.read_csv(stream, *options)
+            return parquet.read_table(
+                str(file), columns=chosen, partitioning=None, page_checksum_verification=True
+            )
+    with readable(file, A_CSV, BROKEN_TABLE):
+        options = _csv_options(file, chosen, {} if text is None else {text: pa.string()})
+        with _open(file) as stream:
+            return csv.read_csv(stream, *options)
 
 
 def read_batches(
-    file: Path, names: Sequence[str], *, chosen: Sequence[str], types: dict[str, pa.DataType], rows: int
+    file: Path, *, chosen: Sequence[str], types: dict[str, pa.DataType], rows: int
 ) -> Iterator[pa.RecordBatch]:
     """Columns of a CSV or Parquet file, some rows at a time: memory does not grow with the file.
 
     Args:
         file: The file.
-        names: All its columns.
-        chosen: Those to read.
+        chosen: Columns to read.
         types: Of the columns of a CSV file, where its first megabyte shall not decide.
         rows: At most at once.
 
@@ -142,36 +139,18 @@ def read_batches(
     if file_format(file) == ".parquet":
         with (
             readable(file, A_PARQUET, BROKEN_TABLE),
-            parquet.ParquetFile(str(file), buffer_size=READ_BYTES, pre_buffer=False) as table,
+            parquet.ParquetFile(
+                str(file), buffer_size=READ_BYTES, pre_buffer=False, page_checksum_verification=True
+            ) as table,
         ):
             yield from table.iter_batches(batch_size=rows, columns=chosen)
         return
-    options = _csv_options(names, chosen, types)
-    with readable(file, A_CSV, BROKEN_TABLE), _open(file) as stream:
-        for batch in csv.open_csv(stream, *options):
-            for first in range(0, batch.num_rows, rows):
-                yield batch.slice(first, rows)
-
-
-def read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
-    """Arrays of an NPY or NPZ file by name, each of shape (T, F); one that is alone in its file has no name.
-
-    Raises:
-        InputError: If the file cannot be read, or an array is empty or holds something else than numbers.
-    """
-    with readable(file, "arrays of numbers, saved without pickle", BROKEN_ARRAY):
-        if file_format(file) == ".npz":
-            with file.open("rb") as stream, np.lib.npyio.NpzFile(stream, allow_pickle=False) as archive:
-                arrays = dict(archive.items())
-        else:
-            arrays = {"": np.lib.format.open_memmap(file, mode="r")}
-    for name, array in arrays.items():
-        _check_array(place(file, name), array, (1, 2) if name else (1, 2, 3))
-    if not arrays:
-        raise InputError(str(file), expected="one array per episode", received="no array")
-    if "" in arrays and arrays[""].ndim == 3:
-        arrays = {f"episode {e}": episode for e, episode in enumerate(arrays[""])}
-    return {name: array.reshape(len(array), -1) for name, array in arrays.items()}
+    with readable(file, A_CSV, BROKEN_TABLE):
+        options = _csv_options(file, chosen, types)
+        with _open(file) as stream:
+            for batch in csv.open_csv(stream, *options):
+                for first in range(0, batch.num_rows, rows):
+                    yield batch.slice(first, rows)
 
 
 @contextmanager
@@ -179,37 +158,39 @@ def readable(where: Path | str, expected: str, broken: tuple[type[Exception], ..
     """Says what was expected instead of how a library failed."""
     try:
         yield
+    except InputError:
+        raise
     except broken as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200].replace("Row #", "line ")
         raise InputError(str(where), expected=expected, received=reason) from error
 
 
-def place(file: Path, name: str) -> str:
-    """How an error names an array in a file, or the file if the array has no name."""
-    return f"{file}, {name!r}" if name else str(file)
-
-
 def is_number(text: str) -> bool:
-    """Whether a text can be read as a number."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    """Whether a text looks like a number, with a point or a comma before its decimals.
+
+    >>> is_number("-1.5e3"), is_number("1,5"), is_number("1_000")
+    (True, True, False)
+    """
+    return re.fullmatch(NUMBER, text) is not None
 
 
 def _csv_options(
-    names: Sequence[str], chosen: Sequence[str] | None, types: dict[str, pa.DataType]
+    file: Path, chosen: Sequence[str] | None, types: dict[str, pa.DataType]
 ) -> tuple[csv.ReadOptions, csv.ParseOptions, csv.ConvertOptions]:
+    check_quotes(file)
+    written = layout(file)
     one_thread = csv.ReadOptions(use_threads=False)  # several would lose the number of a bad line
     # A blank line is a missing value where there is one column, and nothing where there are more.
-    lines = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=len(names) > 1)
+    lines = csv.ParseOptions(
+        delimiter=written.separator, newlines_in_values=True, ignore_empty_lines=len(written.names) > 1
+    )
     nulls = csv.ConvertOptions().null_values
     convert = csv.ConvertOptions(
         include_columns=chosen,
         column_types=types or None,
         null_values=[*nulls, *(f" {null}" for null in nulls)],  # "1.5, NA": Arrow trims numbers only
         strings_can_be_null=True,
+        decimal_point=written.decimal,
     )
     return one_thread, lines, convert
 
@@ -218,17 +199,22 @@ def _open(file: Path) -> pa.NativeFile:
     return pa.input_stream(str(file), compression="gzip" if file_format(file).endswith(".gz") else None)
 
 
+def _once(files: Sequence[Path]) -> list[Path]:
+    """Each file under one name, if possible its own and not that of a link."""
+    own = sorted(files, key=Path.is_symlink)
+    return list({os.path.realpath(file): file for file in reversed(own)}.values())
+
+
+def _check_file(file: Path) -> None:
+    if not file.is_file():
+        raise InputError(str(file), expected="a file", received="a link to nothing, a pipe or a device")
+    if not all(map(is_plain, str(file))):
+        raise InputError(str(file), expected="a name in UTF-8 without control characters", received="another",
+                         remedy="Rename the file.")  # fmt: skip
+
+
 def _natural(file: Path) -> tuple[list[list[tuple[int, str]]], str]:
     """Sorts file 10 behind file 9."""
     parts = [re.findall(r"\d+|\D+", part.lower()) for part in file.parts]
     keys = [[(int(text), "") if text.isdecimal() else (-1, text) for text in part] for part in parts]
     return keys, str(file)
-
-
-def _check_array(where: str, array: Any, dimensions: tuple[int, ...]) -> None:
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        received = f"type {array.dtype}" if isinstance(array, np.ndarray) else "something else"
-        raise InputError(where, expected="an array of numbers", received=received)
-    if array.ndim not in dimensions or not array.size:
-        expected = "shape (T, F) or (E, T, F)" if 3 in dimensions else "shape (T, F)"
-        raise InputError(where, expected=f"{expected}, not empty", received=f"shape {array.shape}")

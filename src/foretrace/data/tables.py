@@ -13,12 +13,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from foretrace.data.arrays import place, read_arrays
 from foretrace.data.formats import (
     BROKEN_TABLE,
+    NUMBER,
     file_format,
     is_number,
-    place,
-    read_arrays,
     read_column_names,
     read_table,
     readable,
@@ -26,6 +26,8 @@ from foretrace.data.formats import (
 from foretrace.errors import InputError, nearest
 
 LARGEST = np.finfo(np.float32).max
+MOST_COLUMNS = 10_000  # a table of more is one whose rows and columns were exchanged
+SAMPLE = 100_000  # rows by which a column of text is judged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,15 +104,16 @@ def read_tables(file: Path, columns: Columns) -> list[Table]:
     names = read_column_names(file)
     _check_names(str(file), names, columns)
     chosen = None if columns.features is None else list(columns.settings)
-    return [_from_arrow(read_table(file, names, chosen=chosen, text=columns.episode), names, file, columns)]
+    return [_from_arrow(read_table(file, chosen=chosen, text=columns.episode), names, file, columns)]
 
 
 def _from_arrow(table: pa.Table, names: Sequence[str], file: Path, columns: Columns) -> Table:
-    features = columns.features
+    features, where = columns.features, str(file)
     if features is None:
-        free = [name for name in names if name not in columns.settings and not _is_row_number(name)]
+        free = [name for name in _free(names, columns) if not _is_row_number(name)]
+        for name in free:
+            _check_all_numbers(table[name], f"{where}, column {name!r}")
         features = tuple(name for name in free if _is_numeric(table[name].type))
-    where = str(file)
     chosen = [to_numbers(table[name], f"{where}, column {name!r}") for name in features + columns.inputs]
     values = np.column_stack(chosen) if chosen else np.zeros((len(table), 0))
     return _assemble(where, "", names, features, values, table.__getitem__, columns)
@@ -120,15 +123,14 @@ def _from_array(array: npt.NDArray[Any], name: str, file: Path, columns: Columns
     where = place(file, name)
     names = [f"feature_{f}" for f in range(array.shape[1])]
     _check_names(where, names, columns)
-    features = columns.features
-    if features is None:
-        features = tuple(name for name in names if name not in columns.settings)
-    index = [names.index(name) for name in features + columns.inputs]
+    features = tuple(_free(names, columns)) if columns.features is None else columns.features
+    places = {name: index for index, name in enumerate(names)}
+    index = [places[name] for name in features + columns.inputs]
     values = array if index == list(range(len(names))) else array[:, index]
 
     def column(name: str) -> pa.ChunkedArray:
         kind = np.float64 if array.dtype.kind == "f" else np.int64
-        return pa.chunked_array([array[:, names.index(name)].astype(kind)])
+        return pa.chunked_array([array[:, places[name]].astype(kind)])
 
     return _assemble(where, name, names, features, values, column, columns)
 
@@ -173,12 +175,21 @@ def to_numbers(column: pa.ChunkedArray, where: str) -> npt.NDArray[np.float64]:
     if _is_numeric(column.type) or pa.types.is_boolean(column.type):
         numbers: npt.NDArray[np.float64] = column.cast(pa.float64(), safe=False).to_numpy()
         return numbers
-    remedy = "Leave the column out of data.features and data.inputs, or mend the value"
+    remedy = "Mend the value, or choose other columns by data.features and data.inputs"
     if not _is_text(column.type):
         raise InputError(where, expected="numbers", received=f"values of type {column.type}", remedy=remedy)
     texts = [(row, text) for row, text in enumerate(column.to_pylist(), start=1) if text is not None]
     row, text = next((pair for pair in texts if not is_number(pair[1])), texts[0])
     raise InputError(f"{where}, row {row}", expected="a number", received=f"the text {text!r}", remedy=remedy)
+
+
+def _check_all_numbers(column: pa.ChunkedArray, where: str) -> None:
+    """Refuses a column of numbers with a text among them: it would be left out as text, without a word."""
+    if _is_text(column.type):
+        sample = column.slice(0, SAMPLE).drop_null()
+        numbers = pc.sum(pc.match_substring_regex(sample, f"^(?:{NUMBER})$")).as_py() or 0
+        if 2 * numbers >= max(len(sample), 1):
+            to_numbers(column, where)
 
 
 def _to_episodes(column: pa.ChunkedArray, where: str) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
@@ -212,6 +223,11 @@ def to_order(column: pa.ChunkedArray, where: str) -> npt.NDArray[Any]:
     if len(missing):
         received = f"no value in {len(missing)} of {len(column)} rows"
         raise InputError(f"{where}, row {missing[0] + 1}", expected="a value to sort by", received=received)
+    if order.dtype.kind == "f" and not np.isfinite(order).all():
+        row = int(np.flatnonzero(~np.isfinite(order))[0])
+        raise InputError(
+            f"{where}, row {row + 1}", expected="a finite value to sort by", received=f"{order[row]}"
+        )
     if order.dtype.kind not in "iufMm":
         raise InputError(
             where, expected="numbers or time stamps with a date", received=f"values of type {column.type}"
@@ -220,8 +236,15 @@ def to_order(column: pa.ChunkedArray, where: str) -> npt.NDArray[Any]:
 
 
 def _check_names(where: str, names: Sequence[str], columns: Columns) -> None:
+    chosen = len(names) if columns.features is None else len(columns.settings)
+    if chosen > MOST_COLUMNS:
+        remedy = "Rows are steps in time and columns are features: is the table turned? Or name some in data.features"
+        raise InputError(
+            where, expected=f"at most {MOST_COLUMNS:,} columns", received=f"{chosen:,}", remedy=remedy
+        )
+    present = set(names)
     for name, setting in columns.settings.items():
-        if name not in names:
+        if name not in present:
             remedy = nearest(name, names)
             raise InputError(
                 where, expected=f"a column {name!r} ({setting})", received="no such column", remedy=remedy
@@ -238,6 +261,12 @@ def _check_values(where: str, values: npt.NDArray[Any], names: Sequence[str]) ->
             received=f"{values[row, column]:g}",
             remedy="Mend the value, or leave it empty and choose data.missing",
         )
+
+
+def _free(names: Sequence[str], columns: Columns) -> list[str]:
+    """The columns that no setting asks for."""
+    settings = columns.settings
+    return [name for name in names if name not in settings]
 
 
 def _is_text(kind: pa.DataType) -> bool:

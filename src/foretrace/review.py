@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
 
@@ -27,9 +28,10 @@ from foretrace.settings import Evaluation
 from foretrace.tracking.run import TrackedRun
 
 PICTURED_STEPS = 200  # of the first test episode: as many columns as a picture shows apart
-RESIDUAL_EPISODES, RESIDUAL_STEPS = 8, 2000  # enough to see a distribution
+RESIDUAL_EPISODES, MOST_STEPS = 8, 2000  # of an episode: enough to see a distribution
 WATCHED_WINDOWS = 8
 ASSESSMENT, REPORT = "assessment.npz", "report.html"
+LayerGates = dict[str, dict[str, npt.NDArray[np.float32]]]  # by layer and by name, see foretrace.model.gates
 
 
 def review(
@@ -56,7 +58,8 @@ def review(
     """
     assessment = _assess(forecaster, data, settings)
     metrics = assessment_metrics(assessment) if assessment else {}
-    lines = _record_inside(forecaster, data, tracked, prefix)
+    flow, gates = _look_inside(forecaster.model, data)
+    lines = flow.diagnosis() + _record_gates(gates, tracked, prefix)
     if assessment is None:
         print(f"test     not done: {data.test_missing}")
         tracked.tags({f"{prefix}test": f"not done: {data.test_missing}"})
@@ -65,7 +68,7 @@ def review(
         tracked.tags({f"{prefix}loses_to": ", ".join(assessment.loses_to) or "none"})
         save_assessment(assessment, tracked.folder / ASSESSMENT)
     tracked.flush()
-    tracked.figures(_pictures(forecaster, data, tracked, assessment))
+    tracked.figures(_pictures(forecaster, data, tracked, assessment, flow, gates))
     _animate(forecaster.model, data, tracked, settings)
     findings = page.Findings(
         title=title,
@@ -107,24 +110,35 @@ def _epochs(tracked: TrackedRun) -> int:
     return len(tracked.history(VALID_MSE)[0])
 
 
-def _record_inside(
-    forecaster: Forecaster, data: WindowDataModule, tracked: TrackedRun, prefix: str
-) -> list[str]:
-    """Records the gates' summary; returns a line for each thing to know about gates and gradients."""
-    lines, step = _flow(forecaster, data).diagnosis(), _epochs(tracked)
-    for layer, gates in episode_gates(forecaster.model, _shown(data), 0).items():
-        found = summarize_gates(**{name: gate.numpy() for name, gate in gates._asdict().items()})
+def _look_inside(model: NextStepModel, data: WindowDataModule) -> tuple[GradientFlow, LayerGates]:
+    """Gradients of some windows, and the gates over the episode that is shown, each (T, H)."""
+    windows = data.windows["valid"]
+    chosen = torch.linspace(0, len(windows) - 1, min(WATCHED_WINDOWS, len(windows))).round().long()
+    found = episode_gates(model, _shown(data), 0, max_steps=MOST_STEPS)
+    gates = {layer: {n: gate.numpy() for n, gate in one._asdict().items()} for layer, one in found.items()}
+    return gradient_flow(model, windows.gather(chosen)), gates
+
+
+def _record_gates(gates: LayerGates, tracked: TrackedRun, prefix: str) -> list[str]:
+    """Records the gates' summary; returns a line for each layer."""
+    lines, step = [], _epochs(tracked)
+    for layer, named in gates.items():
+        found = summarize_gates(**named)
         tracked.metrics({prefix + name: value for name, value in found.metrics(layer).items()}, step=step)
         lines.append(found.describe(layer))
     return lines
 
 
 def _pictures(
-    forecaster: Forecaster, data: WindowDataModule, tracked: TrackedRun, assessment: Assessment | None
+    forecaster: Forecaster,
+    data: WindowDataModule,
+    tracked: TrackedRun,
+    assessment: Assessment | None,
+    flow: GradientFlow,
+    gates: LayerGates,
 ) -> Iterator[tuple[str, Figure]]:
     pictures = [_data(data, forecaster.model), _curves(tracked), _forecasts(forecaster, _shown(data))]
-    pictures += [_quality(assessment), _inside(forecaster, data)]
-    return chain(*pictures)
+    return chain(*pictures, _quality(assessment), _inside(flow, gates, _shown(data)))
 
 
 def _shown(data: WindowDataModule) -> Sequences:
@@ -137,7 +151,8 @@ def _data(data: WindowDataModule, model: NextStepModel) -> Iterator[tuple[str, F
     for part, windows in data.windows.items():
         sequences = windows.sequences
         some = np.linspace(0, len(sequences) - 1, min(len(sequences), 64)).astype(int)
-        rows = np.concatenate([sequences.episode(e) for e in some])
+        episodes = [sequences.episode(e) for e in some]
+        rows = np.concatenate([episode[:: -(-len(episode) // MOST_STEPS)] for episode in episodes])
         quantiles[part] = np.quantile((rows - mean) / scale, (0.01, 0.25, 0.5, 0.75, 0.99), axis=0)
     names = data.windows["train"].sequences.feature_names
     yield "distributions", quality.distributions(quantiles, feature_names=names)
@@ -180,7 +195,7 @@ def _forecasts(forecaster: Forecaster, sequences: Sequences) -> Iterator[tuple[s
     yield "features", lines
     errors = []
     for episode in range(min(len(sequences), RESIDUAL_EPISODES)):
-        prediction, truth = forecast_episode(forecaster.model, sequences, episode, max_steps=RESIDUAL_STEPS)
+        prediction, truth = forecast_episode(forecaster.model, sequences, episode, max_steps=MOST_STEPS)
         errors.append((prediction - truth) / scale)
     yield "residuals", quality.residuals(errors)
 
@@ -214,20 +229,10 @@ def _skill_by_feature(loop: OpenLoop) -> FloatArray:
     return found
 
 
-def _flow(forecaster: Forecaster, data: WindowDataModule) -> GradientFlow:
-    windows = data.windows["valid"]
-    chosen = torch.linspace(0, len(windows) - 1, min(WATCHED_WINDOWS, len(windows))).round().long()
-    return gradient_flow(forecaster.model, windows.gather(chosen))
-
-
-def _inside(forecaster: Forecaster, data: WindowDataModule) -> Iterator[tuple[str, Figure]]:
-    flow, sequences = _flow(forecaster, data), _shown(data)
+def _inside(flow: GradientFlow, gates: LayerGates, sequences: Sequences) -> Iterator[tuple[str, Figure]]:
     yield "gradients", inside.gradient_flow(flow.h, flow.c, layers=flow.layers)
-    gates = {
-        layer: {name: gate.numpy() for name, gate in found._asdict().items()}
-        for layer, found in episode_gates(forecaster.model, sequences, 0, max_steps=PICTURED_STEPS).items()
-    }
-    yield "gates", inside.gate_pictures(gates, dt_s=sequences.dt_s, title=sequences.episode_names[0])
+    first = {layer: {n: gate[:PICTURED_STEPS] for n, gate in named.items()} for layer, named in gates.items()}
+    yield "gates", inside.gate_pictures(first, dt_s=sequences.dt_s, title=sequences.episode_names[0])
 
 
 def _animate(model: NextStepModel, data: WindowDataModule, tracked: TrackedRun, settings: Evaluation) -> None:

@@ -68,8 +68,11 @@ def animate(recorded: Limbs, forecast: Limbs, *, error: npt.ArrayLike, dt_s: flo
     clock = left.set_title("", loc="right", color=MUTED)
     note = right.set_title("", loc="right", color=INK)
     dot = _draw_error(graph, sizes, dt_s)
-    canvas = FigureCanvasAgg(figure)
-    frames = []
+    canvas, frames = FigureCanvasAgg(figure), []
+    for moving in (left, right, dot):  # all else is drawn once
+        moving.set_animated(True)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    still = canvas.copy_from_bbox(figure.bbox)  # type: ignore[no-untyped-call]
     for t in pace.steps:
         _follow(panels, (_middle(recorded, t), _middle(forecast, t)))
         for robot, limbs in scene:
@@ -78,7 +81,10 @@ def animate(recorded: Limbs, forecast: Limbs, *, error: npt.ArrayLike, dt_s: flo
         clock.set_text(f"{(t + 1) * dt_s:.2f} s{speed}")
         note.set_text(f"error {sizes[t]:.2f}")
         dot.set_data([(t + 1) * dt_s], [sizes[t]])
-        canvas.draw()  # type: ignore[no-untyped-call]
+        canvas.restore_region(still)  # type: ignore[no-untyped-call]
+        for panel in panels:
+            figure.draw_artist(panel)
+        graph.draw_artist(dot)
         picture = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
         frames.append(Image.fromarray(picture[..., :3].copy()))
     return _gif(frames, pace.frame_s)

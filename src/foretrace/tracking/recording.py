@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, SupportsFloat
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -167,7 +168,8 @@ class Recording:
         """Keeps pictures as artifacts, ``figures/<name>.png``."""
         (self.folder / "figures").mkdir(exist_ok=True)
         for name, figure in named:
-            figure.savefig(self.folder / "figures" / f"{name}.png")
+            # The same picture as by `savefig`, which would draw it twice.
+            FigureCanvasAgg(figure).print_png(self.folder / "figures" / f"{name}.png")  # type: ignore[no-untyped-call]
             self.announce(f"figures/{name}.png")
 
     def announce(self, path: str) -> None:

@@ -71,9 +71,9 @@ WRONG = {
     "+seeed=5": "seeed: expected a setting that exists.*Did you mean 'seed'",
     "data=halfchetah": "data: expected an option that exists, received halfchetah. Did you mean 'halfcheetah'",
     "trainer.max_epochs=many": "trainer.max_epochs: expected a valid integer",
-    "scheduler=3": "Config group override must be a string",
+    "scheduler=3": "command line: expected the name of an option",
     "trainer.max_epochs": "trainer.max_epochs",
-    "data.window=[": "no viable alternative",
+    "data.window=[": r"command line: expected KEY=VALUE, received .data.window=\[",
     "optimizer.name=Adem": "optimizer.name: .*Did you mean 'Adam'",
     "data=files": "data.path: expected a value, received none",
 }

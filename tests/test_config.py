@@ -57,7 +57,7 @@ def test_an_experiment_wins_over_the_main_job_and_the_command_line_over_it(compo
 WRONG = {
     "trainer.max_epochs=abc": "trainer.max_epochs: expected a valid integer, .*received 'abc'",
     "trainer.max_epochs=0": "trainer.max_epochs: expected greater than 0, received 0",
-    "trainer.precision=16": "trainer.precision: expected '32-true' or 'bf16-mixed', received 16",
+    "trainer.precision=16": "trainer.precision: expected 'auto', '32-true' or 'bf16-mixed', received 16",
     "optimizer.lr=-1": "optimizer.lr: expected greater than 0, received -1",
     "optimizer.lr=inf": "optimizer.lr: expected a finite number, received inf",
     "seed=-1": "seed: expected greater than or equal to 0, received -1",
@@ -73,7 +73,7 @@ WRONG = {
     "+data.widow=3": r"data.widow: expected a setting that exists, received data.widow. Did you mean 'data.window'\?",
     "tracking.experiment=''": "tracking.experiment: .*received ''",
     "loss.open_loop={weight: 1, horizon: 50, growth_epochs: 5}": r"loss.open_loop.horizon: .*\(data.window=50\)",
-    "data.source=mars": "data: .*'halfcheetah'.*received",
+    "data.source=mars": "data.source: expected one of .*'halfcheetah'.* received mars",
 }
 
 

@@ -3,6 +3,7 @@
 Imports nothing heavy: ``--help`` and a wrong setting are answered at once.
 """
 
+import argparse
 import gc
 import multiprocessing
 import os
@@ -13,13 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from foretrace.config import PROJECT_ROOT, known_keys
-from foretrace.errors import InputError, Interrupted, full_disk, nearest
+from foretrace.errors import InputError, Interrupted, full_disk, nearest, printable
 
 # Here and not in `call`, as a launcher's processes need it without ever coming there.
 OmegaConf.register_new_resolver("project_root", lambda: str(PROJECT_ROOT), replace=True)
@@ -44,6 +46,7 @@ def call(main: Callable[[], None]) -> int:
     signal.signal(signal.SIGTERM, _stop)
     _make_multirun(sys.argv)
     try:
+        _check_options(sys.argv[1:])
         main()
     except InputError as error:
         return _say(f"error: {error}", USAGE_ERROR)
@@ -127,19 +130,50 @@ def overrides() -> list[str]:
 
 def one_line(error: Exception) -> str:
     """Says in one line what Hydra found wrong with the command line, and what would be right."""
-    cause = error.__cause__
+    return f"error: {_in_our_words(error) or printable(str(error), longest=600)}"
+
+
+def _in_our_words(error: Exception) -> InputError | None:
+    cause, arguments = error.__cause__, " ".join(sys.argv[1:])
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
-        wrong = InputError(group, expected="an option that exists", received=option,
-                           remedy=nearest(option, error.options))  # fmt: skip
-        return f"error: {wrong}"
+        return InputError(group, expected="an option that exists", received=option or "none",
+                          remedy=nearest(option, error.options))  # fmt: skip
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.full_key:
         key, known = str(cause.full_key), known_keys()
         group = key.partition(".")[0]
         remedy = f"It belongs to another choice of {group}=…." if key in known else nearest(key, known)
-        wrong = InputError(key, expected="a setting that exists", received=key, remedy=remedy)
-        return f"error: {wrong}"
-    return "error: " + " ".join(str(error).split())
+        return InputError(key, expected="a setting that exists", received=key, remedy=remedy)
+    if isinstance(error, OverrideParseException):
+        remedy = "Quote a value that has special characters, twice: 'tracking.run_name=\"a, b\"'."
+        return InputError("command line", expected="KEY=VALUE", received=repr(error.override), remedy=remedy)
+    if isinstance(error, ValueError):  # `model=5`; Hydra does not say which
+        expected = "the name of an option after each GROUP="
+        return InputError("command line", expected=expected, received=arguments, remedy="See --help.")
+    if cause is not None and str(error).startswith("Error merging override"):
+        reason = f"{error} ({str(cause).partition(chr(10))[0]})"
+        return InputError(
+            "command line", expected="values of the kind that each setting has", received=reason
+        )
+    return None
+
+
+def _check_options(arguments: list[str]) -> None:
+    """Says in one line what is wrong with options: Hydra would print how it is used."""
+    parser = get_args_parser()
+    parser.exit_on_error = False
+    try:
+        options, further = parser.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        where = error.argument_name or "command line"
+        raise InputError(where, expected="an option as --help lists it", received=error.message) from error
+    if further:
+        dashed = further[0].startswith("-")
+        remedy = "Settings have no dashes: KEY=VALUE." if dashed else "Put all options before the settings."
+        raise InputError("command line", expected="what --help lists", received=further[0], remedy=remedy)
+    if options.experimental_rerun is not None:  # a pickle, which could run anything
+        option = "--experimental-rerun"
+        raise InputError("command line", expected="rerun=<id>", received=option)
 
 
 def _failed(reason: str) -> JobFailedError:

@@ -87,7 +87,15 @@ def _from_pydantic(detail: ErrorDetails, more: str) -> InputError:
         return InputError(key, expected="a setting that exists", received=key, remedy=remedy)
     if detail["type"] == "missing":
         return InputError(key, expected="a value", received="none", remedy=f"Set {key}=….{more}")
-    error = detail.get("ctx", {}).get("error")
+    context = detail.get("ctx", {})
+    if detail["type"] == "union_tag_invalid":
+        key = f"{key}.{context['discriminator'].strip(chr(39))}"
+        expected = f"one of {context['expected_tags']}"
+        return InputError(key, expected=expected, received=context["tag"], remedy=more.strip())
+    if detail["type"] in ("string_too_short", "too_short"):
+        expected = f"at least {context['min_length']} character or element"
+        return InputError(key, expected=expected, received=received, remedy=more.strip())
+    error = context.get("error")
     if isinstance(error, InputError):
         key = f"{key}.{error.where}".strip(".")
         return InputError(key, expected=error.expected, received=error.received, remedy=error.remedy + more)

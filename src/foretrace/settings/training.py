@@ -12,7 +12,7 @@ from foretrace.settings.data import DataConfig
 class Model(Settings):
     """The network."""
 
-    hidden_sizes: Annotated[list[PositiveInt], Field(min_length=1)]
+    hidden_sizes: Annotated[list[Annotated[int, Field(gt=0, le=2**16)]], Field(min_length=1)]
     dropout: Fraction
     output: Literal["value", "change", "linear"]  # see foretrace.model.next_step
     input_clip: PositiveFloat | None  # largest absolute scaled value that the network reads
@@ -73,7 +73,7 @@ class Trainer(Settings):
 
     max_epochs: PositiveInt
     checkpoint_minutes: PositiveFloat  # from one checkpoint to the next within an epoch
-    precision: Literal["32-true", "bf16-mixed"]
+    precision: Literal["auto", "32-true", "bf16-mixed"]  # auto: see foretrace.precision
     gradient_clip: PositiveFloat | None
     early_stopping: EarlyStopping | None
     weight_averaging: (

@@ -84,3 +84,16 @@ def test_other_data_under_the_same_name_are_not_gone_on_with(composed, here, tra
     recording.write_text("height\n" + "\n".join(str(n % 5) for n in range(400)))
     with pytest.raises(InputError, match="data: expected the run's data"):
         train(f"resume={newest(here).info.run_id}", "trainer.max_epochs=2")
+
+
+def test_a_training_goes_on_in_the_arithmetic_that_it_began_in(train, here, monkeypatch):
+    native = pytest.MonkeyPatch()
+    native.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True)
+    train(*FEW, "trainer.precision=auto", "trainer.max_epochs=1")
+    run = newest(here)
+    assert (run.data.params["trainer.precision"], run.data.tags["precision"]) == ("auto", "bf16-mixed")
+    native.undo()
+    for flag in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(f"torch.cpu.{flag}", lambda: False)
+    with pytest.raises(InputError, match=r"trainer\.precision: expected bf16-mixed, .* received 32-true"):
+        train(f"resume={run.info.run_id}", "trainer.max_epochs=2")

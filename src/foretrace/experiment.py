@@ -14,10 +14,12 @@ from foretrace.checkpoints import load_best
 from foretrace.config import PROJECT_ROOT
 from foretrace.data import sources
 from foretrace.data.datamodule import WindowDataModule
+from foretrace.errors import InputError
 from foretrace.forecaster import VALID_MSE
 from foretrace.inference.portable import Card
 from foretrace.inference.runs import keep_model
 from foretrace.model.next_step import count_parameters
+from foretrace.precision import choose
 from foretrace.quiet import quiet_libraries
 from foretrace.record import record, record_settings, record_start, tell_differences
 from foretrace.review import review
@@ -50,6 +52,7 @@ def run(
     config = start.config
     optimization.check(**optimization.chosen(config))
     sources.check(config.data)
+    _check_precision(start)
     # What the user brings is read before there is a run: whatever is wrong with it leaves nothing behind.
     early = start.run is not None or not isinstance(config.data, SimulatedData)
     data = _load(config) if early else None
@@ -83,7 +86,10 @@ def _train(
         record(config, data, forecaster, tracked, device=device)
     tell_differences(start, data, tracked, device=device)
     parameters = summary.parameters(count_parameters(forecaster.model))
-    print(f"{summary.data(config.data.source, data)}\n{parameters}\ndevice   {device}", flush=True)
+    precision, reason = choose(config.trainer.precision)
+    tracked.tags({"precision": precision})
+    told = f"device   {device}, {precision} ({reason})"
+    print(f"{summary.data(config.data.source, data)}\n{parameters}\n{told}", flush=True)
 
     trainer.fit(forecaster, datamodule=data, ckpt_path=start.checkpoint, weights_only=True)
     trained = time.monotonic()
@@ -112,6 +118,24 @@ def _train(
     times = {"training": trained - started, "evaluation and pictures": time.monotonic() - trained}
     print(summary.whereabouts(tracked.id, tracked.folder, times))
     return metrics
+
+
+def _check_precision(start: Start) -> None:
+    """A training that goes on elsewhere goes on in the arithmetic that it began in.
+
+    Raises:
+        InputError: If ``auto`` would choose another one here.
+    """
+    if start.kind != "resume" or start.run is None:
+        return
+    here = choose(start.config.trainer.precision).name
+    then = start.run.recorded_tags().get("precision", here)
+    if then != here:
+        received = f"{here}, which auto chooses on this machine"
+        remedy = "Go on where it began, or rerun=<id>."
+        raise InputError(
+            "trainer.precision", expected=f"{then}, as the run began", received=received, remedy=remedy
+        )
 
 
 def _load(config: TrainConfig) -> WindowDataModule:

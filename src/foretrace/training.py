@@ -10,6 +10,7 @@ from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.statistics import Statistics
 from foretrace.diagnostics import Diagnostics
 from foretrace.forecaster import TRAIN_LOSS, VALID_MSE, Forecaster
+from foretrace.precision import choose
 from foretrace.settings import TrainConfig
 from foretrace.tracking.logger import BatchLoss, RunLogger
 from foretrace.tracking.run import TrackedRun
@@ -60,7 +61,7 @@ def make_trainer(
         accelerator="auto",
         devices=1,
         max_epochs=settings.max_epochs,
-        precision=settings.precision,
+        precision=choose(settings.precision).name,  # type: ignore[arg-type]  # a string, as Lightning lists them
         gradient_clip_val=settings.gradient_clip,
         logger=RunLogger(tracked),
         callbacks=callbacks,

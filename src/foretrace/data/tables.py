@@ -25,7 +25,7 @@ from foretrace.data.formats import (
 )
 from foretrace.errors import InputError, nearest
 
-LARGEST = np.finfo(np.float32).max
+LARGEST = 1e36  # float32 ends at 3.4e38: differences and forecasts need room above what was recorded
 MOST_COLUMNS = 10_000  # a table of more is one whose rows and columns were exchanged
 SAMPLE = 100_000  # rows by which a column of text is judged
 

@@ -124,7 +124,7 @@ def test_without_recurrent_weights_the_cell_s_gradient_decays_as_the_forget_gate
 def test_gradients_are_those_of_the_model_s_own_loss(output):
     """In the top layer, the output of step 3 is read by step 4 alone: the model, cut there, gives its gradient."""
     model = small_model(output=output).double()
-    batch = Batch(*(part[:1].double() for part in small_batch()))
+    batch = Batch(*(part[:1].double() for part in small_batch()[:3]))
     x, target = model.scaling(batch.values), model.scaling(batch.targets)
     _, (below, (h, c)) = model.forward_scaled(x[:, :4], batch.known[:, :4])
     forecast, _ = model.forward_scaled(x[:, 4:], batch.known[:, 4:], (below, (h, c)))

@@ -17,13 +17,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 
-from foretrace.errors import InputError, full_disk
+from foretrace.errors import InputError, Interrupted, full_disk
+from foretrace.group import Group
 from foretrace.tracking.run import TrackedRun
+from foretrace.tracking.unrecorded import Unrecorded
 from foretrace.whole import whole_file
 
 FORMAT = 2  # of our checkpoints; to be raised when older ones cannot be resumed any more
@@ -57,8 +60,12 @@ class Checkpoints(Checkpoint):
     Written after each validation and, in a long epoch, every few minutes after a batch: Lightning goes on from
     both places exactly. What was recorded up to there is with the tracker before the checkpoint counts.
 
+    Where several processes train together, all of them have this callback: they agree on when to save and when
+    to end, each gives the states of its generators, and the first one writes.
+
     Args:
         run: Its folder ``checkpoints`` holds the files; a signal to it is obeyed after the next checkpoint.
+        group: The processes that train together.
         monitor: The metric of which less is better.
         every_minutes: Time between two checkpoints within an epoch.
 
@@ -68,11 +75,13 @@ class Checkpoints(Checkpoint):
         best_epoch: Its epoch, from 0.
     """
 
-    def __init__(self, run: TrackedRun, *, monitor: str, every_minutes: float) -> None:
-        self._run, self._monitor, self._every_s = run, monitor, 60 * every_minutes
+    def __init__(
+        self, run: TrackedRun | Unrecorded, group: Group, *, monitor: str, every_minutes: float
+    ) -> None:
+        self._run, self._group, self._monitor, self._every_s = run, group, monitor, 60 * every_minutes
         self.folder = run.folder / "checkpoints"
         self._saved_at = time.monotonic()
-        self._generators: dict[str, torch.Tensor] = {}
+        self._generators: list[dict[str, torch.Tensor]] = []  # of each process
         self._on_sigterm = signal.getsignal(signal.SIGTERM)
         self.best_score: float | None = None
         self.best_epoch: int | None = None
@@ -82,13 +91,14 @@ class Checkpoints(Checkpoint):
         return {
             "best_score": self.best_score,
             "best_epoch": self.best_epoch,
-            "generators": _generator_states(),
+            "generators": self._generators[0],
+            "generators_of_others": self._generators[1:],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over what a checkpoint holds; generators are set as the last thing before training."""
         self.best_score, self.best_epoch = state["best_score"], state["best_epoch"]
-        self._generators = state["generators"]
+        self._generators = [state["generators"], *state.get("generators_of_others", [])]
 
     def on_save_checkpoint(
         self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
@@ -102,10 +112,10 @@ class Checkpoints(Checkpoint):
         if threading.current_thread() is threading.main_thread():
             # Lightning puts a handler before ours that ends the loop at a place of its own, without a checkpoint.
             signal.signal(signal.SIGTERM, self._on_sigterm)
-        if self._generators:
-            _set_generator_states(self._generators)
-            if self.best_epoch == trainer.current_epoch:
-                self._keep_best()  # its process may have ended between the two
+        self._restore_generators(trainer)
+        if self.best_epoch == trainer.current_epoch and trainer.is_global_zero:
+            self._keep_best()  # its process may have ended between the two
+        trainer.should_stop = self._group.any(trainer.should_stop)
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -113,7 +123,7 @@ class Checkpoints(Checkpoint):
         """Saves within the epoch when it is time to; the last batch's turn comes after the validation."""
         is_last = batch_idx + 1 == trainer.num_training_batches
         due = time.monotonic() - self._saved_at > self._every_s
-        if not is_last and (due or self._run.is_asked_to_end):
+        if self._group.any(not is_last and (due or self._run.is_asked_to_end)):
             self._save(trainer)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
@@ -127,10 +137,11 @@ class Checkpoints(Checkpoint):
         self._save(trainer, is_best=is_best)
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Restores the wish to stop of a training that was ended just as it had stopped early."""
+        """Restores the wish to stop of a training that was ended just as it had stopped early, and shares it."""
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
                 trainer.should_stop = True
+        trainer.should_stop = self._group.any(trainer.should_stop)  # a search's is the first process's alone
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         """From here on, a signal is obeyed at once."""
@@ -139,14 +150,26 @@ class Checkpoints(Checkpoint):
 
     def _save(self, trainer: Trainer, *, is_best: bool = False) -> None:
         self._run.flush(sync=True)
+        self._generators = self._group.gather(_generator_states(trainer.strategy.root_device))
         last = self.folder / LAST
-        if last.exists():
+        if trainer.is_global_zero and last.exists():
             last.replace(self.folder / PREVIOUS)
         trainer.save_checkpoint(last, weights_only=False)  # with all that training needs, as plain data
-        if is_best:
+        if is_best and trainer.is_global_zero:
             self._keep_best()
         self._saved_at = time.monotonic()
-        self._run.interrupt_if_asked()
+        if self._group.any(self._run.is_asked_to_end):
+            self._run.interrupt_if_asked()
+            raise Interrupted(signal.SIGTERM)  # another process was asked
+
+    def _restore_generators(self, trainer: Trainer) -> None:
+        """Lets each process go on where it stopped; one that is new draws other numbers than the first."""
+        rank, device = trainer.global_rank, trainer.strategy.root_device
+        if rank < len(self._generators):
+            _set_generator_states(self._generators[rank], device)
+        elif rank:
+            words = np.random.SeedSequence([torch.initial_seed(), rank, trainer.global_step])
+            torch.manual_seed(int(words.generate_state(1, np.uint64)[0]))
 
     def _keep_best(self) -> None:
         """Gives the last checkpoint a second name. It comes after the first: the best is never ahead of the last."""
@@ -213,16 +236,14 @@ def _damage(path: Path) -> str | None:
     return None
 
 
-def _generator_states() -> dict[str, torch.Tensor]:
+def _generator_states(device: torch.device) -> dict[str, torch.Tensor]:
     states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states |= {f"cuda:{n}": state for n, state in enumerate(torch.cuda.get_rng_state_all())}
+    if device.type == "cuda":
+        states[str(device)] = torch.cuda.get_rng_state(device)
     return states
 
 
-def _set_generator_states(states: dict[str, torch.Tensor]) -> None:
+def _set_generator_states(states: dict[str, torch.Tensor], device: torch.device) -> None:
     torch.set_rng_state(states["cpu"].cpu())
-    if torch.cuda.is_available():
-        for number in range(torch.cuda.device_count()):
-            if (state := states.get(f"cuda:{number}")) is not None:
-                torch.cuda.set_rng_state(state.cpu(), number)
+    if device.type == "cuda" and (state := states.get(str(device))) is not None:
+        torch.cuda.set_rng_state(state.cpu(), device)

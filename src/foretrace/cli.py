@@ -22,6 +22,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from foretrace.config import PROJECT_ROOT, known_keys
 from foretrace.errors import InputError, Interrupted, full_disk, nearest, printable
+from foretrace.place import Place
 
 # Here and not in `call`, as a launcher's processes need it without ever coming there.
 OmegaConf.register_new_resolver("project_root", lambda: str(PROJECT_ROOT), replace=True)
@@ -47,6 +48,7 @@ def call(main: Callable[[], None]) -> int:
     _make_multirun(sys.argv)
     try:
         _check_options(sys.argv[1:])
+        _refuse_many_sweeps(sys.argv)
         main()
     except InputError as error:
         return _say(f"error: {error}", USAGE_ERROR)
@@ -190,6 +192,13 @@ def _make_multirun(arguments: list[str]) -> None:
         arguments.insert(1, "-m")
 
 
+def _refuse_many_sweeps(arguments: list[str]) -> None:
+    """A sweep is one process, whose jobs may be several each."""
+    if Place.here().size > 1 and any(argument in ("-m", "--multirun") for argument in arguments[1:]):
+        remedy = "Start the sweep by itself: its jobs begin their own with trainer.devices=…"
+        raise InputError("-m", expected="one process", received=f"{Place.here().size}", remedy=remedy)
+
+
 def _is_from_hydra(error: Exception) -> bool:
     """Some wrong overrides (``scheduler=3``) make Hydra raise a bare ValueError."""
     trace = error.__traceback__
@@ -203,5 +212,6 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _say(line: str, status: int) -> int:
-    print(line, file=sys.stderr)
+    if Place.here().rank == 0:  # all processes of a group find the same
+        print(line, file=sys.stderr)
     return status

@@ -104,7 +104,7 @@ class Diagnostics(Callback):
         self._due |= trainer.current_epoch % self._every_n_epochs == 0
         if self._due and self._affordable():
             metrics |= self._diagnose(_model(module), trainer.current_epoch)
-        module.log_dict(metrics)
+        module.log_dict(metrics, rank_zero_only=True)  # the others neither measure nor wait
         self._spent_s += _now(module.device) - began
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:

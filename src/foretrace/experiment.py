@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning
+import torch
+from lightning.pytorch import Callback
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from omegaconf import DictConfig
 
@@ -14,11 +16,16 @@ from foretrace.checkpoints import load_best
 from foretrace.config import PROJECT_ROOT
 from foretrace.data import sources
 from foretrace.data.datamodule import WindowDataModule
+from foretrace.diagnostics import Diagnostics
 from foretrace.errors import InputError
-from foretrace.forecaster import VALID_MSE
+from foretrace.follower import follow
+from foretrace.forecaster import TRAIN_LOSS, VALID_MSE, Forecaster
+from foretrace.group import Group
 from foretrace.inference.portable import Card
 from foretrace.inference.runs import keep_model
+from foretrace.leader import find_place, leading
 from foretrace.model.next_step import count_parameters
+from foretrace.place import Place
 from foretrace.precision import choose
 from foretrace.quiet import quiet_libraries
 from foretrace.record import record, record_settings, record_start, tell_differences
@@ -26,8 +33,9 @@ from foretrace.review import review
 from foretrace.settings import Model, SimulatedData, Sweep, TrainConfig
 from foretrace.starts import Start
 from foretrace.sweeps.jobs import own
-from foretrace.sweeps.pruning import pruner_for
+from foretrace.sweeps.pruning import TrialPruner, pruner_for
 from foretrace.tracking import provenance, store
+from foretrace.tracking.logger import BatchLoss, RunLogger
 from foretrace.tracking.run import TrackedRun
 from foretrace.training import make_forecaster, make_trainer
 
@@ -48,11 +56,15 @@ def run(
         InputError: If something that the user gave cannot be used; then there is no run.
     """
     quiet_libraries()
+    if Place.here().rank:
+        follow()
+        return {}
     start = starts.prepare(cfg, overrides=overrides, root=PROJECT_ROOT)
     config = start.config
     optimization.check(**optimization.chosen(config))
     sources.check(config.data)
     _check_precision(start)
+    place = find_place(config)
     # What the user brings is read before there is a run: whatever is wrong with it leaves nothing behind.
     early = start.run is not None or not isinstance(config.data, SimulatedData)
     data = _load(config) if early else None
@@ -61,7 +73,7 @@ def run(
     tracked, metrics = start.run or _begin(start, overrides), dict[str, float]()
     try:
         with tracked:
-            metrics = _train(start, data or _load(config), tracked, overrides)
+            metrics = _train(start, data or _load(config), tracked, overrides, place)
     finally:
         if tracked.status in ("KILLED", "FAILED") and not config.sweep.parent:
             print(f"to go on: python src/train.py resume={tracked.id}", flush=True)
@@ -71,27 +83,28 @@ def run(
 
 
 def _train(
-    start: Start, data: WindowDataModule, tracked: TrackedRun, overrides: Sequence[str]
+    start: Start, data: WindowDataModule, tracked: TrackedRun, overrides: Sequence[str], place: Place
 ) -> dict[str, float]:
     config, started = start.config, time.monotonic()
-    lightning.seed_everything(config.seed, verbose=False)
-    forecaster = make_forecaster(config, data)
-    pruner = pruner_for(config.sweep, PROJECT_ROOT)
-    trainer, checkpoints, diagnostics = make_trainer(config, data, tracked, pruner)
-    device = trainer.strategy.root_device
-    record_start(start, overrides, tracked)
-    if start.kind == "resume":
-        record_settings(config, tracked)
-    else:
-        record(config, data, forecaster, tracked, device=device)
-    tell_differences(start, data, tracked, device=device)
-    parameters = summary.parameters(count_parameters(forecaster.model))
-    precision, reason = choose(config.trainer.precision)
-    tracked.tags({"precision": precision})
-    told = f"device   {device}, {precision} ({reason})"
-    print(f"{summary.data(config.data.source, data)}\n{parameters}\n{told}", flush=True)
-
-    trainer.fit(forecaster, datamodule=data, ckpt_path=start.checkpoint, weights_only=True)
+    with leading(place, config, start.checkpoint) as group:
+        lightning.seed_everything(config.seed, verbose=False)
+        forecaster = make_forecaster(config, data)
+        watching, diagnostics, pruner = _watching(config, data, tracked)
+        trainer, checkpoints = make_trainer(
+            config, group, tracked, watching=watching, logger=RunLogger(tracked)
+        )
+        device = trainer.strategy.root_device
+        _record(start, data, forecaster, tracked, overrides, device=device)
+        tracked.tags({"processes": place.size} if place.size > 1 else {})
+        parameters = summary.parameters(count_parameters(forecaster.model))
+        precision, reason = choose(config.trainer.precision)
+        tracked.tags({"precision": precision})
+        processes = f" in each of {place.size} processes" if place.size > 1 else ""
+        told = f"device   {device}{processes}, {precision} ({reason})"
+        print(f"{summary.data(config.data.source, data)}\n{parameters}\n{told}", flush=True)
+        with group.joined():
+            _check_same_data(group, data)
+            trainer.fit(forecaster, datamodule=data, ckpt_path=start.checkpoint, weights_only=True)
     trained = time.monotonic()
     if diagnostics:
         tracked.metrics({"diagnostics/share": diagnostics.cost}, step=trainer.current_epoch)
@@ -118,6 +131,45 @@ def _train(
     times = {"training": trained - started, "evaluation and pictures": time.monotonic() - trained}
     print(summary.whereabouts(tracked.id, tracked.folder, times))
     return metrics
+
+
+def _watching(
+    config: TrainConfig, data: WindowDataModule, tracked: TrackedRun
+) -> tuple[list[Callback], Diagnostics | None, TrialPruner | None]:
+    """What the first process alone does while it trains, and those of it that are asked afterwards."""
+    settings = config.trainer
+    watching: list[Callback] = [BatchLoss(tracked, TRAIN_LOSS)]
+    diagnostics = None
+    if settings.diagnose_every:
+        diagnostics = Diagnostics(data.windows["valid"], every_n_epochs=settings.diagnose_every)
+        watching.insert(0, diagnostics)
+    pruner = pruner_for(config.sweep, PROJECT_ROOT)
+    watching += [pruner] if pruner else []
+    watching += [progress.TrainingBar()] if settings.progress else []
+    return watching, diagnostics, pruner
+
+
+def _record(
+    start: Start,
+    data: WindowDataModule,
+    forecaster: Forecaster,
+    tracked: TrackedRun,
+    overrides: Sequence[str],
+    *,
+    device: torch.device,
+) -> None:
+    record_start(start, overrides, tracked)
+    if start.kind == "resume":
+        record_settings(start.config, tracked)
+    else:
+        record(start.config, data, forecaster, tracked, device=device)
+    tell_differences(start, data, tracked, device=device)
+
+
+def _check_same_data(group: Group, data: WindowDataModule) -> None:
+    for rank, theirs in group.differing(data.windows["train"].sequences.digest).items():
+        received = f"{theirs} in process {rank + 1} of {group.place.size}"
+        raise InputError("data", expected="the same data in all processes", received=received)
 
 
 def _check_precision(start: Start) -> None:

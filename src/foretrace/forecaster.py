@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.nn import functional as F
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
 
@@ -70,13 +70,15 @@ class Forecaster(LightningModule):
         if settings["input_noise"]:
             x = x + settings["input_noise"] * torch.randn_like(x)
         forecast, _ = self.model.forward_scaled(x, batch.known)
-        one_step = F.mse_loss(forecast, target)
-        loss = one_step if settings["units"] == "scaled" else self._loss(forecast, target)
-        self.so_far["loss"] = self.so_far["loss"].to(x.device) + one_step.detach() * len(x)
-        self.so_far["windows"] += len(x)
+        own = F.mse_loss(forecast, target)
+        loss = own if settings["units"] == "scaled" else self._loss(forecast, target)
+        one_step, windows = _over_all(own.detach(), len(x) if batch.weight else 0)
+        self.so_far["loss"] = self.so_far["loss"].to(x.device) + one_step * windows
+        self.so_far["windows"] += windows
         if (open_loop := settings["open_loop"]) is not None:
             loss = loss + open_loop["weight"] * self._open_loop_loss(x, batch.known, target)
-        return {"loss": loss, TRAIN_LOSS: one_step.detach()}
+        # The gradient is the mean over processes of the weighted losses': the whole batch's, also of uneven parts.
+        return {"loss": batch.weight * loss, TRAIN_LOSS: one_step}
 
     def on_train_epoch_start(self) -> None:
         """Notes the learning rate."""
@@ -99,6 +101,8 @@ class Forecaster(LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Adds a batch to the validation errors."""
+        if not batch.weight:
+            return
         scaling = self.model.scaling
         forecast, target = self._forecast(batch)
         self.valid_errors.update(forecast, target)
@@ -147,3 +151,12 @@ class Forecaster(LightningModule):
         scaling = self.model.scaling
         forecast, _ = self.model.forward_scaled(scaling(batch.values), batch.known)
         return forecast, scaling(batch.targets)
+
+
+def _over_all(mean: Tensor, windows: int) -> tuple[Tensor, Tensor | int]:
+    """The mean over the windows of all processes, and their number."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return mean, windows
+    both = torch.stack([mean * windows, mean.new_tensor(windows)])
+    distributed.all_reduce(both)
+    return both[0] / both[1], both[1]

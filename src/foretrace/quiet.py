@@ -14,6 +14,8 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # A trace of 30 lines at each attempt on a database that is busy or full; what is raised with it we tell ourselves.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    # Figures of an epoch are made from all processes before they are logged, and are the same in each.
+    warnings.filterwarnings("ignore", message="It is recommended to use `self.log.*sync_dist=True")
     # Lightning 2.6 calls torch 2.13's pytree by a deprecated name; to be removed with the next Lightning.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
 

@@ -25,6 +25,7 @@ MAY_CHANGE = (
     "data.root",
     "evaluation.",
     "trainer.checkpoint_minutes",
+    "trainer.devices",
     "trainer.diagnose_every",
     "trainer.early_stopping",
     "trainer.max_epochs",

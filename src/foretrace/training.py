@@ -1,19 +1,53 @@
-"""What a training consists of: the module, and Lightning's trainer with what watches and keeps it."""
+"""What a training consists of, the same in all processes that train together: the module and Lightning's trainer."""
+
+from collections.abc import Sequence
 
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ProgressBar
+from lightning.pytorch.loggers import Logger
 
-from foretrace import optimization, progress
+from foretrace import optimization
 from foretrace.checkpoints import Checkpoints, WholeFiles
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.statistics import Statistics
-from foretrace.diagnostics import Diagnostics
-from foretrace.forecaster import TRAIN_LOSS, VALID_MSE, Forecaster
+from foretrace.forecaster import VALID_MSE, Forecaster
+from foretrace.group import Group
+from foretrace.place import Place
 from foretrace.precision import choose
 from foretrace.settings import TrainConfig
-from foretrace.tracking.logger import BatchLoss, RunLogger
 from foretrace.tracking.run import TrackedRun
+from foretrace.tracking.unrecorded import Unrecorded
+
+
+class Started(LightningEnvironment):
+    """Tells Lightning of processes that are there already, whoever started them: it starts none, and requeues none.
+
+    Args:
+        place: Of this process.
+    """
+
+    creates_processes_externally = True
+
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self._place = place
+
+    def world_size(self) -> int:
+        """All processes."""
+        return self._place.size
+
+    def global_rank(self) -> int:
+        """This one's number among them."""
+        return self._place.rank
+
+    def local_rank(self) -> int:
+        """Its number among those of the same machine."""
+        return self._place.local_rank
+
+    def node_rank(self) -> int:
+        """The machine's number."""
+        return self._place.rank // self._place.local_size
 
 
 def make_forecaster(config: TrainConfig, data: WindowDataModule) -> Forecaster:
@@ -38,40 +72,45 @@ def make_forecaster(config: TrainConfig, data: WindowDataModule) -> Forecaster:
 
 
 def make_trainer(
-    config: TrainConfig, data: WindowDataModule, tracked: TrackedRun, pruner: Callback | None
-) -> tuple[Trainer, Checkpoints, Diagnostics | None]:
-    """Lightning's trainer with our callbacks, and those of them that are asked afterwards."""
-    settings = config.trainer
-    checkpoints = Checkpoints(tracked, monitor=VALID_MSE, every_minutes=settings.checkpoint_minutes)
-    callbacks: list[Callback] = [BatchLoss(tracked, TRAIN_LOSS), checkpoints]
-    callbacks += [pruner] if pruner else []
-    diagnostics = None
-    if settings.diagnose_every:
-        diagnostics = Diagnostics(data.windows["valid"], every_n_epochs=settings.diagnose_every)
-        callbacks.insert(0, diagnostics)
+    config: TrainConfig,
+    group: Group,
+    run: TrackedRun | Unrecorded,
+    *,
+    watching: Sequence[Callback] = (),
+    logger: Logger | None = None,
+) -> tuple[Trainer, Checkpoints]:
+    """Lightning's trainer as every process of a group has it, and what keeps the best weights.
+
+    Args:
+        config: The settings.
+        group: The processes that train together.
+        run: Told of checkpoints.
+        watching: What the first process has beside.
+        logger: Told the figures of each epoch.
+    """
+    settings, place = config.trainer, group.place
+    checkpoints = Checkpoints(run, group, monitor=VALID_MSE, every_minutes=settings.checkpoint_minutes)
+    callbacks: list[Callback] = [*watching, checkpoints]
     if settings.weight_averaging:
         callbacks.append(EMAWeightAveraging(decay=settings.weight_averaging))
-    if settings.progress:
-        callbacks.append(progress.TrainingBar())
     if settings.early_stopping:
         # Judged before the checkpoint that follows a validation: that one is to hold the verdict.
         stopping = settings.early_stopping.model_dump()
         callbacks.append(EarlyStopping(VALID_MSE, check_on_train_epoch_end=False, **stopping))
     trainer = Trainer(
         accelerator="auto",
-        devices=1,
+        strategy="ddp" if place.size > 1 else "auto",
+        devices=place.local_size,
+        num_nodes=place.size // place.local_size,
         max_epochs=settings.max_epochs,
         precision=choose(settings.precision).name,  # type: ignore[arg-type]  # a string, as Lightning lists them
         gradient_clip_val=settings.gradient_clip,
-        logger=RunLogger(tracked),
+        logger=logger or False,
         callbacks=callbacks,
-        plugins=[
-            WholeFiles(),
-            LightningEnvironment(),
-        ],  # a cluster's own is not asked: it would requeue by itself
-        enable_progress_bar=settings.progress,
+        plugins=[WholeFiles(), Started(place)],
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in watching),
         enable_model_summary=False,  # ours counts trainable and frozen apart
         log_every_n_steps=1,
         num_sanity_val_steps=0,  # the first validation is an epoch away at most
     )
-    return trainer, checkpoints, diagnostics
+    return trainer, checkpoints

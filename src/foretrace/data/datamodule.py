@@ -48,25 +48,26 @@ class WindowDataModule(LightningDataModule):
                 windows.to(self.trainer.strategy.root_device)
 
     def train_dataloader(self) -> WindowLoader:
-        """Training windows, shuffled anew each epoch."""
+        """Training windows, shuffled anew each epoch; of each batch this process's part."""
         return WindowLoader(
             self.windows["train"],
             batch_size=self.batch_size,
             seed=self.seed,
             random_offset=self.random_offset,
+            place=self._place(),
         )
 
     def val_dataloader(self) -> WindowLoader:
-        """Validation windows, in order."""
-        return self._in_order("valid")
+        """Validation windows, in order; of each batch this process's part."""
+        return WindowLoader(self.windows["valid"], batch_size=self.batch_size, place=self._place())
 
     def test_dataloader(self) -> WindowLoader:
-        """Test windows, in order."""
-        return self._in_order("test")
+        """Test windows, in order and all of them: one process alone judges the model."""
+        return WindowLoader(self.windows["test"], batch_size=self.batch_size)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Nothing to do: a batch is made on the device."""
         return batch
 
-    def _in_order(self, part: str) -> WindowLoader:
-        return WindowLoader(self.windows[part], batch_size=self.batch_size)
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)

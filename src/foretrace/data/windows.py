@@ -19,6 +19,7 @@ class Batch(NamedTuple):
     values: Tensor  # (B, T, F)
     known: Tensor  # (B, T, K)
     targets: Tensor  # (B, T, F)
+    weight: float = 1.0  # of its mean error: the mean over processes is then that of the batch they share
 
 
 class Windows:
@@ -89,17 +90,27 @@ class WindowLoader:
         batch_size: Windows in a batch; the last batch of an epoch holds what is left.
         seed: Shuffles anew each epoch; None keeps the windows' own order.
         random_offset: Shift each episode's windows by a random offset below the stride, another each epoch.
+        place: Which of how many equal parts of each batch to take; (0, 1) is all of it. The order is the same for
+            all parts. Parts differ by one window where there is no other way; one without a window gets another's,
+            with a weight of 0.
+
+    >>> five_rows = Sequences.from_episodes([np.arange(6.0)[:, None]], feature_names=["height"])
+    >>> windows = Windows(five_rows, length=1, stride=1)
+    >>> [(len(batch.values), batch.weight) for batch in WindowLoader(windows, batch_size=3, place=(1, 2))]
+    [(1, 0.6666666666666666), (1, 1.0)]
     """
 
     def __init__(
-        self, windows: Windows, *, batch_size: int, seed: int | None = None, random_offset: bool = False
+        self,
+        windows: Windows,
+        *,
+        batch_size: int,
+        seed: int | None = None,
+        random_offset: bool = False,
+        place: tuple[int, int] = (0, 1),
     ) -> None:
-        self.windows, self.batch_size, self.seed, self.random_offset = (
-            windows,
-            batch_size,
-            seed,
-            random_offset,
-        )
+        self.windows, self.batch_size, self.place = windows, batch_size, place
+        self.seed, self.random_offset = seed, random_offset
         self._epoch = 0  # from which the next batch comes
         self._batch = 0  # the next batch's number in it
         self._is_restored = False
@@ -117,11 +128,14 @@ class WindowLoader:
             self._epoch, self._batch = self._epoch + 1, 0
         self._is_restored = False
         order, offset = self._draw(self._epoch)
-        for chosen in torch.split(order, self.batch_size)[self._batch :]:
+        rank, size = self.place
+        for whole in torch.split(order, self.batch_size)[self._batch :]:
             self._batch += 1
             if self._batch == len(self):
                 self._epoch, self._batch = self._epoch + 1, 0
-            yield self.windows.gather(chosen, offset=offset)
+            part = torch.tensor_split(whole, size)[rank]
+            batch = self.windows.gather(part if len(part) else whole[:1], offset=offset)
+            yield batch._replace(weight=len(part) * size / len(whole))
 
     def state_dict(self) -> dict[str, int]:
         """The position: which batch of which epoch comes next."""

@@ -107,7 +107,7 @@ def evaluate_one_step(
     collected = {name: _Collector(len(feature_names)) for name in names}
     model.eval()
     with torch.inference_mode():
-        for values, known, targets in batches:
+        for values, known, targets, _ in batches:
             x, y = model.scaling(values), model.scaling(targets)
             forecast, _ = model.forward_scaled(x, known)
             collected["scaled"].update(forecast, y)

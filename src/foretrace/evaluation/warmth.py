@@ -85,7 +85,7 @@ def evaluate_cold(model: NextStepModel, windows: Windows) -> ColdErrors:
     everywhere = torch.ones(BATCH, windows.length, dtype=torch.bool)
     model.eval()
     for chosen in torch.split(torch.arange(len(windows)), BATCH):
-        values, known, targets = windows.gather(chosen)
+        values, known, targets, _ = windows.gather(chosen)
         with torch.inference_mode():
             x, y = model.scaling(values), model.scaling(targets)
             forecast, _ = model.forward_scaled(x, known)

@@ -72,6 +72,7 @@ class Trainer(Settings):
     """How long and how precisely to train."""
 
     max_epochs: PositiveInt
+    devices: PositiveInt  # processes on this machine, one to a GPU, that share each batch
     checkpoint_minutes: PositiveFloat  # from one checkpoint to the next within an epoch
     precision: Literal["auto", "32-true", "bf16-mixed"]  # auto: see foretrace.precision
     gradient_clip: PositiveFloat | None

@@ -1,0 +1,39 @@
+"""What stands in a run's place in the processes that only train along with the one that records."""
+
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import SupportsFloat
+
+from foretrace.tracking.signals import NUMBERS
+
+
+class Unrecorded:
+    """Takes what a run is told, and keeps nothing; hears signals, which all processes obey together.
+
+    Attributes:
+        is_asked_to_end: Whether this process got a signal.
+    """
+
+    folder = Path()
+    uninterrupted = True
+
+    def __init__(self) -> None:
+        self.is_asked_to_end = False
+        for number in NUMBERS:
+            signal.signal(number, self._hear)
+
+    def metrics(
+        self, values: Mapping[str, SupportsFloat], *, step: int, tags: Mapping[str, str] | None = None
+    ) -> None:
+        """Nothing."""
+
+    def flush(self, *, sync: bool = False) -> None:
+        """Nothing."""
+
+    def interrupt_if_asked(self) -> None:
+        """Nothing: the processes agree on that."""
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self.is_asked_to_end = True

@@ -67,6 +67,25 @@ def test_all_formats_hold_the_same_data(write, tmp_path):
     assert {each.episode_names for each in sequences} == {("run",)}
 
 
+@pytest.mark.parametrize("shape", [(60, 3), (5, 12, 3)])
+def test_an_array_of_float32_is_mapped_and_told_like_one_that_is_copied(tmp_path, shape):
+    values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    for name, array in {"mapped": values, "copied": values.astype(np.float64)}.items():
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "run.npy", array)
+    mapped, copied = (
+        read(tmp_path / n / "run.npy", units={"feature_1": "m"}, dt_s=0.1) for n in ("mapped", "copied")
+    )
+    assert isinstance(mapped.values.base, np.memmap)
+    assert mapped.digest == copied.digest
+    told = ("bounds", "feature_names", "units", "episode_names", "recordings", "dt_s", "notes")
+    assert all(np.array_equal(getattr(mapped, name), getattr(copied, name)) for name in told)
+    values.flat[7] = np.nan
+    np.save(tmp_path / "mapped" / "run.npy", values)
+    with pytest.raises(InputError, match="expected a value in each row"):
+        read(tmp_path / "mapped" / "run.npy")
+
+
 def test_three_dimensions_and_archives_hold_several_episodes(tmp_path):
     np.save(tmp_path / "all.npy", np.zeros((2, 3, 4), np.int16))
     np.savez(tmp_path / "all.npz", left=np.zeros((3, 1)), right=np.zeros(5))

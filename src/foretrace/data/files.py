@@ -14,6 +14,7 @@ import numpy as np
 from foretrace.data.episodes import Episode, cut, separate, time_step
 from foretrace.data.formats import file_format, find_files
 from foretrace.data.gaps import constant_step
+from foretrace.data.mapped import map_file
 from foretrace.data.sequences import Sequences
 from foretrace.data.tables import Columns, Table, read_tables
 from foretrace.errors import InputError, nearest
@@ -77,23 +78,30 @@ def read_files(
         order=order_column,
     )
     _check_choices(columns, missing)
+    files = find_files(path)
+    if len(files) == 1 and columns == Columns(features=None, inputs=(), episode=None, order=None):
+        mapped = map_file(files[0], name=stems(files)[0], units=units, dt_s=dt_s)
+        if mapped is not None:
+            _check_units(units, mapped.feature_names)
+            notes = dict.fromkeys(NOTES, 0) | {"rows": mapped.num_rows}
+            return replace(mapped, origin=path, notes=notes)
     limit = missing_limit if missing == "interpolate" else 0
-    notes = Counter(dict.fromkeys(NOTES, 0))
+    counts = Counter(dict.fromkeys(NOTES, 0))
     names: tuple[str, ...] = ()
     pieces: list[Episode] = []
-    for prefix, table in _read_all(find_files(path), columns):
+    for prefix, table in _read_all(files, columns):
         names = table.features
-        _count_missing(table, names + columns.inputs, missing, notes)
+        _count_missing(table, names + columns.inputs, missing, counts)
         episodes = separate(table, prefix=prefix)
         step_s = time_step(episodes, where=table.where, dt_s=dt_s)
         for episode in episodes:
             if missing == "drop" and np.isnan(episode.values).any():
-                notes.update({"episodes dropped": 1, "rows left out": len(episode.values)})
+                counts.update({"episodes dropped": 1, "rows left out": len(episode.values)})
             else:
-                pieces += cut(episode, step_s=step_s, limit=limit, notes=notes)
+                pieces += cut(episode, step_s=step_s, limit=limit, notes=counts)
     _check_units(units, names)
     if not pieces:
-        raise _nothing_left(missing, notes)
+        raise _nothing_left(missing, counts)
     spacings_s = np.concatenate([piece.spacings_s for piece in pieces])
     return Sequences.from_episodes(
         [piece.values[:, : len(names)] for piece in pieces],
@@ -105,7 +113,7 @@ def read_files(
         known=[piece.values[:, len(names) :] for piece in pieces] if inputs else None,
         known_names=inputs,
         origin=path,
-        notes=dict(notes),
+        notes=dict(counts),
     )
 
 

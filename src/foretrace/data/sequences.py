@@ -4,7 +4,7 @@ Shapes: N rows of all episodes, E episodes, F features, K known inputs.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
+
+BLOCK = 1 << 16  # rows
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -141,11 +143,22 @@ class Sequences:
         """SHA-256 over the names, the episodes' lengths and every value in them, in hexadecimal."""
         sha = hashlib.sha256(repr((self.feature_names, self.known_names, self.lengths.tolist())).encode())
         for first, end in self.bounds:
-            sha.update(self.values[first:end].tobytes())
-            sha.update(self.known[first:end].tobytes())
+            sha.update(np.ascontiguousarray(self.values[first:end]).data)
+            sha.update(np.ascontiguousarray(self.known[first:end]).tobytes())
             if self.next_values is not None:
-                sha.update(self.next_values[first:end].tobytes())
+                sha.update(np.ascontiguousarray(self.next_values[first:end]).data)
         return sha.hexdigest()
+
+
+def blocks(bounds: IntArray) -> Iterator[tuple[int, int]]:
+    """First row and one past the last of pieces of episodes, so that a long one is not converted as a whole.
+
+    >>> list(blocks(np.array([[0, 3], [3, 70000]])))
+    [(0, 3), (3, 65539), (65539, 70000)]
+    """
+    for first, end in bounds.tolist():
+        for start in range(first, end, BLOCK):
+            yield start, min(start + BLOCK, end)
 
 
 def _concatenate(parts: Sequence[npt.ArrayLike], width: int) -> FloatArray:

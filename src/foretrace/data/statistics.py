@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from foretrace.data.sequences import FloatArray, Sequences
+from foretrace.data.sequences import FloatArray, Sequences, blocks
 
 DoubleArray = npt.NDArray[np.float64]
 
@@ -38,14 +38,14 @@ class Statistics:
 
     @classmethod
     def of(cls, sequences: Sequences) -> "Statistics":
-        """Measures the episodes in ``sequences`` and nothing else, one episode in memory at a time."""
+        """Measures the episodes in ``sequences`` and nothing else, some rows in memory at a time."""
         mean, std = _moments(sequences, sequences.values)
         known_mean, known_std = _moments(sequences, sequences.known)
         squares, steps = np.zeros(len(mean)), 0
-        for first, end in sequences.bounds:
-            after = sequences.values if sequences.next_values is None else sequences.next_values
-            shift = 1 if sequences.next_values is None else 0
-            change = after[first + shift : end].astype(np.float64) - sequences.values[first : end - shift]
+        after = sequences.values if sequences.next_values is None else sequences.next_values
+        shift = 1 if sequences.next_values is None else 0
+        for first, end in blocks(sequences.bounds - np.array([0, shift])):
+            change = after[first + shift : end + shift].astype(np.float64) - sequences.values[first:end]
             squares += (change**2).sum(axis=0)
             steps += len(change)
         change_rms = np.sqrt(squares / max(steps, 1))
@@ -56,8 +56,8 @@ def _moments(sequences: Sequences, array: FloatArray) -> tuple[DoubleArray, Doub
     """Mean and standard deviation in two passes: one pass would cancel where the mean is large."""
     rows, width = sequences.num_rows, array.shape[1]
     mean, variance = np.zeros(width), np.zeros(width)
-    for first, end in sequences.bounds:
+    for first, end in blocks(sequences.bounds):
         mean += array[first:end].sum(axis=0, dtype=np.float64) / rows
-    for first, end in sequences.bounds:
+    for first, end in blocks(sequences.bounds):
         variance += ((array[first:end] - mean) ** 2).sum(axis=0) / rows
     return mean, np.sqrt(variance)

@@ -13,6 +13,8 @@ from reliability_checkout import temporary_folder
 
 from foretrace.checkpoints import Checkpoints, WholeFiles
 from foretrace.forecaster import TRAIN_LOSS, VALID_MSE
+from foretrace.group import Group
+from foretrace.place import Place
 from foretrace.quiet import quiet_libraries
 from foretrace.tracking.logger import BatchLoss, RunLogger
 from foretrace.tracking.run import TrackedRun
@@ -89,7 +91,7 @@ class TimedCheckpoints(Checkpoints):
     """Ours, with a clock."""
 
     def __init__(self, run: TrackedRun, times: Times) -> None:
-        super().__init__(run, monitor=VALID_MSE, every_minutes=1e9)
+        super().__init__(run, Group(Place()), monitor=VALID_MSE, every_minutes=1e9)
         self._times = times
 
     @property

@@ -14,6 +14,8 @@ from mlflow.exceptions import MlflowException
 
 from foretrace.checkpoints import Checkpoints
 from foretrace.errors import Interrupted
+from foretrace.group import Group
+from foretrace.place import Place
 from foretrace.tracking import journal as journals
 from foretrace.tracking import mending, process
 from foretrace.tracking.journal import REFUSED, Journal
@@ -175,7 +177,7 @@ def test_names_that_are_no_text_are_recorded_as_far_as_they_are(begin):
 @pytest.mark.parametrize(("scores", "best"), [((float("nan"), 2.0, 3.0), 1), ((2.0, float("nan"), 3.0), 0)])
 def test_an_epoch_without_a_number_is_never_the_best(tmp_path, monkeypatch, scores, best):
     run = SimpleNamespace(folder=tmp_path, metrics=lambda *_, **__: None)
-    checkpoints = Checkpoints(run, monitor="val/mse", every_minutes=1)
+    checkpoints = Checkpoints(run, Group(Place()), monitor="val/mse", every_minutes=1)
     monkeypatch.setattr(checkpoints, "_save", lambda *_, **__: None)
     for epoch, score in enumerate(scores):
         trainer = SimpleNamespace(callback_metrics={"val/mse": score}, current_epoch=epoch, max_epochs=3)

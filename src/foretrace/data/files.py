@@ -15,6 +15,7 @@ from foretrace.data.episodes import Episode, cut, separate, time_step
 from foretrace.data.formats import file_format, find_files
 from foretrace.data.gaps import constant_step
 from foretrace.data.mapped import map_file
+from foretrace.data.resolution import Resolution
 from foretrace.data.sequences import Sequences
 from foretrace.data.tables import Columns, Table, read_tables
 from foretrace.errors import InputError, nearest
@@ -69,7 +70,8 @@ def read_files(
         Episodes of at least 2 rows, with the effect of all this counted in ``notes``.
 
     Raises:
-        InputError: If the files cannot be read as asked for, or if nothing is left.
+        InputError: If the files cannot be read as asked for, if nothing is left, or if single precision cannot
+            tell the values of a column apart.
     """
     columns = Columns(
         features=None if features is None else tuple(features),
@@ -89,9 +91,11 @@ def read_files(
     counts = Counter(dict.fromkeys(NOTES, 0))
     names: tuple[str, ...] = ()
     pieces: list[Episode] = []
+    resolution = Resolution()
     for prefix, table in _read_all(files, columns):
         names = table.features
         _count_missing(table, names + columns.inputs, missing, counts)
+        resolution.add(table.values)
         episodes = separate(table, prefix=prefix)
         step_s = time_step(episodes, where=table.where, dt_s=dt_s)
         for episode in episodes:
@@ -100,6 +104,7 @@ def read_files(
             else:
                 pieces += cut(episode, step_s=step_s, limit=limit, notes=counts)
     _check_units(units, names)
+    resolution.check(names + columns.inputs, where=path)
     if not pieces:
         raise _nothing_left(missing, counts)
     spacings_s = np.concatenate([piece.spacings_s for piece in pieces])

@@ -10,7 +10,7 @@ import numpy as np
 from foretrace.data.arrays import read_arrays
 from foretrace.data.formats import file_format
 from foretrace.data.sequences import Sequences, blocks
-from foretrace.data.tables import LARGEST
+from foretrace.data.tables import LARGEST, MOST_COLUMNS
 
 
 def map_file(file: Path, *, name: str, units: dict[str, str], dt_s: float | None) -> Sequences | None:
@@ -24,7 +24,7 @@ def map_file(file: Path, *, name: str, units: dict[str, str], dt_s: float | None
 
     Returns:
         None for what has to be converted or mended, and so copied: another format, another type than float32,
-        missing values, values too large, episodes of one row.
+        missing values, values too large, too many columns, episodes of one row.
 
     Raises:
         InputError: If it cannot be read.
@@ -35,7 +35,7 @@ def map_file(file: Path, *, name: str, units: dict[str, str], dt_s: float | None
     steps, features = next(iter(arrays.values())).shape
     # Changes would stay in memory; there are none, but torch takes no read-only array.
     whole = np.lib.format.open_memmap(file, mode="c")
-    if whole.dtype != np.float32 or not whole.flags.c_contiguous or steps < 2:
+    if whole.dtype != np.float32 or not whole.flags.c_contiguous or steps < 2 or features > MOST_COLUMNS:
         return None
     values = whole.reshape(-1, features).view(np.ndarray)
     ends = steps * np.arange(1, len(arrays) + 1)

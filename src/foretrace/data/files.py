@@ -181,12 +181,14 @@ def _check_same_columns(table: Table, first: Table) -> None:
     if not first.features:
         received = f"none among {_listed(first.available)}"
         raise InputError(first.where, expected="at least one numeric column to predict", received=received)
-    present = set(first.available)
-    further = [name for name in table.available if name not in present]
-    if further:
+    there, before = set(table.available), set(first.available)
+    further = [name for name in table.available if name not in before]
+    absent = [name for name in first.features if name not in there]
+    if further or absent:
         expected = f"the columns of {first.where}"
+        received = f"also {_listed(further)}" if further else f"no {_listed(absent)}"
         remedy = "Name the columns to predict in data.features"
-        raise InputError(table.where, expected=expected, received=f"also {_listed(further)}", remedy=remedy)
+        raise InputError(table.where, expected=expected, received=received, remedy=remedy)
 
 
 def _check_units(units: dict[str, str], names: Sequence[str]) -> None:

@@ -252,7 +252,11 @@ def _check_names(where: str, names: Sequence[str], columns: Columns) -> None:
 
 
 def _check_values(where: str, values: npt.NDArray[Any], names: Sequence[str]) -> None:
-    unfit = ~(np.abs(values) <= LARGEST) & ~np.isnan(values)
+    kind = values.dtype
+    largest = (
+        min(LARGEST, float(np.finfo(kind).max)) if kind.kind == "f" else LARGEST
+    )  # float16 ends at 65504
+    unfit = ~(np.abs(values) <= largest) & ~np.isnan(values)
     if unfit.any():
         row, column = np.argwhere(unfit)[0]
         raise InputError(

@@ -1,0 +1,40 @@
+"""What hostile input meets: the reading layer, as the commands call it."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from foretrace.data.files import read_files
+from foretrace.data.sequences import Sequences
+from foretrace.errors import InputError, is_plain
+
+SLOWEST_S = 5
+CHOICES = dict.fromkeys(["features", "episode_column", "order_column", "dt_s"])
+CHOICES |= {"inputs": [], "units": {}, "missing": "refuse", "missing_limit": 1}
+
+
+def read(path: Path | str, **choices: object) -> Sequences:
+    """Reads recordings as `data=files` does."""
+    return read_files(str(path), **(CHOICES | choices))
+
+
+def refused(path: Path | str, **choices: object) -> str:
+    """What is said about recordings that cannot be used: one readable line, soon."""
+    begun = time.monotonic()
+    with pytest.raises(InputError) as caught:
+        read(path, **choices)
+    line = str(caught.value)
+    assert time.monotonic() - begun < SLOWEST_S, line
+    assert all(map(is_plain, line)), line
+    assert len(line) < 1300
+    assert ": expected " in line
+    assert ", received " in line
+    return line
+
+
+def put(folder: Path, content: str | bytes, name: str = "run.csv") -> Path:
+    """Writes a file."""
+    file = folder / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return file

@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,9 +25,11 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 
 from foretrace.errors import InputError, Interrupted, full_disk
 from foretrace.group import Group
-from foretrace.tracking.run import TrackedRun
 from foretrace.tracking.unrecorded import Unrecorded
 from foretrace.whole import whole_file
+
+if TYPE_CHECKING:  # MLflow is not for processes that record nothing
+    from foretrace.tracking.run import TrackedRun
 
 FORMAT = 2  # of our checkpoints; to be raised when older ones cannot be resumed any more
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
@@ -76,7 +78,7 @@ class Checkpoints(Checkpoint):
     """
 
     def __init__(
-        self, run: TrackedRun | Unrecorded, group: Group, *, monitor: str, every_minutes: float
+        self, run: "TrackedRun | Unrecorded", group: Group, *, monitor: str, every_minutes: float
     ) -> None:
         self._run, self._group, self._monitor, self._every_s = run, group, monitor, 60 * every_minutes
         self.folder = run.folder / "checkpoints"

@@ -1,6 +1,7 @@
 """What a training consists of, the same in all processes that train together: the module and Lightning's trainer."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
@@ -16,8 +17,10 @@ from foretrace.group import Group
 from foretrace.place import Place
 from foretrace.precision import choose
 from foretrace.settings import TrainConfig
-from foretrace.tracking.run import TrackedRun
 from foretrace.tracking.unrecorded import Unrecorded
+
+if TYPE_CHECKING:  # MLflow is not for processes that record nothing
+    from foretrace.tracking.run import TrackedRun
 
 
 class Started(LightningEnvironment):
@@ -74,7 +77,7 @@ def make_forecaster(config: TrainConfig, data: WindowDataModule) -> Forecaster:
 def make_trainer(
     config: TrainConfig,
     group: Group,
-    run: TrackedRun | Unrecorded,
+    run: "TrackedRun | Unrecorded",
     *,
     watching: Sequence[Callback] = (),
     logger: Logger | None = None,

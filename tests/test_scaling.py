@@ -1,0 +1,207 @@
+"""Several processes train as one does: the same losses, one run, cut and gone on with, ended together."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from test_windows import numbered
+
+from foretrace import experiment
+from foretrace.data.windows import WindowLoader, Windows
+from foretrace.errors import InputError, Interrupted
+from foretrace.forecaster import TRAIN_LOSS, Forecaster
+
+# 28 training windows in batches of 9: parts are uneven, and the last batch leaves nothing for the second process.
+SMALL = [
+    "data=files",
+    "data.window=10",
+    "data.stride=10",
+    "data.batch_size=9",
+    "model.hidden_sizes=[8,8]",
+    "trainer.max_epochs=3",
+    "trainer.progress=false",
+    "evaluation={warmup: 8, horizon: 10}",
+]
+INTERFERING = [
+    "trainer.gradient_clip=0.05",
+    "trainer.weight_averaging=0.9",
+    "trainer.early_stopping={patience: 1, min_delta: 10}",
+    "loss.open_loop={weight: 1, horizon: 3, growth_epochs: 2}",
+    "data.random_offset=true",
+]
+RANDOM = ["model.dropout=0.2", "loss.input_noise=0.1"]
+# A program as people write them, without the time that pictures take.
+PROGRAM = """
+import sys
+from hydra import compose, initialize_config_dir
+from foretrace import experiment, review
+review._pictures, review._animate = lambda *_: [], lambda *_: None
+with initialize_config_dir(sys.argv[1], version_base="1.3"):
+    config = compose("train", overrides=sys.argv[2:])
+experiment.run(config, overrides=sys.argv[2:])
+"""
+
+
+@pytest.fixture
+def recordings(tmp_path) -> str:
+    times = np.arange(50.0)
+    for number in range(10):
+        np.save(tmp_path / f"{number}.npy", np.stack([np.sin(times / 5 + number), np.cos(times / 7)], axis=1))
+    return f"data.path={tmp_path}/*.npy"
+
+
+@pytest.fixture
+def train(composed, here, recordings, monkeypatch):
+    monkeypatch.setattr("foretrace.review._pictures", lambda *_: [])
+    monkeypatch.setattr("foretrace.review._animate", lambda *_: None)
+
+    def run(*overrides: str) -> dict[str, float]:
+        asked = list(overrides) if "resume" in "".join(overrides) else [*SMALL, recordings, *overrides]
+        return experiment.run(composed(*asked), overrides=asked)
+
+    return run
+
+
+def runs(root: Path) -> list[mlflow.entities.Run]:
+    """The newest first."""
+    return mlflow.MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}").search_runs(["1"])
+
+
+def points(root: Path, run_id: str, name: str) -> list[tuple[int, float]]:
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}")
+    return [(point.step, point.value) for point in client.get_metric_history(run_id, name)]
+
+
+def weights(root: Path, run_id: str) -> dict[str, torch.Tensor]:
+    path = root / "mlruns" / "artifacts" / run_id / "artifacts" / "checkpoints" / "last.ckpt"
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def at_step(monkeypatch, step: int, act) -> None:
+    """Does something in the first process, during a training step."""
+    original = Forecaster.training_step
+
+    def training_step(self, batch, batch_index):
+        if self.global_step == step:
+            act()
+        return original(self, batch, batch_index)
+
+    monkeypatch.setattr(Forecaster, "training_step", training_step)
+
+
+@given(st.integers(1, 9), st.integers(1, 5))
+def test_the_parts_of_a_batch_make_the_batch(batch_size, processes):
+    windows = Windows(numbered([50, 33]), length=5, stride=5)
+    whole = WindowLoader(windows, batch_size=batch_size, seed=1)
+    parts = [
+        WindowLoader(windows, batch_size=batch_size, seed=1, place=(r, processes)) for r in range(processes)
+    ]
+    for batch, *shares in zip(whole, *parts, strict=True):
+        counted = [share.values for share in shares if share.weight]
+        torch.testing.assert_close(torch.cat(counted), batch.values)
+        weighted = sum(share.weight * share.values.mean() for share in shares) / processes
+        torch.testing.assert_close(weighted, batch.values.mean())
+
+
+def test_two_processes_have_the_losses_of_one_in_one_run(train, here):
+    one, two = train(*INTERFERING), train(*INTERFERING, "trainer.devices=2")
+    assert two == pytest.approx(one, rel=1e-4)
+    second, first = runs(here)
+    assert second.data.tags["processes"] == "2"
+    for name in (TRAIN_LOSS, f"{TRAIN_LOSS}/epoch", "val/mse", "val/l1", "lr"):
+        expected = points(here, first.info.run_id, name)
+        assert points(here, second.info.run_id, name) == [
+            (s, pytest.approx(v, rel=1e-4)) for s, v in expected
+        ]
+    assert not [path for path in (here / "mlruns" / "staging").rglob("*") if path.is_file()]
+
+
+def test_what_was_cut_goes_on_as_if_it_had_not_been(train, here, monkeypatch):
+    whole = train(*RANDOM, "trainer.devices=2")
+    with monkeypatch.context() as patch:
+        at_step(patch, 5, lambda: signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            train(*RANDOM, "trainer.devices=2")
+    second, first = (run.info for run in runs(here))
+    assert second.status == "KILLED"
+    assert train(f"resume={second.run_id}") == whole
+    assert points(here, second.run_id, TRAIN_LOSS) == points(here, first.run_id, TRAIN_LOSS)
+    pairs = zip(weights(here, first.run_id).values(), weights(here, second.run_id).values(), strict=True)
+    assert all(torch.equal(*pair) for pair in pairs)
+
+
+def test_a_process_that_is_gone_ends_the_run_which_goes_on_in_one(train, here, monkeypatch):
+    def kill() -> None:
+        children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+        ours = [pid for pid in children if b"foretrace.follower" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        os.kill(int(ours[0]), signal.SIGKILL)
+
+    whole = train()
+    with monkeypatch.context() as patch:
+        at_step(patch, 5, kill)
+        with pytest.raises(ChildProcessError, match="process 2 of 2 was ended by SIGKILL"):
+            train("trainer.devices=2")
+    assert runs(here)[0].info.status == "FAILED"
+    assert train(f"resume={runs(here)[0].info.run_id}", "trainer.devices=1") == pytest.approx(whole, rel=1e-4)
+
+
+def test_more_processes_than_windows_are_refused(train, here):
+    with pytest.raises(InputError, match=r"data\.batch_size"):
+        train("trainer.devices=10")
+    assert not (here / "mlruns").exists()
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "srun"])
+def test_processes_that_somebody_else_started_make_one_run(checkout, recordings, launcher):
+    program = checkout / "src" / "program.py"
+    program.write_text(PROGRAM)
+    arguments = [str(program), str(checkout / "conf"), *SMALL, recordings]
+    if launcher == "torchrun":
+        command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments]
+        said = [_start(command, checkout).communicate()[0]]
+    else:  # what SLURM tells each task of a step
+        step = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "SLURM_NODELIST": "127.0.0.1"}
+        step["MASTER_PORT"] = str(_free_port())
+        tasks = [{**step, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in range(2)]
+        said = [one.communicate()[0] for one in [_start(arguments, checkout, **task) for task in tasks]]
+    assert "".join(said).count("status=FINISHED") == 1
+    (run,) = runs(checkout)
+    assert (run.info.status, run.data.tags["processes"]) == ("FINISHED", "2")
+    assert len(points(checkout, run.info.run_id, TRAIN_LOSS)) == 12
+
+
+def test_a_sweep_in_several_processes_is_refused_once(checkout):
+    command, place = (
+        [str(checkout / "src" / "train.py"), "-m", "seed=1,2"],
+        {"WORLD_SIZE": "2", "MASTER_ADDR": "x"},
+    )
+    started = [_start(command, checkout, RANK=rank, **place) for rank in "01"]
+    said = [one.communicate()[0] for one in started]
+    assert [one.returncode for one in started] == [2, 2]
+    assert [len(output.splitlines()) for output in said] == [1, 0]
+
+
+def _start(arguments: list[str], folder: Path, **environment: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])

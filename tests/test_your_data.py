@@ -88,7 +88,7 @@ def reader(checkout) -> Iterator[Reader]:
     yield reader
     for server in reader.servers:
         os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
+        server.wait(60)
 
 
 def test_the_page_for_newcomers_is_true(reader):

@@ -27,10 +27,11 @@ from foretrace.figures.style import (
 FloatArray = npt.NDArray[np.float64]
 
 MODEL = "model"
-# Colour and line style of each forecast: told apart without colour, too.
+# Colour and line style of each forecast: told apart without colour, too. The model's is the one that forecasts
+# have in all pictures, and what repeats a recorded value has the colour of recordings.
 LOOKS = {
-    MODEL: (BLUE, "-", 2.2),
-    "persistence": (VERMILLION, "--", 1.4),
+    MODEL: (VERMILLION, "-", 2.2),
+    "persistence": (BLUE, "--", 1.4),
     "velocity": ("#CC79A7", ":", 1.6),
     "mean": (MUTED, "-.", 1.4),
     "ridge": ("#009E73", (0, (5, 1, 1, 1, 1, 1)), 1.6),
@@ -66,7 +67,7 @@ def error_by_horizon(
     axes.set_xlabel("steps ahead" if dt_s is None else f"steps ahead (of {dt_s:g} s each)")
     steps = np.arange(1, len(curves[MODEL]) + 1)
     if low is not None and high is not None:
-        axes.fill_between(steps, np.asarray(low), np.asarray(high), color=SKY, alpha=0.35, linewidth=0)
+        axes.fill_between(steps, np.asarray(low), np.asarray(high), color=VERMILLION, alpha=0.2, linewidth=0)
     for name, curve in curves.items():
         colour, line, width = LOOKS.get(name, (INK, "-", 1.2))
         axes.plot(steps, curve, color=colour, linestyle=line, linewidth=width, label=plain_text(name))
@@ -123,7 +124,7 @@ def error_by_position(errors: Mapping[str, npt.ArrayLike], *, warm: float | None
         positions = np.arange(1, len(values) + 1)
         axes.plot(positions, values, color=colour, linestyle=line, linewidth=width, label=plain_text(name))
     if warm is not None:
-        axes.axhline(warm, color=BLUE, linestyle=":", linewidth=1.4, label="model, state carried")
+        axes.axhline(warm, color=VERMILLION, linestyle=":", linewidth=1.4, label="model, state carried")
     axes.set_ylim(bottom=0)
     count_on_x(axes)
     dress(axes)

@@ -163,6 +163,9 @@ def find(run_id: str, *, key: str, root: Path, uri: str | None) -> tuple[MlflowC
     """
     if run_id != LATEST:
         return store.find_run(run_id, root=root, uri=uri, key=key)
+    if uri is None and not (root / "mlflow.db").exists():  # to look into it would make it
+        expected = "a training that did not finish"
+        raise InputError(key, expected=expected, received="no run at all", remedy="Train first.")
     client = store.open_store(root=root, uri=uri)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     found = client.search_runs(experiments, "attributes.status != 'FINISHED'", order_by=["start_time DESC"])

@@ -53,6 +53,8 @@ REFUSED = {
     "a name that turns the direction": ("a\u202e,b\n1,2\n3,4\n", "without control characters"),
     "a name of 1001 characters": ("a" * 1001 + ",b\n1,2\n3,4\n", "at most 1000 characters"),
     "a name of 200 000 characters": ("a" * 200_000 + ",b\n1,2\n", "field larger than field limit"),
+    "a blank line above one column": ("\na\n1\n2\n", "a header on the first line"),
+    "quotes within a name": ('a""b,c\n1,2\n3,4\n', "in quotes as a whole"),
     "a header of 3 MB": ("a" * 3_000_000 + ",b\n1,2\n", "more than 1,048,576 bytes"),
     "a million columns": (",".join(f"c{n}" for n in range(1_000_000)) + "\n", "more than 1,048,576 bytes"),
     "100 000 columns": (",".join(f"c{n}" for n in range(100_000)) + "\n1\n", "is the table turned"),
@@ -139,10 +141,22 @@ def test_names_of_every_kind_are_kept(tmp_path):
     assert list(read(put(tmp_path, f"{header}\n{rows}")).feature_names) == names
 
 
-@given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: f"a,b\n{text}".encode()))
+PIECES = ["a", "b", ",", ";", "\t", "|", "\n", "\r\n", "\r", '"', '""', "1", "2.5", "1,5", "inf", "nan", "é", "\ufeff",
+          "2024-01-01", "true", "\0", " ", "=1+1", "$", "9" * 30, "1e-40"]  # fmt: skip
+
+
+def read_or_refused(folder, content):
+    with suppress(InputError):
+        assert np.isfinite(read(put(folder, content, "fuzzed.csv")).values).all()
+
+
+@given(st.binary(max_size=200))
 @settings(deadline=None)
 def test_any_bytes_are_read_or_refused(tmp_path_factory, content):
-    file = tmp_path_factory.getbasetemp() / "fuzzed.csv"
-    file.write_bytes(content)
-    with suppress(InputError):
-        assert np.isfinite(read(file).values).all()
+    read_or_refused(tmp_path_factory.getbasetemp(), content)
+
+
+@given(st.sampled_from(["", "a,b\n", "a;b\n", "a\n"]), st.lists(st.sampled_from(PIECES), max_size=40))
+@settings(deadline=None)
+def test_random_pieces_are_read_or_refused(tmp_path_factory, header, pieces):
+    read_or_refused(tmp_path_factory.getbasetemp(), header + "".join(pieces))

@@ -56,7 +56,8 @@ def layout(file: Path) -> Layout:
     with closing(_open(file)) as stream:
         head = stream.read(LONGEST_HEADER)
     _check_encoding(file, head)
-    head = head.removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
+    head = head.removeprefix(codecs.BOM_UTF8)
+    blank, head = head.startswith((b"\r", b"\n")), head.lstrip(b"\r\n")
     line, _, rows = _first_line(head)
     if not line.strip():
         raise InputError(
@@ -78,7 +79,10 @@ def layout(file: Path) -> Layout:
     # Else the comma stands between values; and in a number of a file like that, it has no other meaning.
     number = rb"(?:^|[\r\n;\t|])\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*(?:[\r\n;\t|]|$)"
     decimal = "," if separator != "," and re.search(number, rows) else "."
-    return Layout(names=_names(file, header, separator), separator=separator, decimal=decimal)
+    names = _names(file, header, separator)
+    if len(names) == 1 and blank:  # of a single column, a blank line is a missing value
+        raise InputError(str(file), expected="a header on the first line", received="a blank line")
+    return Layout(names=names, separator=separator, decimal=decimal)
 
 
 def check_quotes(file: Path) -> None:
@@ -123,6 +127,10 @@ def _foreign(file: Path, encoding: str, *, received: str) -> InputError:
 
 
 def _names(file: Path, header: str, separator: str) -> tuple[str, ...]:
+    parts = re.sub(r'"(?:[^"]|"")*"', '"', header).split(separator)
+    if any('"' in part and part != '"' for part in parts):
+        received = "quotes within one, about which readers of CSV disagree"
+        raise InputError(str(file), expected="names in quotes as a whole, or without", received=received)
     try:
         return tuple(next(text_csv.reader(io.StringIO(header), delimiter=separator)))
     except text_csv.Error as error:

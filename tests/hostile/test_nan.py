@@ -1,0 +1,124 @@
+"""A training whose figures are no numbers any more: ended at that batch, and nothing of it is kept."""
+
+import math
+
+import pytest
+import torch
+from conftest import SMALL
+from conftest import train as command
+from test_resume import client, history, newest, weights
+
+from foretrace import experiment
+from foretrace.data.datamodule import WindowDataModule
+from foretrace.errors import DivergedError
+from foretrace.forecaster import Forecaster
+
+FEW = [*SMALL, "data.episodes=6", "trainer.max_epochs=3", "trainer.diagnose_every=null"]  # 4 batches an epoch
+HIGH = [*FEW, "optimizer.lr=1e30"]  # Adam's first step leads out of the numbers
+KEPT = ("last.ckpt", "best.ckpt")
+
+
+@pytest.fixture
+def train(composed, here, monkeypatch):
+    monkeypatch.setattr("foretrace.review._pictures", lambda *_: [])
+    monkeypatch.setattr("foretrace.review._animate", lambda *_: None)
+    return lambda *overrides: experiment.run(composed(*overrides), overrides=list(overrides))
+
+
+def diverged(train, *overrides: str) -> str:
+    with pytest.raises(DivergedError) as caught:
+        train(*overrides)
+    assert len(str(caught.value)) < 1200
+    return str(caught.value)
+
+
+def spoil(monkeypatch, part: str, *, row: int, value: float) -> None:
+    """Puts a value into a part's data, after all checks and statistics."""
+    setup = WindowDataModule.setup
+
+    def spoiled(self, stage):
+        setup(self, stage)
+        self.windows[part]._values[row, 2] = value
+
+    monkeypatch.setattr(WindowDataModule, "setup", spoiled)
+
+
+@pytest.mark.parametrize("more", [[], ["trainer.precision=bf16-mixed"], ["trainer.gradient_clip=1"],
+                                  ["optimizer=sgd"], ["trainer.weight_averaging=0.9"]], ids=str)  # fmt: skip
+def test_a_step_that_is_too_large_ends_the_run_and_is_named(train, here, capsys, more):
+    said = diverged(train, *HIGH, *more, "optimizer.lr=1e30")
+    assert "batch 2 of epoch 1, lr 1e+30 (before: " in said
+    assert "of 4 windows: episode gait " in said
+    assert "Start anew with a lower optimizer.lr, or with trainer.gradient_clip=1" in said
+    run = newest(here)
+    assert run.info.status == "FAILED"
+    assert [step for step, _ in history(here, run.info.run_id)["MSE train loss"]] == [0]
+    artifacts = here / "mlruns" / "artifacts" / run.info.run_id / "artifacts"
+    assert not list(artifacts.rglob("*.ckpt"))
+    assert len((artifacts / "divergence.txt").read_text()) > 300
+    assert "resume=" not in capsys.readouterr().out  # it would come to the same end
+
+
+def test_what_was_good_is_kept(train, here, monkeypatch):
+    step = Forecaster.training_step
+
+    def late(self, batch, number):
+        found = step(self, batch, number)
+        return found | {"loss": found["loss"] * (math.inf if self.current_epoch == 2 and number else 1)}
+
+    monkeypatch.setattr(Forecaster, "training_step", late)
+    said = diverged(train, *FEW)
+    assert "in batch 2 of epoch 3" in said
+    assert "Without dropout and noise, the errors of its 4 windows are finite" in said
+    run = newest(here).info.run_id
+    found = history(here, run)
+    assert [step for step, _ in found["val/mse"]] == [0, 1]
+    assert [step for step, _ in found["MSE train loss"]] == list(range(9))
+    for name in KEPT:
+        assert all(tensor.isfinite().all() for tensor in weights(here, run, name).values())
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_windows_and_features_of_broken_data_are_named(train, monkeypatch, value):
+    spoil(monkeypatch, "train", row=41 + 25, value=value)
+    said = diverged(train, *FEW)
+    assert "Not finite in the data: 'bthigh' in episode gait 1, rows 21 to 30" in said
+    assert "Mend the data" in said
+    assert "optimizer.lr" not in said
+
+
+def test_a_validation_error_that_is_no_number_leaves_no_checkpoint(train, here, monkeypatch):
+    spoil(monkeypatch, "valid", row=3, value=math.nan)
+    said = diverged(train, *FEW, "trainer.early_stopping={patience: 5, min_delta: 0}")
+    assert (
+        "val/mse is nan after epoch 1. Not finite in the data: 'bthigh' in episode gait 3, rows 1 to 10"
+        in said
+    )
+    assert not list(here.rglob("*.ckpt"))
+
+
+def test_a_device_that_has_to_be_waited_for_is_looked_at_before_anything_is_kept(train, here, monkeypatch):
+    monkeypatch.setattr("foretrace.divergence.DIRECT", "no device")
+    monkeypatch.setattr("foretrace.divergence.LOOK_S", math.inf)
+    assert "in batch 2 of epoch 1, lr 1e+30 (before: " in diverged(train, *HIGH)
+    assert not list(here.rglob("*.ckpt"))
+
+
+def test_it_leaves_the_training_as_it_was(train, here, monkeypatch):
+    train(*FEW, "model.dropout=0.1")
+    watched = newest(here).info.run_id
+    for hook in ("on_before_optimizer_step", "on_train_batch_end"):
+        monkeypatch.delattr(f"foretrace.divergence.Divergence.{hook}")
+    train(*FEW, "model.dropout=0.1")
+    pairs = zip(*(weights(here, run, "last.ckpt").values() for run in (watched, newest(here).info.run_id)))
+    assert all(torch.equal(first, second) for first, second in pairs)
+
+
+def test_one_line_and_exit_status_1_and_a_sweep_goes_on(checkout):
+    done = command(checkout, "-m", *FEW, "optimizer.lr=1e30,1e-3", "trainer.max_epochs=1")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("failed ")]
+    assert "training diverged: the loss is nan" in line
+    runs = client(checkout).search_runs(["1"])
+    assert sorted(run.info.status for run in runs) == ["FAILED", "FAILED", "FINISHED"]  # parent, 1e30, 1e-3

@@ -1,0 +1,87 @@
+"""Hostile settings, overrides and options: one line, exit status 2, nothing made."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import new_checkout
+
+from foretrace.errors import is_plain
+
+HERE = Path(__file__).parent
+SLOWEST_S = 5
+
+TRAIN = {
+    "trainer.max_epochs": ["", "abc", "1e400", "99999999999999999999", "1.5", "true", "[1,2]", "{a: 1}", "null", "nan",
+                           "-1", "2024-01-01", "${seed", "${nope}", "${nope:1}", "${trainer.max_epochs}",
+                           "${oc.env:NOPE}", "${oc.env:PATH}", "???", "$(id)", "`id`", "\n", "\0", "é", "5,6",
+                           "range(3)", "choice(1,2)", "interval(0,1)", "glob(*)"],
+    "model.hidden_sizes": ["8", "[]", "[0]", "[8,-8]", "[[8]]", "[8.5]", "[null]", "[true]", "{0: 8}", "[1000000000]",
+                           "[99999999999999999999]", "x"],
+    "optimizer.lr": ["0", "1e-500", "1e500", "[0.1]", "true", "x"],
+    "optimizer.name": ["nope", "os.system", "__class__", "Optimizer", "5", "''"],
+    "optimizer": ["nope", "5", "null", "../data/files"], "scheduler.name": ["nope", "LambdaLR", "LRScheduler"],
+    "scheduler": ["3", "../../x", "/etc/passwd"], "seed": ["-1", "4294967296"],
+    "data": ["nope", "''", "../../etc/passwd", "{source: files}"], "data.source": ["files", "[files]", "null", "mars"],
+    "data.split": ["null", "{train: 1, valid: 1, test: 1}", "{train: 1e308, valid: 1e308, test: 1}"],
+    "data.window": ["0", "1001", "["], "data.steps": ["0", "99999999999999999999"], "data.batch_size": ["0", "true"],
+    "loss": ["null", "[]"], "loss.open_loop": ["5", "{weight: 1}"], "evaluation.horizon": ["99999999999999999999"],
+    "trainer.precision": ["16"], "trainer.early_stopping": ["{patience: 0, min_delta: 0}"], "trainer": ["5", "[]"],
+    "tracking.tags": ["5", "[a]", "{a: [1]}", "{a: {b: 1}}", "{1: 2}", "{'=1+1': x}"],
+    "tracking.experiment": ["''", "[a]", "null"], "tracking.run_name": ["5", "[a]"],
+    "resume": ["nope", "../../x", "[]", "last"], "rerun": ["nope", "=1+1"], "sweep.resume": ["nope"],
+    "experiment": ["nope"], "hydra/launcher": ["nope"], "hydra.run.dir": ["null"], "hydra.mode": ["x"],
+    "hydra.nope": ["5"], "widow": ["5"],
+}  # fmt: skip
+WORDS = [
+    ["+new=5"], ["++new.deep=5"], ["+optimizer.foo=1"], ["+optimizer._target_=os.system"], ["+optimizer.betas=[5,5]"],
+    ["+optimizer.eps=x"], ["+scheduler.foo=1"], ["+seed=5"], ["+data.__class__=5"], ["~seed"], ["~model"], ["~nope"],
+    ["~"], ["+"], ["=5"], ["=="], ["+a=b=c"], [""], [" "], ["seed"], ["seed:5"], ["seed 5"], ["séed=5"], ["+🤖=5"],
+    ["--seed=5"], ["-x"], ["--nope"], ["--cfg", "nope"], ["--config-dir"], ["--config-dir", "nope"],
+    ["--config-name", "nope"], ["--experimental-rerun", "evil.pickle"], ["seed=1", "-m", "seed=2"],
+    ["resume=a", "rerun=b"], ["data=files"], ["data=files", "data.path=nope"], ["data=files", "data.path=[a,b]"],
+    ["data=files", "data.path=nope", "data.missing=guess"], ["data=files", "data.path=nope", "data.inputs=x"],
+    ["data=files", "data.path=nope", "data.units={a: [m]}"], ["data=files", "data.path=nope", "data.dt_s=0"],
+    ["data=halfcheetah_ltc"], ["data=halfcheetah_ltc", "data.root=nope"], ["data=halfcheetah_ltc", "data.root=mlruns"],
+    ["data=walker2d_cfc", "data.root=/dev/null"], ["data=walker2d_cfc", "data.root=/etc/passwd"],
+]  # fmt: skip
+OTHERS = [
+    ["evaluate"], ["evaluate", "run=a", "checkpoint=b"], ["evaluate", "runs=[a]"], ["evaluate", "runs=a"],
+    ["evaluate", "run=../../x"], ["evaluate", "checkpoint=x"], ["evaluate", "run=a", "log=old"],
+    ["evaluate", "checkpoint=nope.ckpt", "data=files", "data.path=nope"], ["evaluate", "run=a", "+new=1"],
+    ["export"], ["export", "run=a"], ["export", "run=a", "format=pickle"], ["export", "run=a", "register_as=''"],
+    ["export", "run=nope", "format=onnx"], ["export", "run=a", "register_as=b", "output=c"],
+    ["predict"], ["predict", "run=a", "model=b", "data.path=c", "output=d.csv"],
+    ["predict", "model=nope.safetensors", "data.path=nope.csv", "output=d.csv"],
+    ["predict", "run=a", "data.path=c", "output=d.csv", "horizon=0"],
+    ["predict", "run=a", "data.path=c", "output=d.csv", "horizon=99999999999999999999"],
+    ["predict", "run=a", "data.path=c", "output=d.xlsx"], ["predict", "run=a", "data.path=c", "output=/nope/d.csv"],
+    ["predict", "run=a", "data.path=c", "output=d.csv", "start=middle"],
+    ["predict", "run=nope", "data.path=src", "output=''"],
+]  # fmt: skip
+LINES = [["train", f"{key}={value}"] for key, values in TRAIN.items() for value in values]
+LINES += [["train", *words] for words in WORDS] + OTHERS
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    checkout = new_checkout(tmp_path_factory.mktemp("hostile") / "checkout")
+    command = [sys.executable, str(HERE / "commands.py"), str(checkout)]
+    lines = json.dumps(LINES)
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, check=False, cwd=checkout)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("number", range(len(LINES)), ids=lambda n: ascii(" ".join(LINES[n]))[1:50])
+def test_a_wrong_command_line_gets_one_line_and_makes_nothing(answers, number):
+    status, said, made, took_s = answers[number]
+    assert status == 2, said
+    [line] = said.splitlines()
+    assert line.startswith("error: ")
+    assert all(map(is_plain, line))
+    assert len(line) < 1300
+    assert made == []
+    assert took_s < SLOWEST_S

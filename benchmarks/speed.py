@@ -1,0 +1,91 @@
+"""How fast it is: python benchmarks/speed.py [steps rates commands growth memory job].
+
+Prints a table and writes it into docs/performance.md, between the two marks there. Without a name, all but the job,
+which takes as long as the main job does. Rows that are not measured keep their figures, with their date.
+"""
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import speed_commands
+import speed_growth
+import speed_memory
+import speed_rates
+import speed_steps
+import torch
+from speed_rows import ROOT, Row
+
+PARTS: dict[str, Callable[..., Iterator[Row]]] = {
+    "steps": speed_steps.rows,
+    "rates": speed_rates.rows,
+    "commands": speed_commands.rows,
+    "growth": speed_growth.rows,
+    "memory": speed_memory.rows,
+    "job": speed_commands.job_rows,
+}
+PAGE, FIGURES = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.json"
+BEGIN, END = "<!-- measured: make bench -->\n", "<!-- end -->\n"
+
+
+def main() -> None:
+    """Measures what is asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", choices=[*PARTS, []], help=", ".join(PARTS))
+    parser.add_argument(
+        "--quick", action="store_true", help="with little of each, to see that it works; writes nothing"
+    )
+    asked = parser.parse_args()
+    held: dict[str, Any] = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+    for part in asked.parts or [name for name in PARTS if name != "job"]:
+        began, found = time.monotonic(), []
+        for row in PARTS[part](quick=asked.quick):
+            found.append(row.plain())
+            print(_line(found[-1]), flush=True)
+        took = (time.monotonic() - began) / 60
+        print(f"{part}: {took:.1f} min", flush=True)
+        held[part] = {"rows": found, "minutes": round(took, 1), "of": _machine()}
+        if not asked.quick:
+            FIGURES.write_text(json.dumps(held, indent=1, ensure_ascii=False) + "\n")
+            _write(held)
+
+
+def _machine() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "lightning", "mlflow"))
+    cores = f"{torch.get_num_threads()} cores, Python {platform.python_version()}, {versions}"
+    return f"{datetime.now(UTC):%Y-%m-%d}, {model}, {cores}"
+
+
+def _write(held: dict[str, Any]) -> None:
+    text = PAGE.read_text()
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    tables = []
+    for part, measured in held.items():
+        heading = f"**{part}** — {measured['of']}; {measured['minutes']} min\n\n"
+        table = "| what | aim | median | least to most | of |\n|-|-|-|-|-|\n"
+        tables.append(heading + table + "".join(f"{_line(row)}\n" for row in measured["rows"]))
+    PAGE.write_text(before + BEGIN + "\n" + "\n".join(tables) + "\n" + END + after)
+
+
+def _line(row: dict[str, Any]) -> str:
+    values = row["values"]
+    unit = f" {row['unit']}".rstrip()
+    spread = f"{min(values):.3g} to {max(values):.3g}" if len(values) > 1 else ""
+    return f"| {row['name']} | {row['aim']} | {np.median(values):.3g}{unit} | {spread} | {row['note']} |"
+
+
+if __name__ == "__main__":
+    main()

@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from foretrace.config import PROJECT_ROOT, known_keys
-from foretrace.errors import InputError, Interrupted, full_disk, nearest, printable
+from foretrace.errors import DivergedError, InputError, Interrupted, full_disk, nearest, printable
 from foretrace.place import Place
 
 # Here and not in `call`, as a launcher's processes need it without ever coming there.
@@ -67,7 +67,7 @@ def call(main: Callable[[], None]) -> int:
 
 @contextmanager
 def input_errors() -> Iterator[None]:
-    """Ends the process with one line where the user's input is at fault, or the disk is full.
+    """Ends the process with one line where the user's input is at fault, training diverged, or the disk is full.
 
     Within the job, because Hydra prints a line of its own about any exception that leaves it.
     """
@@ -75,6 +75,8 @@ def input_errors() -> Iterator[None]:
         yield
     except InputError as error:
         sys.exit(_say(f"error: {error}", USAGE_ERROR))
+    except DivergedError as error:
+        sys.exit(_say(f"error: {error}", FAILED))
     except Exception as error:
         full = full_disk(error)
         if full is None:
@@ -100,7 +102,7 @@ def job_errors() -> Iterator[None]:
     sys.argv[0] = str(PROJECT_ROOT / "src" / f"{HydraConfig.get().job.name}.py")
     try:
         yield
-    except InputError as error:
+    except (InputError, DivergedError) as error:
         raise _failed(str(error)) from None
     except Exception as error:  # whatever it is, it is this job's alone
         traceback.print_exc()

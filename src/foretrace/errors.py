@@ -79,6 +79,10 @@ def full_disk(error: BaseException | None) -> OSError | None:
     return None
 
 
+class DivergedError(ArithmeticError):
+    """A training's figures are no finite numbers any more; says where that began, and what to try."""
+
+
 class Interrupted(BaseException):  # like KeyboardInterrupt: not an error
     """The process was asked to end by a signal.
 

@@ -17,7 +17,7 @@ from foretrace.config import PROJECT_ROOT
 from foretrace.data import sources
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.diagnostics import Diagnostics
-from foretrace.errors import InputError
+from foretrace.errors import DivergedError, InputError
 from foretrace.follower import follow
 from foretrace.forecaster import TRAIN_LOSS, VALID_MSE, Forecaster
 from foretrace.group import Group
@@ -71,11 +71,15 @@ def run(
     if data is not None:
         start.check_data(data.windows["train"].sequences.digest)
     tracked, metrics = start.run or _begin(start, overrides), dict[str, float]()
+    worth_going_on = not config.sweep.parent
     try:
         with tracked:
             metrics = _train(start, data or _load(config), tracked, overrides, place)
+    except DivergedError:
+        worth_going_on = False  # it would come to the same end
+        raise
     finally:
-        if tracked.status in ("KILLED", "FAILED") and not config.sweep.parent:
+        if tracked.status in ("KILLED", "FAILED") and worth_going_on:
             print(f"to go on: python src/train.py resume={tracked.id}", flush=True)
         if tracked.status != "RUNNING":  # else it never was ours
             print(summary.last_line(tracked.id, tracked.status, metrics), flush=True)

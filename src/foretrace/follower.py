@@ -8,7 +8,7 @@ import lightning
 from foretrace.config import PROJECT_ROOT
 from foretrace.data import sources
 from foretrace.data.datamodule import WindowDataModule
-from foretrace.errors import InputError, Interrupted
+from foretrace.errors import DivergedError, InputError, Interrupted
 from foretrace.group import AT_ONCE, ORDER, PATIENCE, Group, Order, connect, is_lost
 from foretrace.place import Place
 from foretrace.quiet import quiet_libraries
@@ -35,6 +35,8 @@ def follow(*, patience: timedelta = PATIENCE) -> None:
         _train(Order.model_validate_json(store.get(ORDER)), Group(place, store))
     except Interrupted as interruption:
         sys.exit(interruption.exit_status)
+    except DivergedError:
+        sys.exit(ENDED_EARLY)
     except RuntimeError as error:
         if not is_lost(error):
             raise

@@ -12,6 +12,7 @@ from foretrace import optimization
 from foretrace.checkpoints import Checkpoints, WholeFiles
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.statistics import Statistics
+from foretrace.divergence import Divergence
 from foretrace.forecaster import VALID_MSE, Forecaster
 from foretrace.group import Group
 from foretrace.place import Place
@@ -93,7 +94,7 @@ def make_trainer(
     """
     settings, place = config.trainer, group.place
     checkpoints = Checkpoints(run, group, monitor=VALID_MSE, every_minutes=settings.checkpoint_minutes)
-    callbacks: list[Callback] = [*watching, checkpoints]
+    callbacks: list[Callback] = [Divergence(run), *watching, checkpoints]
     if settings.weight_averaging:
         callbacks.append(EMAWeightAveraging(decay=settings.weight_averaging))
     if settings.early_stopping:

@@ -64,6 +64,13 @@ class Windows:
             setattr(self, name, None if tensor is None else tensor.to(device))
         return self
 
+    def places(self, chosen: Tensor, *, offset: Tensor | None = None) -> Tensor:
+        """Episode and first row in it of windows by their number; see `gather`. Shape (B, 2)."""
+        episode, start = self._index[chosen.to(self._index.device)].unbind(dim=1)
+        if offset is not None:
+            start = torch.minimum(start + offset.to(start.device)[episode], self._last_start[episode])
+        return torch.stack([episode, start], dim=1)
+
     def gather(self, chosen: Tensor, *, offset: Tensor | None = None) -> Batch:
         """Reads windows by their number.
 
@@ -71,9 +78,7 @@ class Windows:
             chosen: Numbers of windows. Shape (B,).
             offset: Steps by which each episode's windows start later, as far as it goes. Shape (E,).
         """
-        episode, start = self._index[chosen.to(self._index.device)].unbind(dim=1)
-        if offset is not None:
-            start = torch.minimum(start + offset.to(start.device)[episode], self._last_start[episode])
+        episode, start = self.places(chosen, offset=offset).unbind(dim=1)
         first = self._first_row[episode] + start  # (B,)
         known = _read(self._known, first, self.length)
         if self._next is None:
@@ -128,14 +133,19 @@ class WindowLoader:
             self._epoch, self._batch = self._epoch + 1, 0
         self._is_restored = False
         order, offset = self._draw(self._epoch)
-        rank, size = self.place
         for whole in torch.split(order, self.batch_size)[self._batch :]:
             self._batch += 1
             if self._batch == len(self):
                 self._epoch, self._batch = self._epoch + 1, 0
-            part = torch.tensor_split(whole, size)[rank]
-            batch = self.windows.gather(part if len(part) else whole[:1], offset=offset)
-            yield batch._replace(weight=len(part) * size / len(whole))
+            part, weight = self._part(whole)
+            yield self.windows.gather(part, offset=offset)._replace(weight=weight)
+
+    def part(self, epoch: int, number: int) -> tuple[Tensor, Batch]:
+        """Any batch again, after the place of each of its windows; see `Windows.places`."""
+        order, offset = self._draw(epoch)
+        part, weight = self._part(torch.split(order, self.batch_size)[number])
+        batch = self.windows.gather(part, offset=offset)
+        return self.windows.places(part, offset=offset), batch._replace(weight=weight)
 
     def state_dict(self) -> dict[str, int]:
         """The position: which batch of which epoch comes next."""
@@ -144,6 +154,12 @@ class WindowLoader:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Goes on from there."""
         self._epoch, self._batch, self._is_restored = state["epoch"], state["batch"], True
+
+    def _part(self, whole: Tensor) -> tuple[Tensor, float]:
+        """What this process takes of a batch, and its weight."""
+        rank, size = self.place
+        part = torch.tensor_split(whole, size)[rank]
+        return (part if len(part) else whole[:1]), len(part) * size / len(whole)
 
     def _draw(self, epoch: int) -> tuple[Tensor, Tensor | None]:
         if self.seed is None:

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from foretrace.errors import DivergedError
 from foretrace.sweeps import jobs as names
 from foretrace.sweeps.jobs import Job, own
 from foretrace.tracking.process import Process
@@ -56,6 +57,11 @@ class Child:
     def is_done(self) -> bool:
         """Whether nothing is left to do: it was finished, or pruned."""
         return self.status == "FINISHED" or self.pruned
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether its training ended as its figures were no finite numbers any more: a result of a kind."""
+        return self.error.startswith(DivergedError.__name__)
 
     @property
     def has_result(self) -> bool:

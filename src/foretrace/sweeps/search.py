@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from math import isfinite
 
 from hydra.plugins.launcher import Launcher
 from optuna.trial import TrialState
@@ -114,7 +113,7 @@ class Search:
         """Numbers of the trials without a result; where training diverged, that is a result of a kind."""
         begun = self._begun()
         ended = [trial.number for trial in self._study.trials if trial.state == TrialState.FAIL]
-        return [number for number in ended if number not in begun or not begun[number].has_result]
+        return [number for number in ended if number not in begun or not begun[number].has_diverged]
 
     def verdict(self) -> str:
         """How far it got, in a sentence for people and scripts."""
@@ -171,12 +170,8 @@ class Search:
             assert child.trial is not None, "given to each by the search"
             if child.pruned:
                 self._study.tell(child.trial, TrialState.PRUNED)
-            elif child.has_result and isfinite(child.metrics.get(VALID, float("nan"))):
-                self._study.tell(child.trial, TrialState.COMPLETE, child.metrics[VALID])
             elif child.has_result:
-                self._study.tell(child.trial, TrialState.FAIL)
-                settings = brief(child.job, self._plan.names)
-                print(f"diverged {settings}: {VALID} is not finite", file=sys.stderr, flush=True)
+                self._study.tell(child.trial, TrialState.COMPLETE, child.metrics[VALID])
             elif _has_failed(child):
                 self._study.tell(child.trial, TrialState.FAIL)
 

@@ -32,6 +32,9 @@ class Unrecorded:
     def flush(self, *, sync: bool = False) -> None:
         """Nothing."""
 
+    def text(self, path: str, text: str) -> None:
+        """Nothing."""
+
     def interrupt_if_asked(self) -> None:
         """Nothing: the processes agree on that."""
 

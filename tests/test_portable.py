@@ -145,11 +145,11 @@ def test_what_is_no_model_is_named(tmp_path):
     path = tmp_path / "model.safetensors"
     save_model(path, predictor.card, predictor.model)
     whole = path.read_bytes()
-    later = predictor.card.model_copy(update={"format": 2, "foretrace_version": "9.1"})
-    other = predictor.card.model_copy(update={"feature_names": ("height",)})
+    later = predictor.card.model_copy(update={"format": 3, "foretrace_version": "9.1"})
+    other = predictor.card.model_copy(update={"feature_names": ("height",), "units": ("m",)})
     for card, message in (
-        (later, "format 1, received format 2. Use foretrace 9.1"),
-        (other, "size mismatch"),
+        (later, "format 2, received format 3. Use foretrace 9.1"),
+        (other, "has shape"),
     ):
         save_model(path, card, predictor.model)
         with pytest.raises(InputError, match=message):

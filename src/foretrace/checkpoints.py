@@ -6,12 +6,10 @@ places at which a checkpoint is exact, and files that are whole or absent.
 
 import errno
 import math
-import pickle
 import shutil
 import signal
 import threading
 import time
-import zipfile
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -25,6 +23,7 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 
 from foretrace.errors import InputError, Interrupted, full_disk
 from foretrace.group import Group
+from foretrace.saved import read_checkpoint
 from foretrace.tracking.unrecorded import Unrecorded
 from foretrace.whole import whole_file
 
@@ -186,7 +185,7 @@ class Checkpoints(Checkpoint):
 
 def load_best(module: LightningModule, folder: Path) -> tuple[int, float]:
     """Gives a module the best weights; returns their epoch, from 0, and their score."""
-    checkpoint = torch.load(folder / BEST, weights_only=True, map_location="cpu")
+    checkpoint = read_checkpoint(folder / BEST)
     module.load_state_dict(checkpoint["state_dict"])
     return int(checkpoint["epoch"]), float(checkpoint["callbacks"][Checkpoints.__name__]["best_score"])
 
@@ -221,19 +220,17 @@ def newest_whole(folder: Path, *, say: Callable[[str], None]) -> Path | None:
 
 def _damage(path: Path) -> str | None:
     try:
-        with zipfile.ZipFile(path) as archive:
-            if (member := archive.testzip()) is not None:  # reads all of it and compares checksums
-                return f"{member} differs from its checksum"
-        checkpoint = torch.load(path, weights_only=True, map_location="meta")
-    except (OSError, zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        return (str(error).splitlines() or [type(error).__name__])[0]
+        checkpoint = read_checkpoint(path, map_location="meta")
+    except InputError as error:
+        return error.received
     written = checkpoint.get("foretrace", {"format": 1, "version": "0.1.0 before its first release"})
-    if written["format"] != FORMAT:
+    if not isinstance(written, dict) or written.get("format") != FORMAT:
+        shown = written if isinstance(written, dict) else {}
         raise InputError(
             str(path),
             expected=f"a checkpoint of format {FORMAT}",
-            received=f"one of format {written['format']}",
-            remedy=f"foretrace {written['version']} can go on from it.",
+            received=f"one of format {shown.get('format')}",
+            remedy=f"foretrace {shown.get('version')} can go on from it.",
         )
     return None
 

@@ -1,12 +1,10 @@
 """Judging what was trained before: a run, a checkpoint, or one run against another."""
 
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from omegaconf import DictConfig, OmegaConf
 from pydantic import TypeAdapter, ValidationError
 
@@ -18,9 +16,11 @@ from foretrace.errors import InputError
 from foretrace.evaluation.archive import load_assessment
 from foretrace.evaluation.comparison import compare
 from foretrace.forecaster import Forecaster
+from foretrace.inference.loading import trained_model
 from foretrace.quiet import quiet_libraries
 from foretrace.record import record_data
 from foretrace.review import ASSESSMENT, review
+from foretrace.saved import A_CHECKPOINT, read_checkpoint
 from foretrace.settings import DataConfig, EvaluateConfig
 from foretrace.tracking import provenance, store
 from foretrace.tracking.run import TrackedRun
@@ -96,19 +96,14 @@ def _tracked(
 
 
 def _load_forecaster(path: Path) -> Forecaster:
-    expected = {
-        "expected": "a checkpoint of a training run",
-        "remedy": "See checkpoints/ among a run's artifacts.",
-    }
+    checkpoint = read_checkpoint(path)
+    _, model = trained_model(path, checkpoint)
     try:
-        checkpoint = torch.load(path, weights_only=True, map_location="cpu")
         forecaster = Forecaster(**checkpoint["hyper_parameters"])
-        forecaster.load_state_dict(checkpoint["state_dict"])
-    except pickle.UnpicklingError as error:  # its message says how to run foreign code: no help here
-        raise InputError(str(path), received="something else, or more than plain data", **expected) from error
-    except (OSError, RuntimeError, KeyError, TypeError, EOFError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise InputError(str(path), received=f"{type(error).__name__}: {reason}", **expected) from error
+    except (TypeError, KeyError) as error:
+        received = f"settings of another version ({type(error).__name__}: {error})"
+        raise InputError(str(path), expected=A_CHECKPOINT, received=received) from error
+    forecaster.model = model
     return forecaster.eval()
 
 

@@ -1,16 +1,15 @@
 """Where a model is: a file, a folder, a run, the registry."""
 
 import os
-import pickle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-
 from foretrace.errors import InputError
-from foretrace.inference.portable import Card, read_model
+from foretrace.inference.portable import Card, read_model, reason
 from foretrace.inference.predictor import Predictor
+from foretrace.model.next_step import NextStepModel
+from foretrace.saved import A_CHECKPOINT, read_checkpoint
 
 MODEL = "model"  # a run's artifact: the folder of an MLflow model
 FILE = "model.safetensors"
@@ -89,25 +88,28 @@ def _load_registered(uri: str) -> Predictor:
 
 
 def _load_checkpoint(path: Path) -> Predictor:
-    expected = "a checkpoint of a training run"
+    return Predictor(*trained_model(path, read_checkpoint(path)))
+
+
+def trained_model(path: Path, checkpoint: dict[str, Any]) -> tuple[Card, NextStepModel]:
+    """What a checkpoint was read for.
+
+    Args:
+        path: Of the checkpoint, for errors.
+        checkpoint: What `read_checkpoint` gave.
+
+    Raises:
+        InputError: If it is no training's, or was tampered with.
+    """
+    # The module that trains has it as its `model`.
+    weights = {
+        name.removeprefix("model."): tensor
+        for name, tensor in checkpoint["state_dict"].items()
+        if str(name).startswith("model.")
+    }
     try:
-        checkpoint: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         trained = checkpoint["hyper_parameters"]
         card = Card.of_training(trained["features"], trained["model"])
-        model = card.build()
-        # The module that trains has it as its `model`.
-        weights = {
-            name.removeprefix("model."): tensor
-            for name, tensor in checkpoint["state_dict"].items()
-            if name.startswith("model.")
-        }
-        model.load_state_dict(weights)
-    except pickle.UnpicklingError as error:  # its message says how to run foreign code: no help here
-        received = "something else, or more than plain data"
-        raise InputError(str(path), expected=expected, received=received) from error
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise InputError(
-            str(path), expected=expected, received=f"{type(error).__name__}: {reason}"
-        ) from error
-    return Predictor(card, model)
+        return card, card.build_with(weights)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(str(path), expected=A_CHECKPOINT, received=reason(error)) from error

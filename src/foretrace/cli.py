@@ -23,6 +23,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from foretrace.config import PROJECT_ROOT, known_keys
 from foretrace.errors import DivergedError, InputError, Interrupted, full_disk, nearest, printable
 from foretrace.place import Place
+from foretrace.tracking.redaction import redact
 
 # Here and not in `call`, as a launcher's processes need it without ever coming there.
 OmegaConf.register_new_resolver("project_root", lambda: str(PROJECT_ROOT), replace=True)
@@ -79,8 +80,8 @@ def input_errors() -> Iterator[None]:
         sys.exit(_say(f"error: {error}", FAILED))
     except Exception as error:
         full = full_disk(error)
-        if full is None:
-            raise
+        if full is None:  # not raised: Hydra would print every override, and the passwords in them
+            sys.exit(_say(traceback.format_exc(), FAILED))
         # The outermost says what could not be written; what a run has to go on with was said when it ended.
         what = error if isinstance(error, OSError) else full
         place = f" ({what.filename})" if what.filename else ""
@@ -105,7 +106,7 @@ def job_errors() -> Iterator[None]:
     except (InputError, DivergedError) as error:
         raise _failed(str(error)) from None
     except Exception as error:  # whatever it is, it is this job's alone
-        traceback.print_exc()
+        _say(traceback.format_exc(), FAILED)
         raise _failed(f"{type(error).__name__}: {' '.join(str(error).split())}") from None
 
 
@@ -182,8 +183,8 @@ def _check_options(arguments: list[str]) -> None:
 
 def _failed(reason: str) -> JobFailedError:
     job = " ".join(one for one in overrides() if not one.startswith("sweep."))
-    print(f"failed   {job}: {reason}", file=sys.stderr, flush=True)
-    return JobFailedError(reason)
+    _say(f"failed   {job}: {reason}", FAILED)
+    return JobFailedError(redact(reason))
 
 
 def _make_multirun(arguments: list[str]) -> None:
@@ -213,7 +214,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise Interrupted(number)
 
 
-def _say(line: str, status: int) -> int:
+def _say(text: str, status: int) -> int:
     if Place.here().rank == 0:  # all processes of a group find the same
-        print(line, file=sys.stderr)
+        print(redact(text), file=sys.stderr, flush=True)
     return status

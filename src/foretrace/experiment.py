@@ -133,7 +133,7 @@ def _train(
     )
     tracked.text(provenance.IMPORTED, provenance.imported(PROJECT_ROOT))  # by now, all of it
     times = {"training": trained - started, "evaluation and pictures": time.monotonic() - trained}
-    print(summary.whereabouts(tracked.id, tracked.folder, times))
+    print(summary.whereabouts(tracked.id, tracked.folder, times, address=tracked.address))
     return metrics
 
 

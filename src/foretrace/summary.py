@@ -84,10 +84,13 @@ def verdict(skill: float) -> str:
     return f"skill {skill:.3f}: {skill:.0%} of the squared error of repeating the last value is gone"
 
 
-def whereabouts(run_id: str, folder: Path, seconds: Mapping[str, float]) -> str:
-    """Times, and where the run and its figures are."""
+def whereabouts(run_id: str, folder: Path, seconds: Mapping[str, float], *, address: str) -> str:
+    """Times, and where the run and its figures are; on this machine, `mlflow ui` shows them."""
     spent = ", ".join(f"{what} {_duration(time)}" for what, time in seconds.items())
-    return f"time     {spent}\nrun      {run_id}\nreport   {folder / 'report.html'}"
+    start = "mlflow ui, then " if "//localhost" in address else ""
+    return (
+        f"time     {spent}\nrun      {run_id}\nreport   {folder / 'report.html'}\nlook     {start}{address}"
+    )
 
 
 def last_line(run_id: str, status: str, metrics: Mapping[str, float]) -> str:

@@ -6,6 +6,7 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
@@ -19,8 +20,10 @@ from foretrace.tracking.mending import LOCK, RESERVE, clear
 from foretrace.tracking.process import Process
 from foretrace.tracking.recording import Recording
 from foretrace.tracking.records import Teller
+from foretrace.tracking.redaction import redact
 from foretrace.tracking.signals import Signals
 
+LOCAL_UI = "http://localhost:5000"
 AWAY_SECONDS = 20.0  # that an ended process waits for a store which is away
 SLOW_SECONDS = 300.0  # and for one record, e.g. a large file, by one which is there
 RESERVE_BYTES = 1 << 18  # of the disk, which are there for the last records when it is full
@@ -72,11 +75,22 @@ class TrackedRun(Recording):
         try:
             if error is not None and not interrupted:
                 with suppress(OSError):  # a full disk: the label says it too
-                    self.text("traceback.txt", "".join(traceback.format_exception(error)))
-            self._leave({"error": f"{type(error).__name__}: {error}"[:500]} if error else {})
+                    self.text("traceback.txt", redact("".join(traceback.format_exception(error))))
+            self._leave({"error": redact(f"{type(error).__name__}: {error}")[:500]} if error else {})
         finally:
             self._lock.release()
             self._signals.give_back()
+
+    @property
+    def address(self) -> str:
+        """Where a browser shows it: at its server, or where `mlflow ui` answers unless told otherwise.
+
+        MLflow 3 opens an experiment on its GenAI page, without any run, unless the address says otherwise.
+        """
+        server = urlsplit(self.client.tracking_uri)
+        host = f"{server.scheme}://{server.netloc.rpartition('@')[2]}{server.path.rstrip('/')}"
+        place = f"experiments/{self._run.info.experiment_id}/runs/{self.id}?workflowType=machine_learning"
+        return f"{host if server.scheme in ('http', 'https') else LOCAL_UI}/#/{place}"
 
     @property
     def uninterrupted(self) -> bool:

@@ -76,6 +76,8 @@ def open_store(*, root: Path, uri: str | None) -> MlflowClient:
         adopt_artifacts(database, root / "mlruns" / "artifacts")
     # With more attempts the client itself would wait for minutes, unheard; what could not be told waits on disk.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    # Where to look is said by us: the client would print the address with the password in it.
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     # mlflow.db in the root is a link into mlruns/: it is where a bare `mlflow ui` looks.
     return MlflowClient(tracking_uri=uri or f"sqlite:///{database}")
 

@@ -136,7 +136,8 @@ def test_a_wrong_sweep_gets_one_line_and_makes_no_run(quick, override):
 
 
 def test_a_killed_sweep_goes_on_where_it_was(quick):
-    command = [sys.executable, "src/train.py", "-m", *QUICK, "trainer.max_epochs=40", "seed=range(3)"]
+    group = ["experiment=course_report", "tracking.experiment=foretrace"]  # settings of a job, not of a run
+    command = [sys.executable, "src/train.py", "-m", *group, *QUICK, "trainer.max_epochs=40", "seed=range(3)"]
     process = subprocess.Popen(command, cwd=quick, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while len(list(quick.glob("mlruns/artifacts/*/artifacts/checkpoints/last.ckpt"))) < 2:
         assert process.poll() is None

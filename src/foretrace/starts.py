@@ -97,7 +97,9 @@ def prepare(
     client, found = find(str(resume or rerun), key=key, root=root, uri=composed.tracking.uri)
     tracked = TrackedRun(client, found, staging=root / "mlruns" / "staging")
     recorded = _recorded(tracked, key)
-    config, changes = settings(recorded, composed, overrides)
+    # A sweep's job asks for what it began with, and its groups (`experiment=…`) are no settings of a run.
+    asked = [one for one in overrides if not composed.sweep.parent or one.startswith("tracking.uri=")]
+    config, changes = settings(recorded, composed, asked)
     if key == "rerun":
         return Start(config, kind="rerun", repeated=tracked, changes=changes)
     _check_nobody_is_at_work(found)

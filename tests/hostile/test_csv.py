@@ -105,7 +105,9 @@ def test_what_cannot_be_sorted_by_is_refused(tmp_path, case):
     assert message in refused(put(tmp_path, "\n".join(["t,x", *rows])), order_column="t")
 
 
-@pytest.mark.parametrize("cut", [b"", TABLE.encode(), gzip.compress(TABLE.encode() * 99)[:60]])
+@pytest.mark.parametrize(
+    "cut", [b"", TABLE.encode(), gzip.compress(TABLE.encode() * 99)[:60]], ids=["empty", "plain", "cut"]
+)
 def test_a_broken_archive_is_refused(tmp_path, cut):
     assert "run.csv.gz" in refused(put(tmp_path, cut, "run.csv.gz"))
 

@@ -9,9 +9,12 @@ from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 
 from foretrace.errors import InputError
+from foretrace.tracking.address import check_address, check_file
 from foretrace.tracking.mending import adopt_artifacts, mend, unfix_artifacts
 from foretrace.tracking.process import Process
+from foretrace.tracking.redaction import redact
 
+NO_RUN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 MOUNTED = "FORETRACE_MOUNTED"  # set in an image, whose mlruns has another path outside
 
 
@@ -36,7 +39,7 @@ def create_run(
         with FileLock(root / "mlruns" / ".lock"):
             return _create_run(root, uri, experiment, name, tags)
     except MlflowException as error:
-        reason = str(error).splitlines()[0]
+        reason = redact(" ".join(str(error).split()))
         raise InputError("tracking.uri", expected="a tracking store that answers", received=reason) from error
     except PermissionError as error:
         remedy = (
@@ -53,7 +56,7 @@ def create_run(
 def _create_run(
     root: Path, uri: str | None, experiment: str, name: str, tags: dict[str, str]
 ) -> tuple[MlflowClient, Run]:
-    client = open_store(root=root, uri=uri)
+    client = open_store(root=root, uri=uri, may_be_new=True)
     found = _experiment_id(client, _artifacts(root, uri), experiment)
     if uri is None and MOUNTED in os.environ:
         unfix_artifacts(root / "mlflow.db", root / "mlruns" / "artifacts")
@@ -61,7 +64,7 @@ def _create_run(
     return client, client.create_run(found, run_name=name, tags=tags | Process.this().tags())
 
 
-def open_store(*, root: Path, uri: str | None) -> MlflowClient:
+def open_store(*, root: Path, uri: str | None, may_be_new: bool = False) -> MlflowClient:
     """The store of runs, which need not have any yet.
 
     A checkout's own database is pointed to the checkout's own artifacts, should it have been moved. Not by an image:
@@ -70,8 +73,16 @@ def open_store(*, root: Path, uri: str | None) -> MlflowClient:
     Args:
         root: The checkout.
         uri: A tracking server or database, or None for the checkout's own.
+        may_be_new: Whether a database file may be made.
+
+    Raises:
+        InputError: If there can be no store at the address, or what is there is no store.
     """
     database = root / "mlflow.db"
+    if uri is None:
+        check_file(database, key="mlflow.db")
+    else:
+        check_address(uri, may_be_new=may_be_new)
     if uri is None and database.exists() and MOUNTED not in os.environ:
         adopt_artifacts(database, root / "mlruns" / "artifacts")
     # With more attempts the client itself would wait for minutes, unheard; what could not be told waits on disk.
@@ -79,7 +90,11 @@ def open_store(*, root: Path, uri: str | None) -> MlflowClient:
     # Where to look is said by us: the client would print the address with the password in it.
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     # mlflow.db in the root is a link into mlruns/: it is where a bare `mlflow ui` looks.
-    return MlflowClient(tracking_uri=uri or f"sqlite:///{database}")
+    try:
+        return MlflowClient(tracking_uri=uri or f"sqlite:///{database}")
+    except MlflowException as error:
+        reason = redact(" ".join(str(error).split()))
+        raise InputError("tracking.uri", expected="a tracking store that answers", received=reason) from error
 
 
 def find_run(run_id: str, *, root: Path, uri: str | None, key: str = "run") -> tuple[MlflowClient, Run]:
@@ -101,10 +116,19 @@ def find_run(run_id: str, *, root: Path, uri: str | None, key: str = "run") -> t
         )
     client = open_store(root=root, uri=uri)
     try:
-        return client, client.get_run(run_id)
+        found = client.get_run(run_id)
     except MlflowException as error:
+        if error.error_code not in NO_RUN:
+            reason = redact(" ".join(str(error).split()))
+            raise InputError(
+                "tracking.uri", expected="a tracking store that answers", received=reason
+            ) from error
         remedy = "`mlflow ui` shows the ids of all runs."
         raise InputError(key, expected="the id of a run", received=run_id, remedy=remedy) from error
+    if found.info.lifecycle_stage == LifecycleStage.DELETED:
+        remedy = f"`mlflow runs restore --run-id {run_id}` brings it back."
+        raise InputError(key, expected="a run", received=f"{run_id}, which was deleted", remedy=remedy)
+    return client, found
 
 
 def _artifacts(root: Path, uri: str | None) -> str | None:

@@ -23,7 +23,7 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 
 from foretrace.errors import InputError, Interrupted, full_disk
 from foretrace.group import Group
-from foretrace.saved import read_checkpoint
+from foretrace.saved import DamagedError, check_parts, read_checkpoint
 from foretrace.tracking.unrecorded import Unrecorded
 from foretrace.whole import whole_file
 
@@ -221,18 +221,23 @@ def newest_whole(folder: Path, *, say: Callable[[str], None]) -> Path | None:
 def _damage(path: Path) -> str | None:
     try:
         checkpoint = read_checkpoint(path, map_location="meta")
-    except InputError as error:
+        _check_format(path, checkpoint)
+        check_parts(path, checkpoint)
+    except DamagedError as error:
         return error.received
-    written = checkpoint.get("foretrace", {"format": 1, "version": "0.1.0 before its first release"})
-    if not isinstance(written, dict) or written.get("format") != FORMAT:
-        shown = written if isinstance(written, dict) else {}
-        raise InputError(
-            str(path),
-            expected=f"a checkpoint of format {FORMAT}",
-            received=f"one of format {shown.get('format')}",
-            remedy=f"foretrace {shown.get('version')} can go on from it.",
-        )
     return None
+
+
+def _check_format(path: Path, checkpoint: dict[str, Any]) -> None:
+    """Lets only those versions go on from it that can."""
+    written = checkpoint.get("foretrace")
+    found = (
+        written if isinstance(written, dict) else {"format": 1, "version": "0.1.0 before its first release"}
+    )
+    if found.get("format") != FORMAT:
+        expected, received = f"a checkpoint of format {FORMAT}", f"one of format {found.get('format')}"
+        remedy = f"foretrace {found.get('version')} can go on from it."
+        raise InputError(str(path), expected=expected, received=received, remedy=remedy)
 
 
 def _generator_states(device: torch.device) -> dict[str, torch.Tensor]:

@@ -31,6 +31,10 @@ NAMES = (
 PARTS = {"hyper_parameters": dict, "state_dict": dict, "global_step": int, "epoch": int}
 
 
+class DamagedError(InputError):
+    """A checkpoint that cannot be read, or is none."""
+
+
 def read_checkpoint(path: Path, *, map_location: str = "cpu") -> dict[str, Any]:
     """Reads a checkpoint that Lightning wrote.
 
@@ -41,7 +45,7 @@ def read_checkpoint(path: Path, *, map_location: str = "cpu") -> dict[str, Any]:
         map_location: Where tensors come to be; ``meta`` gives their shapes alone.
 
     Raises:
-        InputError: If it is something else, damaged, or holds more than arrays, numbers and text.
+        DamagedError: If it is something else, damaged, or holds more than arrays, numbers and text.
     """
     try:
         _check(path)
@@ -58,10 +62,20 @@ def read_checkpoint(path: Path, *, map_location: str = "cpu") -> dict[str, Any]:
         OverflowError,
     ) as error:  # a pickle that was tampered with
         raise _refused(path, f"a content that makes no sense ({type(error).__name__}: {error})") from error
-    for key, kind in PARTS.items():
-        if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(key), kind):
-            raise _refused(path, f"one without {key}")
+    if not isinstance(checkpoint, dict):
+        raise _refused(path, f"{type(checkpoint).__name__}")
     return checkpoint
+
+
+def check_parts(path: Path, checkpoint: dict[str, Any]) -> None:
+    """Sees whether a checkpoint has what all of this version have.
+
+    Raises:
+        DamagedError: If not.
+    """
+    for key, kind in PARTS.items():
+        if not isinstance(checkpoint.get(key), kind):
+            raise _refused(path, f"one without {key}")
 
 
 def check_weights(tensors: Mapping[str, Any], *, hidden_sizes: list[int], num_features: int) -> None:
@@ -107,6 +121,6 @@ def _check(path: Path) -> None:
                 raise ValueError(f"more than plain data: {argument}")
 
 
-def _refused(path: Path, received: str) -> InputError:
+def _refused(path: Path, received: str) -> DamagedError:
     remedy = "See checkpoints/ among a run's artifacts."
-    return InputError(str(path), expected=A_CHECKPOINT, received=received, remedy=remedy)
+    return DamagedError(str(path), expected=A_CHECKPOINT, received=received, remedy=remedy)

@@ -9,7 +9,7 @@ from foretrace.errors import InputError
 from foretrace.inference.portable import Card, read_model, reason
 from foretrace.inference.predictor import Predictor
 from foretrace.model.next_step import NextStepModel
-from foretrace.saved import A_CHECKPOINT, read_checkpoint
+from foretrace.saved import A_CHECKPOINT, check_parts, read_checkpoint
 
 MODEL = "model"  # a run's artifact: the folder of an MLflow model
 FILE = "model.safetensors"
@@ -101,6 +101,7 @@ def trained_model(path: Path, checkpoint: dict[str, Any]) -> tuple[Card, NextSte
     Raises:
         InputError: If it is no training's, or was tampered with.
     """
+    check_parts(path, checkpoint)
     # The module that trains has it as its `model`.
     weights = {
         name.removeprefix("model."): tensor

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pydantic import TypeAdapter, ValidationError
 
 from foretrace import summary
@@ -19,6 +19,7 @@ from foretrace.forecaster import Forecaster
 from foretrace.inference.loading import trained_model
 from foretrace.quiet import quiet_libraries
 from foretrace.record import record_data
+from foretrace.recorded import read_settings
 from foretrace.review import ASSESSMENT, review
 from foretrace.saved import A_CHECKPOINT, read_checkpoint
 from foretrace.settings import DataConfig, EvaluateConfig
@@ -116,11 +117,12 @@ def recorded_data(trained: TrackedRun | None) -> sources.DataSettings:
     assert trained is not None, "a checkpoint comes with data"
     path = trained.fetch("config.yaml")
     try:
-        return TypeAdapter(DataConfig).validate_python(OmegaConf.to_container(OmegaConf.load(path))["data"])  # type: ignore[index,call-overload]
+        return TypeAdapter(DataConfig).validate_python(read_settings(path, key="run").get("data"))
     except ValidationError as error:
-        expected = "settings of data that this version knows"
+        expected, detail = "settings of data that this version knows", error.errors()[0]
+        received = f"{'.'.join(map(str, ('data', *detail['loc'])))}: {detail['msg']}"
         remedy = "Name the data to judge the run on: data=…"
-        raise InputError(str(path), expected=expected, received=str(error), remedy=remedy) from error
+        raise InputError(str(path), expected=expected, received=received, remedy=remedy) from error
 
 
 def _check_features(forecaster: Forecaster, data: WindowDataModule) -> None:

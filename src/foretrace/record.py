@@ -11,9 +11,10 @@ from foretrace import summary
 from foretrace.config import PROJECT_ROOT
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.statistics import Statistics
-from foretrace.errors import InputError
+from foretrace.errors import InputError, printable
 from foretrace.forecaster import Forecaster
 from foretrace.model.next_step import count_parameters
+from foretrace.recorded import read_json
 from foretrace.settings import TrainConfig
 from foretrace.starts import Start
 from foretrace.tracking import differences, provenance
@@ -67,7 +68,8 @@ def record_start(start: Start, overrides: Sequence[str], tracked: TrackedRun) ->
     tracked.text(provenance.STARTS, (log.read_text() if log.exists() else "") + line)
     if start.kind == "resume":
         changed = {f"changed.{key}": f"{then} → {now}" for key, (then, now) in start.changes.items()}
-        tracked.tags({"resumed": int(tracked.recorded_tags().get("resumed", 0)) + 1, **changed})
+        before = tracked.recorded_tags().get("resumed", "0")
+        tracked.tags({"resumed": (int(before) if before.isdecimal() else 0) + 1, **changed})
 
 
 def tell_differences(
@@ -76,20 +78,29 @@ def tell_differences(
     """Says, and keeps, where a repetition's surroundings are not those of the run that it repeats."""
     if start.repeated is None:
         return
-    repeated = start.repeated
-    try:
-        recorded = json.loads(repeated.fetch(provenance.ENVIRONMENT).read_text())
-        if recorded.get("code", {}).get("patch"):
-            repeated.fetch(provenance.PATCH)
-    except InputError:  # a run of an older version
-        recorded = differences.of_tags(repeated.recorded_tags())
-    today = provenance.collect(PROJECT_ROOT, device=device).record
     lines = [f"setting {key}: {then} then, {now} now" for key, (then, now) in start.changes.items()]
-    lines += differences.differences(recorded, today, root=PROJECT_ROOT, folder=repeated.folder)
+    today = provenance.collect(PROJECT_ROOT, device=device).record
     parts = {f"{start.config.data.source} {part}": w.sequences for part, w in data.windows.items()}
-    lines += differences.data_differences(repeated.client.get_run(repeated.id), parts)
+    try:
+        recorded = _environment(start.repeated)
+        lines += differences.differences(recorded, today, root=PROJECT_ROOT, folder=start.repeated.folder)
+        lines += differences.data_differences(start.repeated.client.get_run(start.repeated.id), parts)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # whatever somebody wrote there
+        lines.append(f"in what cannot be read of its record ({type(error).__name__}: {error})")
+    lines = [printable(line, longest=1000) for line in lines]
     print(*(f"differs  {line}" for line in lines or ["in nothing that the run recorded"]), sep="\n")
     tracked.text("provenance/differences.txt", "".join(f"{line}\n" for line in lines))
+
+
+def _environment(run: TrackedRun) -> dict[str, Any]:
+    """What a run recorded of it; a run of an older version, in its labels alone."""
+    try:
+        recorded = read_json(run.fetch(provenance.ENVIRONMENT), key="rerun")
+        if recorded.get("code", {}).get("patch"):
+            run.fetch(provenance.PATCH)
+    except InputError:
+        return differences.of_tags(run.recorded_tags())
+    return recorded
 
 
 def record_data(name: str, data: WindowDataModule, tracked: TrackedRun) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from omegaconf import DictConfig, OmegaConf
@@ -14,6 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from foretrace.checkpoints import BEST, LAST, PREVIOUS, newest_whole
 from foretrace.config import parse
 from foretrace.errors import InputError
+from foretrace.inference.loading import trained_model
+from foretrace.recorded import read_settings
+from foretrace.saved import read_checkpoint
 from foretrace.settings import TrainConfig
 from foretrace.tracking import store
 from foretrace.tracking.process import Process
@@ -116,21 +118,36 @@ def _resumption(config: TrainConfig, changes: Changes, tracked: TrackedRun) -> S
     if checkpoint is None:
         print("resume   from the beginning: the run was ended before its first checkpoint")
         return Start(config, kind="resume", run=tracked, changes=changes)
-    held = torch.load(checkpoint, weights_only=True, map_location="meta")
-    step, digest = int(held["global_step"]), str(held["hyper_parameters"]["features"]["digest"])
+    held = read_checkpoint(checkpoint)
+    card, _ = trained_model(checkpoint, held)
+    if card.model != config.model.model_dump():
+        expected, received = (
+            f"a checkpoint of the network {config.model.model_dump()}",
+            f"one of {card.model}",
+        )
+        raise InputError(
+            str(checkpoint), expected=expected, received=received, remedy="Train anew: rerun=<id>."
+        )
+    step, digest = int(held["global_step"]), card.data_digest
     print(f"resume   after {step} batches, in epoch {held['epoch'] + 1}")
     return Start(config, "resume", tracked, checkpoint, step=step, data_digest=digest, changes=changes)
 
 
-def _recorded(tracked: TrackedRun, key: str) -> Any:
+def _recorded(tracked: TrackedRun, key: str) -> dict[str, Any]:
     try:
-        return OmegaConf.to_container(OmegaConf.load(tracked.fetch("config.yaml")))
+        path = tracked.fetch("config.yaml")
     except InputError as error:
         received = f"{tracked.id}, which ended before that, or is no training"
         remedy = "Start a new run with the command in its tag `command`."
         raise InputError(
             key, expected="a training that recorded its settings", received=received, remedy=remedy
         ) from error
+    settings = read_settings(path, key=key)
+    trainer = settings.get("trainer")
+    if not isinstance(trainer, dict) or type(trainer.get("max_epochs")) is not int:
+        expected, received = f"settings of a training in {path}", "none of trainer.max_epochs"
+        raise InputError(key, expected=expected, received=received)
+    return settings
 
 
 def _check_nobody_is_at_work(run: Run) -> None:
@@ -141,7 +158,7 @@ def _check_nobody_is_at_work(run: Run) -> None:
 
 
 def _check_there_is_more(run: Run, recorded: dict[str, Any], config: TrainConfig) -> None:
-    epochs, before = config.trainer.max_epochs, int(recorded["trainer"]["max_epochs"])
+    epochs, before = config.trainer.max_epochs, recorded["trainer"]["max_epochs"]
     if run.info.status == "FINISHED" and epochs <= before:
         remedy = "To train it for longer: trainer.max_epochs=…"
         received = f"one that finished its {before} epochs"
@@ -228,7 +245,7 @@ def _asked(overrides: Sequence[str]) -> list[str]:
 
 
 def _variant(group: Any) -> Any:
-    return group and (group.get("source") or group.get("name"))
+    return (group.get("source") or group.get("name")) if isinstance(group, Mapping) else group
 
 
 def _younger(today: Any, recorded: Any) -> Any:

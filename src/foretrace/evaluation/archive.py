@@ -4,7 +4,9 @@ A file holds arrays and a text in JSON, nothing that is executed when read (``al
 """
 
 import json
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,21 @@ from foretrace.evaluation.open_loop import OpenLoop
 from foretrace.evaluation.warmth import ColdErrors, WarmErrors
 
 FORMAT = 1
+LARGEST = 1 << 32  # bytes that a file is unpacked to; it may be a thousandth of that
+BROKEN = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    RecursionError,
+    MemoryError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)  # of an archive, of its arrays' headers, of its text
 PLAIN = ("feature_names", "units", "dt_s", "episode_names", "recordings", "digest", "missing", "chosen")
 COLD = ("scaled", "raw", "persistence_scaled", "persistence_raw")
 
@@ -59,6 +76,13 @@ def load_assessment(path: Path) -> Assessment:
         InputError: If the file is none of these.
     """
     arrays, header = _read(path)
+    try:
+        return _assessment(arrays, header)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise _refused(path, f"{type(error).__name__}: {error}") from error
+
+
+def _assessment(arrays: Arrays, header: dict[str, Any]) -> Assessment:
     forecasts = header["forecasts"]
     cold = {name: Errors(arrays[f"{name}/mse"], arrays[f"{name}/l1"]) for name in COLD}
     warm = open_loop = None
@@ -87,16 +111,25 @@ def load_assessment(path: Path) -> Assessment:
 
 
 def _read(path: Path) -> tuple[Arrays, dict[str, Any]]:
-    expected = {"expected": f"an assessment of format {FORMAT}", "remedy": "Evaluate the run again."}
     try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > LARGEST:
+            raise _refused(path, f"{size:,} bytes of arrays")
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
-        header: dict[str, Any] = json.loads(str(arrays.pop("header")))
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(str(path), received=f"{type(error).__name__}: {error}", **expected) from error
-    if header["format"] != FORMAT:
-        raise InputError(str(path), received=f"format {header['format']}", **expected)
+        header = json.loads(str(arrays.pop("header")))
+    except BROKEN as error:
+        raise _refused(path, f"{type(error).__name__}: {error}") from error
+    written = header.get("format") if isinstance(header, dict) else None
+    if written != FORMAT:
+        raise _refused(path, f"format {written}")
     return arrays, header
+
+
+def _refused(path: Path, received: str) -> InputError:
+    expected, remedy = f"an assessment of format {FORMAT}", "Evaluate the run again."
+    return InputError(str(path), expected=expected, received=received, remedy=remedy)
 
 
 def _flat(part: str, errors: Mapping[str, EpisodeErrors]) -> Arrays:

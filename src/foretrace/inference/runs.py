@@ -41,7 +41,7 @@ def find_trained(run_id: str, *, uri: str | None, key: str = "run") -> TrackedRu
     """
     client, found = store.find_run(run_id, root=PROJECT_ROOT, uri=uri, key=key)
     if best := found.data.tags.get("best_child"):
-        found = client.get_run(best)
+        _, found = store.find_run(best, root=PROJECT_ROOT, uri=uri, key=f"{key}, best_child of {run_id}")
     return TrackedRun(client, found, staging=PROJECT_ROOT / "mlruns" / "staging", ended=True)
 
 

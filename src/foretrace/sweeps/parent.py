@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 
@@ -12,6 +13,7 @@ from mlflow.entities import Run
 
 from foretrace.errors import InputError
 from foretrace.quiet import quiet_libraries
+from foretrace.recorded import check_overrides, read_json
 from foretrace.settings import Tracking
 from foretrace.sweeps import presentation
 from foretrace.sweeps.children import Child, Children
@@ -115,8 +117,13 @@ class Sweep:
         if TAG not in run.data.tags:
             raise InputError("sweep.resume", expected="the id of a sweep's parent run", received=run_id)
         found = TrackedRun(client, run, staging=root / "mlruns" / "staging", ended=True).fetch(RECORD)
-        record = json.loads(found.read_text(encoding="utf-8"))
-        return cls(client, run, root=root, uri=uri, jobs=record["jobs"], notes=record["notes"])
+        record = read_json(found, key="sweep.resume")
+        jobs, notes = record.get("jobs"), record.get("notes")
+        if not isinstance(notes, dict) or not (jobs is None or _are_jobs(jobs)):
+            expected = f"a sweep's jobs and notes in {found}"
+            raise InputError("sweep.resume", expected=expected, received="something else")
+        check_overrides(chain.from_iterable(jobs or []), key="sweep.resume")
+        return cls(client, run, root=root, uri=uri, jobs=jobs, notes=notes)
 
     def __enter__(self) -> "Sweep":
         self.tracked.__enter__()
@@ -177,6 +184,10 @@ class Sweep:
             taken = time.monotonic() - started
             self._pictures_due = time.monotonic() + PICTURES_SHARE * taken
         self.tracked.flush()
+
+
+def _are_jobs(jobs: object) -> bool:
+    return isinstance(jobs, list) and all(isinstance(job, list) for job in jobs)
 
 
 def _set_environment(name: str, value: str | None) -> None:

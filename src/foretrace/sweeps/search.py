@@ -5,11 +5,13 @@ from collections.abc import Sequence
 
 from hydra.plugins.launcher import Launcher
 from optuna.trial import TrialState
+from pydantic import ValidationError
 
 from foretrace import optimization
 from foretrace.config import PROJECT_ROOT
 from foretrace.data import sources
 from foretrace.errors import InputError
+from foretrace.recorded import check_overrides
 from foretrace.settings import TrainConfig
 from foretrace.sweeps import space
 from foretrace.sweeps.children import VALID, Child
@@ -52,7 +54,13 @@ def recorded(sweep: Sweep, **changes: int) -> Plan:
     Raises:
         InputError: If the study is not in this checkout, or there were more trials already.
     """
-    plan = space.read(Plan.model_validate_json(sweep.notes[NOTE]).model_dump() | changes)
+    try:
+        plan = space.read(Plan.model_validate_json(sweep.notes[NOTE]).model_dump() | changes)
+    except ValidationError as error:
+        expected, reason = "the plan of a search in the record", error.errors()[0]["msg"]
+        raise InputError("sweep.resume", expected=expected, received=reason) from error
+    choices = [f"{one.key}={value}" for one in plan.space for value in one.choices or ("0",)]
+    check_overrides([*plan.fixed, *choices], key="sweep.resume")
     begun, file = sweep.children(), path(PROJECT_ROOT, sweep.id)
     if begun and not file.exists():
         remedy = "Go on in the checkout in which the search was begun."

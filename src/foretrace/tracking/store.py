@@ -1,6 +1,7 @@
 """Where runs are recorded: a database in the checkout, or a tracking server."""
 
 import os
+import re
 from pathlib import Path
 
 from filelock import FileLock
@@ -15,6 +16,7 @@ from foretrace.tracking.process import Process
 from foretrace.tracking.redaction import redact
 
 NO_RUN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+RUN_ID = re.compile(r"\w[\w-]{0,255}", re.ASCII)  # as MLflow has them
 MOUNTED = "FORETRACE_MOUNTED"  # set in an image, whose mlruns has another path outside
 
 
@@ -114,6 +116,9 @@ def find_run(run_id: str, *, root: Path, uri: str | None, key: str = "run") -> t
         raise InputError(
             key, expected="a run in this checkout", received="no run at all", remedy="Train first."
         )
+    remedy = "`mlflow ui` shows the ids of all runs."
+    if not RUN_ID.fullmatch(run_id):  # it becomes the name of a folder, and part of an address
+        raise InputError(key, expected="the id of a run", received=run_id, remedy=remedy)
     client = open_store(root=root, uri=uri)
     try:
         found = client.get_run(run_id)
@@ -123,8 +128,11 @@ def find_run(run_id: str, *, root: Path, uri: str | None, key: str = "run") -> t
             raise InputError(
                 "tracking.uri", expected="a tracking store that answers", received=reason
             ) from error
-        remedy = "`mlflow ui` shows the ids of all runs."
         raise InputError(key, expected="the id of a run", received=run_id, remedy=remedy) from error
+    if found.info.run_id != run_id:
+        raise InputError(
+            key, expected="the id of a run", received=f"{run_id}, for which the store gives another"
+        )
     if found.info.lifecycle_stage == LifecycleStage.DELETED:
         remedy = f"`mlflow runs restore --run-id {run_id}` brings it back."
         raise InputError(key, expected="a run", received=f"{run_id}, which was deleted", remedy=remedy)

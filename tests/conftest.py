@@ -12,8 +12,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: small networks on
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from hypothesis import settings
 
 from foretrace.data.sequences import Sequences
+
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "datasets"

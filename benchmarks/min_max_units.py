@@ -1,11 +1,14 @@
 """One-step test errors in min-max units, beside the report's: python benchmarks/min_max_units.py RUN [RUN …].
 
 Each feature's error is divided by the range of its training values, as data scaled to [0, 1] would have it; the
-figure that the report gives is plausible in these units alone.
+figure that the report gives is plausible in these units alone. With runs of several sampling rates, the errors are
+drawn over the step: docs/images/min_max_units.png.
 """
 
 import argparse
 import math
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ from pydantic import TypeAdapter
 from foretrace.config import PROJECT_ROOT
 from foretrace.data import sources
 from foretrace.evaluation.archive import load_assessment
+from foretrace.figures.style import BLUE, INK, MUTED, VERMILLION, dress, house_style, new_figure
 from foretrace.quiet import quiet_libraries
 from foretrace.review import ASSESSMENT
 from foretrace.settings import DataConfig
@@ -22,10 +26,52 @@ from foretrace.tracking import store
 from foretrace.tracking.run import TrackedRun
 
 REPORTED = 0.00028252945048734546
+LOOKS = (("o-", BLUE), ("s--", VERMILLION), ("^-.", INK))
+TARGET = Path(__file__).parents[1] / "docs" / "images" / "min_max_units.png"
 
 
-def row(run_id: str) -> dict[str, str]:
-    """A run's data, sampling rate and errors."""
+@dataclass(frozen=True)
+class Scaled:
+    """A run's test errors in several units.
+
+    Args:
+        run: Id of the run.
+        data: Name of its data.
+        frozen: Layers that were not trained.
+        seed: Seed of its training.
+        step_ms: From one row of the data to the next.
+        standard_mse: In units of each feature's training variance.
+        mse: Mean of squared errors, each divided by the square of its feature's training range.
+        l1: Mean of absolute errors, each divided by its feature's training range.
+    """
+
+    run: str
+    data: str
+    frozen: tuple[str, ...]
+    seed: int
+    step_ms: float | None
+    standard_mse: float
+    mse: float
+    l1: float
+
+    def cells(self) -> dict[str, str]:
+        """A row of the table."""
+        return {
+            "run": self.run[:8],
+            "data": self.data,
+            "frozen": ", ".join(self.frozen) or "–",
+            "seed": str(self.seed),
+            "step, ms": f"{self.step_ms:g}" if self.step_ms else "?",
+            "MSE, standard units": f"{self.standard_mse:.5f}",
+            "MSE, min-max units": f"{self.mse:.6f}",
+            "/ the report's": f"{self.mse / REPORTED:.2f}",
+            "L1, min-max units": f"{self.l1:.5f}",
+            "root of MSE": f"{math.sqrt(self.mse):.5f}",
+        }
+
+
+def read(run_id: str) -> Scaled:
+    """Reads a run's errors, and the ranges from its data."""
     client, found = store.find_run(run_id, root=PROJECT_ROOT, uri=None)
     tracked = TrackedRun(client, found, staging=PROJECT_ROOT / "mlruns" / "staging", ended=True)
     recorded: Any = OmegaConf.to_container(OmegaConf.load(tracked.fetch("config.yaml")))
@@ -35,19 +81,39 @@ def row(run_id: str) -> dict[str, str]:
     rows = np.concatenate([train.values[first:end] for first, end in train.bounds])
     spread = np.ptp(rows, axis=0).astype(np.float64)
     cold = load_assessment(tracked.fetch(ASSESSMENT)).cold
-    mse, l1 = (cold.raw.mse / spread**2).mean(), (cold.raw.l1 / spread).mean()
-    return {
-        "run": run_id[:8],
-        "data": settings.source,
-        "frozen": ", ".join(recorded["model"]["frozen"]) or "–",
-        "seed": str(recorded["seed"]),
-        "step, ms": f"{1000 * train.dt_s:g}" if train.dt_s else "?",
-        "MSE, standard units": f"{cold.scaled.mean_mse:.5f}",
-        "MSE, min-max units": f"{mse:.6f}",
-        "/ the report's": f"{mse / REPORTED:.2f}",
-        "L1, min-max units": f"{l1:.5f}",
-        "root of MSE": f"{math.sqrt(mse):.5f}",
-    }
+    return Scaled(
+        run=run_id,
+        data=settings.source,
+        frozen=tuple(recorded["model"]["frozen"]),
+        seed=recorded["seed"],
+        step_ms=1000 * train.dt_s if train.dt_s else None,
+        standard_mse=cold.scaled.mean_mse,
+        mse=float((cold.raw.mse / spread**2).mean()),
+        l1=float((cold.raw.l1 / spread).mean()),
+    )
+
+
+@house_style()
+def draw(runs: list[Scaled]) -> None:
+    """Draws the error over the step, a line per data set and set of frozen layers."""
+    figure = new_figure(3.4)
+    axes = figure.add_subplot(
+        xlabel="from one row to the next, ms", ylabel="test MSE, min-max units", xscale="log", yscale="log"
+    )
+    dress(axes)
+    kinds = list(dict.fromkeys((run.data, run.frozen) for run in runs))
+    for kind, (look, color) in zip(kinds, LOOKS, strict=False):
+        own = sorted((run.step_ms or math.nan, run.mse) for run in runs if (run.data, run.frozen) == kind)
+        label = " ".join((kind[0], *(["with", *kind[1], "frozen"] if kind[1] else [])))
+        axes.plot(*zip(*own, strict=True), look, color=color, label=label)
+    axes.axhline(
+        REPORTED, color=MUTED, linestyle=":", label="the report's figure, on data that it does not name"
+    )
+    steps = sorted({run.step_ms for run in runs if run.step_ms})
+    axes.set_xticks(steps, [f"{step:g}" for step in steps])
+    axes.minorticks_off()
+    axes.legend()
+    figure.savefig(TARGET)
 
 
 def main() -> None:
@@ -55,9 +121,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN")
     quiet_libraries()
-    rows = [row(run_id) for run_id in parser.parse_args().runs]
+    runs = [read(run_id) for run_id in parser.parse_args().runs]
+    rows = [run.cells() for run in runs]
     print(f"| {' | '.join(rows[0])} |\n|{'-|' * len(rows[0])}")
     print(*(f"| {' | '.join(one.values())} |" for one in rows), sep="\n")
+    if len({run.step_ms for run in runs}) > 1:
+        draw(runs)
 
 
 if __name__ == "__main__":

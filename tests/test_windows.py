@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.sequences import Sequences
 from foretrace.data.splits import split
 from foretrace.data.statistics import Statistics
@@ -104,6 +105,18 @@ def test_an_epoch_counts_from_its_start_even_if_it_is_cut_short():
     next(iter(cut))
     order_of(whole)
     assert order_of(cut) == order_of(whole)
+
+
+def test_training_windows_may_be_shorter_than_those_that_judge():
+    parts = split(numbered([100]), (0.6, 0.2, 0.2))
+    data = WindowDataModule(
+        parts, window=10, stride=5, train_window=4, batch_size=100, seed=1, random_offset=False
+    )
+    trained = next(iter(data.train_dataloader())).values[:, :, 0]
+    assert sorted(trained.flatten().tolist()) == list(
+        range(56)
+    )  # each row once; the last ones are targets only
+    assert next(iter(data.val_dataloader())).values.shape == (2, 10, 1)
 
 
 def test_a_random_offset_shows_windows_between_the_grid():

@@ -14,6 +14,7 @@ class WindowDataModule(LightningDataModule):
         splits: The three parts.
         window: Steps in a window.
         stride: Steps from one window's start to the next one's.
+        train_window: Steps in a training window, each of which starts where the one before ends; None: as the others.
         batch_size: Windows in a batch.
         seed: Of the order of training batches.
         random_offset: Whether training windows start elsewhere each epoch.
@@ -23,14 +24,25 @@ class WindowDataModule(LightningDataModule):
     """
 
     def __init__(
-        self, splits: Splits, *, window: int, stride: int, batch_size: int, seed: int, random_offset: bool
+        self,
+        splits: Splits,
+        *,
+        window: int,
+        stride: int,
+        train_window: int | None = None,
+        batch_size: int,
+        seed: int,
+        random_offset: bool,
     ) -> None:
         super().__init__()
         self.batch_size, self.seed, self.random_offset = batch_size, seed, random_offset
         self.test_missing = splits.test_missing
         parts = {"train": splits.train, "valid": splits.valid, "test": splits.test}
+        cuts = dict.fromkeys(parts, (window, stride))
+        if train_window is not None:
+            cuts["train"] = train_window, train_window
         self.windows = {
-            name: Windows(part, length=window, stride=stride)
+            name: Windows(part, length=cuts[name][0], stride=cuts[name][1])
             for name, part in parts.items()
             if part is not None
         }
@@ -38,7 +50,7 @@ class WindowDataModule(LightningDataModule):
             if not len(windows):
                 longest = max(windows.sequences.lengths, default=0)
                 raise ValueError(
-                    f"no window of {window} steps fits: the longest {name} episode has {longest} rows"
+                    f"no window of {windows.length} steps fits: the longest {name} episode has {longest} rows"
                 )
 
     def setup(self, stage: str) -> None:

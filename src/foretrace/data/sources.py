@@ -48,6 +48,7 @@ def load(
             splits,
             window=settings.window,
             stride=settings.stride,
+            train_window=settings.train_window,
             batch_size=settings.batch_size,
             seed=seed,
             random_offset=settings.random_offset,

@@ -28,6 +28,9 @@ class Windowing(Settings):
 
     window: PositiveInt  # steps that the model reads; the target is the same window one step later
     stride: PositiveInt  # steps from one window's start to the next one's
+    train_window: (
+        PositiveInt | None
+    )  # steps of training windows, one after the other; None: window and stride
     random_offset: bool  # training windows start at another offset (below the stride) each epoch
     batch_size: PositiveInt
 
@@ -44,9 +47,10 @@ class SimulatedData(Windowing):
 
     @model_validator(mode="after")
     def _window_fits(self) -> "SimulatedData":
-        if self.window > self.steps:
-            expected = f"at most as many steps as an episode has (data.steps={self.steps})"
-            raise InputError("window", expected=expected, received=str(self.window))
+        for name, steps in (("window", self.window), ("train_window", self.train_window or 1)):
+            if steps > self.steps:
+                expected = f"at most as many steps as an episode has (data.steps={self.steps})"
+                raise InputError(name, expected=expected, received=str(steps))
         return self
 
 

@@ -124,8 +124,9 @@ class TrainConfig(Settings):
     @model_validator(mode="after")
     def _open_loop_fits_into_a_window(self) -> "TrainConfig":
         horizon = self.loss.open_loop.horizon if self.loss.open_loop else 0
-        if horizon >= self.data.window:
-            expected = f"fewer steps than a window has (data.window={self.data.window})"
+        name = "window" if self.data.train_window is None else "train_window"
+        if horizon >= (steps := getattr(self.data, name)):
+            expected = f"fewer steps than a training window has (data.{name}={steps})"
             raise InputError("loss.open_loop.horizon", expected=expected, received=str(horizon))
         return self
 

@@ -2,6 +2,7 @@
 # make test                                    set up and run the tests
 # make check                                   format, lint, types, import contracts
 # make bench [ARGS="steps job"]                measure; docs/performance.md
+# make bench-peers [ARGS="--limit 5"]          the same work by other libraries; docs/performance.md
 # make lock                                    resolve pyproject.toml anew into requirements.lock
 # make image [TORCH_BUILD=cpu]                 build the image; docs/image.md
 # make image-check                             build it, and try it
@@ -20,7 +21,7 @@ RUN_ARGS ?=
 # An environment that lasts for one line: tools that neither train nor test have no say in our lock.
 TOOL = d=$$(mktemp -d) && trap 'rm -rf "$$d"' EXIT && $(PYTHON) -m venv "$$d" && "$$d/bin/python" -m pip install --quiet
 
-.PHONY: train test check bench lock image image-check sbom audit
+.PHONY: train test check bench bench-peers lock image image-check sbom audit
 train: $(READY)
 	$(BIN)/python src/train.py $(ARGS)
 
@@ -35,6 +36,9 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/speed.py $(ARGS)
+
+bench-peers: $(READY)
+	$(BIN)/python benchmarks/peers/run.py $(ARGS)
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "foretrace needs Python 3.11 to 3.13; choose one with make PYTHON=python3.12")'

@@ -1,0 +1,79 @@
+"""foretrace itself: a run of its own, with all that it records, on the windows that it makes itself.
+
+``ours.py data PLAN`` instead writes the recordings that all others read, and prints the error to reach.
+"""
+
+import io
+import json
+import sys
+from contextlib import ExitStack, redirect_stdout
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from lightning_watch import Watch
+from speed_rows import ROOT, settings
+from speed_steps import load
+from trial import Plan
+
+from foretrace import experiment, record, training
+from foretrace.evaluation.baselines import fit_baselines
+from foretrace.evaluation.pieces import Scalings
+from foretrace.evaluation.warmth import evaluate_warm
+
+
+def train(plan: Plan) -> None:
+    """A run as a command makes one; what follows the training is left out."""
+    config = settings(
+        "trainer.max_epochs=1000",
+        f"trainer.precision={plan.precision}",
+        f"model.hidden_sizes={plan.hidden_sizes}",
+        f"data.batch_size={plan.batch}",
+        *plan.overrides,
+    )
+    watch = Watch(plan, lambda forecaster, x: forecaster.model.forward_scaled(x, x[..., :0])[0])
+    made = experiment._watching
+
+    def watched(*arguments: Any) -> Any:
+        callbacks, *others = made(*arguments)
+        return [*callbacks, watch], *others
+
+    with ExitStack() as changed, redirect_stdout(io.StringIO()):
+        root = Path(changed.enter_context(TemporaryDirectory(prefix="foretrace-peers-")))
+        (root / ".cache").symlink_to(ROOT / ".cache")  # simulated data
+        for module in (experiment, record):
+            changed.enter_context(patch.object(module, "PROJECT_ROOT", root))
+        changed.enter_context(patch.object(experiment, "_watching", watched))
+        changed.enter_context(patch.object(experiment, "review", lambda *_, **__: {}))
+        changed.enter_context(patch.object(experiment, "keep_model", lambda *_: None))
+        watch.trial.begin()
+        experiment.run(config)
+    watch.report("torch", "lightning", "mlflow")
+
+
+def write(plan: Plan) -> None:
+    """Standardised recordings, (E, rows, F) each; and the ridge regression's one-step test error."""
+    config = settings(*plan.overrides)
+    data = load(config)
+    parts = {name: windows.sequences for name, windows in data.windows.items()}
+    model = training.make_forecaster(config, data).model
+    folder = Path(plan.data)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("train", "test"):
+        rows = model.scaling(torch.from_numpy(parts[name].values)).numpy()  # of all parts
+        np.save(folder / f"{name}.npy", np.stack([rows[first:end] for first, end in parts[name].bounds]))
+    baselines = fit_baselines(
+        parts["train"], parts["valid"], scalings=Scalings.of(model), longest=plan.window
+    )
+    warm = evaluate_warm(model, baselines, parts["test"], warmup=plan.window)
+    print(json.dumps({"target": float(warm.errors["ridge"].mean_mse)}))
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "data":
+        write(Plan(**json.loads(sys.argv.pop())))
+    else:
+        train(Plan.given())

@@ -50,17 +50,18 @@ class Examples(Dataset[tuple[Tensor, Tensor]]):
     """Windows one by one, as a DataLoader wants them."""
 
     def __init__(self, windows: Windows, model: NextStepModel) -> None:
-        self.index, self.length = windows.index, windows.length
+        self.places = windows.places(torch.arange(len(windows))).numpy()
+        self.length = windows.length
         self.first = windows.sequences.bounds[:, 0]
         self.values = model.scaling(torch.from_numpy(windows.sequences.values))
 
     def __len__(self) -> int:
         """Number of windows."""
-        return len(self.index)
+        return len(self.places)
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         """What is read, and what came a step later, each (T, F)."""
-        episode, start = self.index[number]
+        episode, start = self.places[number]
         rows = self.values[self.first[episode] + start :][: self.length + 1]
         return rows[:-1], rows[1:]
 

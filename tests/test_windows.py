@@ -34,6 +34,13 @@ def test_a_window_and_its_targets_are_consecutive_rows_of_one_episode(lengths, l
     assert (rows[:, -1] % 1000 < ends).all()
 
 
+@given(lengths_of_episodes, st.integers(1, 12), st.integers(1, 12))
+def test_windows_are_numbered_episode_by_episode_whatever_is_too_short(lengths, length, stride):
+    windows = Windows(numbered(lengths), length=length, stride=stride)
+    numbers = [[e, start] for e, n in enumerate(lengths) for start in range(0, n - length, stride)]
+    assert windows.places(torch.arange(len(windows))).tolist() == numbers
+
+
 @given(st.lists(st.integers(12, 40), min_size=3, max_size=30), st.sampled_from(["auto", "episode", "time"]))
 def test_no_row_is_in_two_parts(lengths, by):
     parts = split(numbered(lengths), (0.6, 0.2, 0.2), by=by)

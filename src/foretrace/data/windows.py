@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foretrace.data.sequences import IntArray, Sequences
+from foretrace.data.sequences import Sequences
 
 
 class Batch(NamedTuple):
@@ -35,7 +35,7 @@ class Windows:
 
     >>> ten_rows = Sequences.from_episodes([np.arange(10.0)[:, None]], feature_names=["height"])
     >>> windows = Windows(ten_rows, length=4, stride=3)
-    >>> windows.index.tolist()
+    >>> windows.places(torch.arange(len(windows))).tolist()
     [[0, 0], [0, 3]]
     >>> windows.gather(torch.tensor([1])).targets.flatten().tolist()
     [4.0, 5.0, 6.0, 7.0]
@@ -45,31 +45,31 @@ class Windows:
         self.sequences, self.length, self.stride = sequences, length, stride
         targets_within = sequences.next_values is None
         self.last_start = sequences.lengths - length - (1 if targets_within else 0)  # (E,), < 0: too short
-        self.index = _starts(self.last_start, stride)  # (W, 2): episode, start in it
+        per_episode = np.maximum(self.last_start // stride + 1, 0)
+        self._count = int(per_episode.sum())
+        # Numbers of each episode's windows, (E,). A table of all windows would grow with data that lie on disk.
+        self._end = torch.from_numpy(np.cumsum(per_episode))
+        self._begin = self._end - torch.from_numpy(per_episode)
         self._first_row = torch.from_numpy(sequences.bounds[:, 0])
         self._last_start = torch.from_numpy(self.last_start)
-        self._index = torch.from_numpy(self.index)
         self._values = torch.from_numpy(sequences.values)
         self._known = torch.from_numpy(sequences.known)
         self._next = None if targets_within else torch.from_numpy(sequences.next_values)
 
     def __len__(self) -> int:
         """Number of windows, W."""
-        return len(self.index)
+        return self._count
 
     def to(self, device: torch.device) -> "Windows":
         """Moves the data, so that batches are gathered on ``device``."""
-        for name in ("_first_row", "_last_start", "_index", "_values", "_known", "_next"):
+        for name in ("_begin", "_end", "_first_row", "_last_start", "_values", "_known", "_next"):
             tensor = getattr(self, name)
             setattr(self, name, None if tensor is None else tensor.to(device))
         return self
 
     def places(self, chosen: Tensor, *, offset: Tensor | None = None) -> Tensor:
         """Episode and first row in it of windows by their number; see `gather`. Shape (B, 2)."""
-        episode, start = self._index[chosen.to(self._index.device)].unbind(dim=1)
-        if offset is not None:
-            start = torch.minimum(start + offset.to(start.device)[episode], self._last_start[episode])
-        return torch.stack([episode, start], dim=1)
+        return torch.stack(self._find(chosen, offset), dim=1)
 
     def gather(self, chosen: Tensor, *, offset: Tensor | None = None) -> Batch:
         """Reads windows by their number.
@@ -78,13 +78,22 @@ class Windows:
             chosen: Numbers of windows. Shape (B,).
             offset: Steps by which each episode's windows start later, as far as it goes. Shape (E,).
         """
-        episode, start = self.places(chosen, offset=offset).unbind(dim=1)
+        episode, start = self._find(chosen, offset)
         first = self._first_row[episode] + start  # (B,)
         known = _read(self._known, first, self.length)
         if self._next is None:
             values = _read(self._values, first, self.length + 1)
             return Batch(values[:, :-1], known, values[:, 1:])
         return Batch(_read(self._values, first, self.length), known, _read(self._next, first, self.length))
+
+    def _find(self, chosen: Tensor, offset: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Episodes and first rows in them, each (B,)."""
+        chosen = chosen.to(self._end.device)
+        episode = torch.searchsorted(self._end, chosen, right=True)
+        start = (chosen - self._begin[episode]) * self.stride
+        if offset is not None:
+            start = torch.minimum(start + offset.to(start.device)[episode], self._last_start[episode])
+        return episode, start
 
 
 class WindowLoader:
@@ -179,10 +188,3 @@ def _read(rows: Tensor, first: Tensor, length: int) -> Tensor:
     """
     windows = rows.unfold(0, length, 1).transpose(1, 2)  # (N - length + 1, length, C)
     return windows.index_select(0, first)
-
-
-def _starts(last_start: IntArray, stride: int) -> IntArray:
-    per_episode = np.maximum(last_start // stride + 1, 0)
-    episode = np.repeat(np.arange(len(last_start)), per_episode)
-    number = np.arange(len(episode)) - np.repeat(np.cumsum(per_episode) - per_episode, per_episode)
-    return np.stack([episode, number * stride], axis=1).astype(np.int64)

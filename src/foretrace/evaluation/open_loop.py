@@ -99,12 +99,12 @@ def evaluate_open_loop(
     valid = {name: np.zeros((len(sequences), horizon + 1), np.int64) for name in names}
     model.eval()
     for chosen in torch.split(torch.arange(len(windows)), STARTS):
-        batch, episodes = windows.gather(chosen), windows.index[chosen.numpy(), 0]
+        batch, episodes = windows.gather(chosen), windows.places(chosen)[:, 0]
         truth = scalings.values(batch.targets[:, warmup - 1 :])  # (B, H, F)
         for name, forecast in _roll_out_all(model, baselines, batch, scalings, warmup=warmup):
             error = forecast.double() - truth
-            sums[name].add(torch.from_numpy(episodes), error)
-            np.add.at(valid[name], (episodes, valid_steps(error, threshold=threshold).numpy()), 1)
+            sums[name].add(episodes, error)
+            np.add.at(valid[name], (episodes.numpy(), valid_steps(error, threshold=threshold).numpy()), 1)
     errors = {name: total.errors() for name, total in sums.items()}
     return OpenLoop(warmup=warmup, threshold=threshold, errors=errors, valid=valid)
 

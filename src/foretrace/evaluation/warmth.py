@@ -89,7 +89,7 @@ def evaluate_cold(model: NextStepModel, windows: Windows) -> ColdErrors:
         with torch.inference_mode():
             x, y = model.scaling(values), model.scaling(targets)
             forecast, _ = model.forward_scaled(x, known)
-        episodes = torch.from_numpy(windows.index[chosen.numpy(), 0])
+        episodes = windows.places(chosen)[:, 0].cpu()
         for name, tensor in zip(names, (forecast, x), strict=True):
             error = tensor.cpu().double() - y.cpu()
             squared[name] += error.square().sum(dim=0)

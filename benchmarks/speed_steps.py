@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, redirect_stdout
-from itertools import cycle, islice
+from itertools import chain, cycle, islice, repeat
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -130,7 +130,8 @@ def bare_from(config: TrainConfig, steps: int) -> float:
     data.windows["train"].sequences.digest  # noqa: B018  # a run records it
     model = training.make_forecaster(config, data).model
     step = stepper(model, torch.optim.Adam(model.parameters(), lr=config.optimizer.lr), mixed=False)
-    batches, began = cycle(data.train_dataloader()), 0.0
+    loader, began = data.train_dataloader(), 0.0
+    batches = chain.from_iterable(repeat(loader))  # epoch after epoch; cycle() would keep all of the first
     for number in range(WARM + steps):
         began = time.perf_counter() if number == WARM else began
         batch = next(batches)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
-WARM = 2  # segments before rates count: JAX compiles anew after it was first looked at
+WARM = 2  # segments before rates count: compilation and cold caches are in them
 
 
 @dataclass(frozen=True)

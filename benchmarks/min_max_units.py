@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import LogLocator
 from omegaconf import OmegaConf
 from pydantic import TypeAdapter
 
@@ -111,8 +112,10 @@ def draw(runs: list[Scaled]) -> None:
     )
     steps = sorted({run.step_ms for run in runs if run.step_ms})
     axes.set_xticks(steps, [f"{step:g}" for step in steps])
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.minorticks_off()
-    axes.legend()
+    figure.legend(loc="outside upper left", ncols=3)
     figure.savefig(TARGET)
 
 

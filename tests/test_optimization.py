@@ -34,7 +34,27 @@ def test_wrong_names_and_arguments_are_named(optimizer, scheduler, message):
         check(optimizer, scheduler)
 
 
-@pytest.mark.parametrize("name", ["AdamW", "SGD", "RMSprop", "NAdam"])
+STEP_LR = {"name": "StepLR", "interval": "epoch", "step_size": 25}
+FAIL_LATER = [
+    (ADAM, STEP_LR | {"step_size": 0}, "integer modulo by zero"),
+    (ADAM, STEP_LR | {"step_size": "abc"}, "unsupported operand"),
+    (ADAM, STEP_LR | {"gamma": "x"}, "can't multiply"),
+    (ADAM, STEP_LR | {"gamma": -1.0}, "a learning rate of -0.1"),
+    (ADAM, STEP_LR | {"gamma": 1e300}, "a learning rate of inf|Result too large"),
+    (ADAM, {"name": "CosineAnnealingLR", "interval": "epoch", "T_max": 0}, "modulo by zero"),
+    ({"name": "SGD", "lr": float("inf")}, None, "weights that are not finite"),
+    ({"name": "SparseAdam", "lr": 0.1}, None, "does not support dense gradients"),
+]
+
+
+@pytest.mark.parametrize(("optimizer", "scheduler", "message"), FAIL_LATER)
+def test_what_would_fail_within_a_run_fails_before(optimizer, scheduler, message):
+    with pytest.raises(InputError, match=message) as caught:
+        check(optimizer, scheduler)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["AdamW", "SGD", "RMSprop", "NAdam", "LBFGS"])
 def test_any_optimiser_of_torch_goes_by_its_name(name):
     check({"name": name, "lr": 0.1}, {"name": "ReduceLROnPlateau", "interval": "epoch", "patience": 2})
 

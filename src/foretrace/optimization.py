@@ -1,7 +1,9 @@
 """Any optimiser and schedule of torch, by name, with its own arguments checked."""
 
 import inspect
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +13,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from foretrace.errors import InputError, nearest
 from foretrace.settings import TrainConfig
+
+
+TRIAL_STEPS = 1000  # of a schedule, in which most have come to where they change the rate
 
 
 def build_optimizer(parameters: Iterable[Parameter], *, name: str, **arguments: Any) -> Optimizer:
@@ -40,7 +45,7 @@ def build_scheduler(
     return interval, _call("scheduler", kind, optimizer, arguments)
 
 
-def chosen(config: TrainConfig, *, total_steps: int = 1) -> dict[str, Any]:
+def chosen(config: TrainConfig, *, total_steps: int = TRIAL_STEPS) -> dict[str, Any]:
     """What a configuration asks for, as `check` and `foretrace.forecaster.Forecaster` take it.
 
     Args:
@@ -54,14 +59,41 @@ def chosen(config: TrainConfig, *, total_steps: int = 1) -> dict[str, Any]:
 
 
 def check(optimizer: dict[str, Any], scheduler: dict[str, Any] | None) -> None:
-    """Makes both once for a parameter of no consequence.
+    """Makes both for parameters of no consequence, and takes a few steps: some arguments fail only there.
 
     Raises:
         InputError: As above, before anything else was made.
     """
-    trial = build_optimizer([Parameter(torch.zeros(1, 1))], **optimizer)
-    if scheduler is not None:
-        build_scheduler(trial, **scheduler)
+    weights = [Parameter(torch.zeros(1, 1)), Parameter(torch.zeros(1))]
+    trial = build_optimizer(weights, **optimizer)
+    schedule = build_scheduler(trial, **scheduler)[1] if scheduler else None
+    with _trial("optimizer", optimizer["name"]):
+        for weight in weights:
+            weight.grad = torch.ones_like(weight)
+        trial.step(lambda: 1.0)
+        if not all(weight.isfinite().all() for weight in weights):
+            raise ValueError("what makes weights that are not finite in one step")
+    if schedule is None:
+        return
+    told = (1.0,) if isinstance(schedule, lr_scheduler.ReduceLROnPlateau) else ()
+    with _trial("scheduler", type(schedule).__name__):
+        for _ in range(1, min(TRIAL_STEPS, getattr(schedule, "total_steps", TRIAL_STEPS))):
+            schedule.step(*told)
+            rates = [float(group["lr"]) for group in trial.param_groups]
+            if not all(math.isfinite(rate) and rate >= 0 for rate in rates):
+                raise ValueError(f"what leads to a learning rate of {rates[0]:g}")
+
+
+@contextmanager
+def _trial(group: str, name: str) -> Iterator[None]:
+    """Says of whatever torch comes to in a trial that the settings lead there."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        received = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            group, expected=f"arguments with which {name} can take a step", received=received
+        ) from error
 
 
 def _find(group: str, name: str, module: Any, base: type) -> type:

@@ -14,7 +14,6 @@ from torch.optim.lr_scheduler import LRScheduler
 from foretrace.errors import InputError, nearest
 from foretrace.settings import TrainConfig
 
-
 TRIAL_STEPS = 1000  # of a schedule, in which most have come to where they change the rate
 
 

@@ -88,6 +88,8 @@ def check_weights(tensors: Mapping[str, Any], *, hidden_sizes: list[int], num_fe
         if not isinstance(tensor, Tensor) or tensor.dtype != torch.float32 or not tensor.is_contiguous():
             kind = f"{tensor.dtype}" if isinstance(tensor, Tensor) else type(tensor).__name__
             raise ValueError(f"{name} is {kind}, not an array of float32")
+    if len(hidden_sizes) > len(tensors):
+        raise ValueError(f"{len(tensors)} arrays for {len(hidden_sizes)} layers")
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     expected = {
         f"stack.lstm.{depth}.weight_hh_l0": (4 * size, size) for depth, size in enumerate(hidden_sizes)
@@ -113,7 +115,7 @@ def _check(path: Path) -> None:
             raise ValueError("a compressed archive, or one whose parts overlap")
         if (damaged := archive.testzip()) is not None:  # reads all of it
             raise ValueError(f"{damaged} differs from its checksum")
-        pickles = [member for member in members if member.filename.endswith("data.pkl")]
+        pickles = [member for member in members if member.filename.endswith(".pkl")]  # TorchScript has more
         if len(pickles) != 1 or pickles[0].file_size > LARGEST_PICKLE:
             raise ValueError("no checkpoint in it")
         for opcode, argument, _ in pickletools.genops(archive.read(pickles[0])):

@@ -115,7 +115,7 @@ def _read(path: Path) -> tuple[Arrays, dict[str, Any]]:
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
         if size > LARGEST:
-            raise _refused(path, f"{size:,} bytes of arrays")
+            raise ValueError(f"{size:,} bytes of arrays")
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
         header = json.loads(str(arrays.pop("header")))

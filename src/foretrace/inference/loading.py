@@ -45,7 +45,11 @@ def load(where: str | Path) -> Predictor:
 def load_path(path: Path) -> Predictor:
     """Loads from a file or a folder."""
     found = path
-    if path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:  # a name that is too long
+        raise InputError("model", expected=A_PLACE, received=f"{path} ({error.strerror})") from error
+    if is_folder:
         inside = [path / place for place in PLACES + CHECKPOINTS if (path / place).is_file()]
         if not inside:
             raise InputError(str(path), expected=A_PLACE, received="a folder without one")

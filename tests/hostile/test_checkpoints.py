@@ -1,0 +1,189 @@
+"""Checkpoints that are broken, hostile or of something else."""
+
+import io
+import math
+import pickle
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trained import Opens, checkpoint, refused, saved, with_pickle
+
+import foretrace
+from foretrace.checkpoints import newest_whole
+from foretrace.errors import InputError
+from foretrace.saved import read_checkpoint
+
+WHOLE = saved(checkpoint())
+WEIGHT = "model.stack.lstm.0.weight_hh_l0"
+PICKLE = zipfile.ZipFile(io.BytesIO(WHOLE)).read("archive/data.pkl")
+
+
+def edited(change) -> bytes:
+    content = checkpoint()
+    change(content)
+    return saved(content)
+
+
+def weight(value, name: str = WEIGHT) -> bytes:
+    return edited(lambda c: c["state_dict"].update({name: value(c["state_dict"][name])}))
+
+
+def setting(group: str, name: str, value) -> bytes:
+    return edited(lambda c: c["hyper_parameters"][group].update({name: value}))
+
+
+def bomb() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", PICKLE)
+        archive.writestr("archive/data/0", bytes(2**28))
+    return file.getvalue()
+
+
+def with_member(name: str) -> bytes:
+    file = io.BytesIO(WHOLE)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr(name, PICKLE)
+    return file.getvalue()
+
+
+def npz() -> bytes:
+    file = io.BytesIO()
+    np.savez(file, a=np.zeros(3))
+    return file.getvalue()
+
+
+def flipped(content: bytes, place: int, bit: int = 0) -> bytes:
+    changed = bytearray(content)
+    changed[place % len(content)] ^= 1 << bit
+    return bytes(changed)
+
+
+FILES = {
+    "nothing": b"", "a byte": b"P", "text": b"epoch: 3\n", "zeros": bytes(10_000), "noise": bytes(range(256)) * 40,
+    "the start of an archive": WHOLE[:4], "a tenth": WHOLE[: len(WHOLE) // 10], "half": WHOLE[: len(WHOLE) // 2],
+    "all but a byte": WHOLE[:-1], "all but the end": WHOLE[:-200], "without its start": WHOLE[100:],
+    "an empty archive": b"PK\x05\x06" + bytes(18), "arrays": npz(), "the same twice": with_member("other/data.pkl"),
+    "compressed": bomb(),
+    "TorchScript's": with_member("archive/constants.pkl"),
+    "of an old torch": saved(checkpoint(), _use_new_zipfile_serialization=False),
+    "a pickle alone": pickle.dumps(checkpoint()["hyper_parameters"]), "source": (ROOT / "src/train.py").read_bytes(),
+    "a flipped bit in a weight": flipped(WHOLE, WHOLE.index(checkpoint()["state_dict"][WEIGHT].numpy().tobytes()), 6),
+    "a flipped bit in the settings": flipped(WHOLE, WHOLE.index(b"hidden_sizes") + 3),
+}  # fmt: skip
+BIG = b"\x8a\x08" + struct.pack("<q", 2**33)
+PICKLES = {
+    "a command": b"cos\nsystem\n(S'touch TRAP'\ntR.", "posix": b"cposix\nsystem\n(S'touch TRAP'\ntR.",
+    "eval": b"\x80\x02cbuiltins\neval\nX\x0a\x00\x00\x00open('x')\x0a\x85R.", "an instance": b"(ios\nsystem\n.",
+    "a name from the stack": b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x04true\x85R.",
+    "a number for a name": b"\x80\x02\x82\x01.", "8 GB": b"\x80\x02cbuiltins\nbytearray\n" + BIG + b"\x85R.",
+    "8 GB of Python 2": b"\x80\x02c__builtin__\nbytearray\n" + BIG + b"\x85R.",
+    "a tensor's class": b"\x80\x02ctorch\nTensor\n" + BIG + b"\x85R.", "torch's own loader": b"ctorch\nload\n)R.",
+    "a hub": b"\x80\x02ctorch.hub\nload\nX\x01\x00\x00\x00a\x85R.", "nothing": b"", "an end": b".",
+    "no end": b"\x80\x02",
+    "an empty stack": b"\x80\x02R.", "a mark alone": b"((((.", "no such memory": b"\x80\x02h\x07.",
+    "a storage that is none": b"\x80\x02X\x01\x00\x00\x00aQ.", "a broken text": b"X\x01\x00\x00\x00\xff.",
+    "a length beyond the end": b"X\xff\xff\xff\x7fab.", "a truth": b"\x80\x02\x88.", "a text": b"X\x01\x00\x00\x00a.",
+    "a list": b"\x80\x02].", "many marks": b"(" * 100_000 + b".", "many lists": b"]" * 100_000 + b"a" * 99_999 + b".",
+}  # fmt: skip
+CONTENTS = {
+    "no settings": (edited(lambda c: c.pop("hyper_parameters")), "without hyper_parameters"),
+    "no weights": (edited(lambda c: c.pop("state_dict")), "without state_dict"),
+    "no step": (edited(lambda c: c.pop("global_step")), "without global_step"),
+    "an epoch of text": (edited(lambda c: c.update(epoch="3")), "without epoch"),
+    "weights in a list": (edited(lambda c: c.update(state_dict=[1])), "without state_dict"),
+    "no features": (edited(lambda c: c["hyper_parameters"].pop("features")), "features"),
+    "settings of text": (edited(lambda c: c["hyper_parameters"].update(model="big")), "model"),
+    "a weight missing": (edited(lambda c: c["state_dict"].pop(WEIGHT)), "weight_hh_l0 has shape None"),
+    "a bias missing": (edited(lambda c: c["state_dict"].pop("model.stack.head.bias")), "stack.head.bias"),
+    "a weight too many": (edited(lambda c: c["state_dict"].update({"model.more": torch.zeros(2)})), "more"),
+    "a weight of text": (weight(lambda _: "big"), "is str"),
+    "another shape": (weight(lambda w: w[:-1].clone()), "has shape (23, 6), not (24, 6)"),
+    "turned": (weight(lambda w: w.T), "is torch.float32, not an array of float32"),
+    "double": (weight(torch.Tensor.double), "is torch.float64"),
+    "half": (weight(torch.Tensor.half), "is torch.float16"),
+    "whole numbers": (weight(torch.Tensor.int), "is torch.int32"),
+    "NaN": (weight(lambda w: w * math.nan), "not finite"),
+    "one infinity": (weight(lambda w: w.index_fill(0, torch.tensor([3]), math.inf)), "not finite"),
+    "an array of 4 TB": (weight(lambda _: torch.zeros(1).expand(2**40)), "not an array"),
+    "a scale of zero": (weight(lambda s: s * 0, "model.scaling.scale"), "not positive"),
+    "a scale below zero": (weight(lambda s: -s, "model.scaling.scale"), "not positive"),
+    "a network of 1 TB": (setting("model", "hidden_sizes", [2**18, 2**18]), "has shape (24, 6), not"),
+    "a million layers": (setting("model", "hidden_sizes", [1] * 1_000_000), "16 arrays for 1000000 layers"),
+    "a layer of -1": (setting("model", "hidden_sizes", [-1]), "greater than 0"),
+    "no layer": (setting("model", "hidden_sizes", []), "at least 1 item"),
+    "layers of text": (setting("model", "hidden_sizes", "128"), "valid list"),
+    "a code for output": (setting("model", "output", "__import__('os')"), "'value', 'change' or 'linear'"),
+    "a target": (setting("model", "_target_", "os.system"), "_target_"),
+    "a dropout of 2": (setting("model", "dropout", 2.0), "less than 1"),
+    "a clip of NaN": (setting("model", "input_clip", math.nan), "finite number"),
+    "one feature more": (setting("features", "names", ["a", "b", "c"]), "2 units for 3 features"),
+    "one feature less": (setting("features", "names", ["a"]), "2 units for 1 features"),
+    "no feature": (setting("features", "names", []), "at least 1 item"),
+    "a feature twice": (setting("features", "names", ["a", "a"]), "two columns of one name"),
+    "features of numbers": (setting("features", "names", [1, 2]), "valid string"),
+    "a step of text": (setting("features", "dt_s", "soon"), "valid number"),
+    "a step backwards": (setting("features", "dt_s", -0.1), "greater than 0"),
+    "a step of NaN": (setting("features", "dt_s", math.nan), "finite number"),
+    "a name that colours": (setting("features", "names", ["\x1b[31m\n", "\x1b[31m\n"]), "two columns"),
+}  # fmt: skip
+
+
+def put(folder, content: bytes):
+    path = folder / "best.ckpt"
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, case):
+    said = refused(put(tmp_path, FILES[case]))
+    assert "expected a checkpoint of a training run" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["best.ckpt"]
+
+
+@pytest.mark.parametrize("case", PICKLES)
+def test_a_pickle_runs_nothing(tmp_path, monkeypatch, case):
+    monkeypatch.chdir(tmp_path)
+    refused(put(tmp_path, with_pickle(PICKLES[case], WHOLE)))
+    assert [path.name for path in tmp_path.iterdir()] == ["best.ckpt"]
+
+
+@pytest.mark.parametrize("case", CONTENTS)
+def test_a_content_that_is_no_model_is_named(tmp_path, case):
+    content, message = CONTENTS[case]
+    assert message in refused(put(tmp_path, content))
+
+
+def test_an_object_in_a_checkpoint_is_not_made(tmp_path):
+    trap = tmp_path / "opened"
+    assert "more than plain data" in refused(put(tmp_path, edited(lambda c: c.update(more=Opens(trap)))))
+    assert not trap.exists()
+
+
+def test_a_whole_checkpoint_is_read(tmp_path):
+    assert foretrace.load(put(tmp_path, WHOLE)).units == ("m", "rad")
+
+
+@pytest.mark.parametrize("case", ["half", "a flipped bit in a weight", "nothing", "of an old torch"])
+def test_a_training_does_not_go_on_from_a_broken_checkpoint(tmp_path, case):
+    (tmp_path / "last.ckpt").write_bytes(FILES[case])
+    with pytest.raises(InputError, match=r"expected a whole checkpoint, received last\.ckpt is damaged"):
+        newest_whole(tmp_path, say=lambda _: None)
+
+
+@given(place=st.integers(0, len(WHOLE) - 1), bit=st.integers(0, 7))
+@settings(deadline=None)
+def test_no_flipped_bit_changes_a_weight(tmp_path_factory, place, bit):
+    path = put(tmp_path_factory.getbasetemp(), flipped(WHOLE, place, bit))
+    try:
+        found = read_checkpoint(path)["state_dict"]
+    except InputError:
+        return
+    assert all(torch.equal(found[name], tensor) for name, tensor in checkpoint()["state_dict"].items())

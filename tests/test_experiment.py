@@ -81,7 +81,7 @@ def test_published_data_train_with_their_own_windows(composed, here, no_pictures
         "trainer.progress=false",
         "data.batch_size=2048",
     ]
-    experiment.run(composed(f"experiment={data}", f"data.root={root}", *small))
+    experiment.run(composed(f"data={data}", f"data.root={root}", *small))
     inputs = {i.dataset.name.split()[-1]: i.dataset.profile for i in only_run(here).inputs.dataset_inputs}
     windows = {"halfcheetah_ltc": (970, 485), "walker2d_cfc": (9684, 1272)}[data]
     assert all(f'"windows": {n}' in inputs[part] for n, part in zip(windows, ("train", "valid"), strict=True))

@@ -21,6 +21,14 @@ from optuna.trial import TrialState
 from foretrace.sweeps.study import Study, path
 
 SETTINGS = {"n_trials": 3, "n_jobs": 1, "seed": 1, "pruning": None}
+FULL = """
+judge = review
+
+def review(forecaster, *choices, **more):
+    if forecaster.hparams["optimizer"]["lr"] == 0.002:
+        raise MemoryError("no room")
+    return judge(forecaster, *choices, **more)
+"""
 SEARCH = ["-m", "hydra/sweeper=optuna", *SMALL, "trainer.diagnose_every=null"]
 
 
@@ -109,8 +117,10 @@ def found(checkout):
 
 
 def test_a_failed_trial_stops_no_other(checkout):
-    names = "optimizer.name=Adam,SparseAdam"  # the second takes no gradient of ours
-    done = train(checkout, *SEARCH, names, "hydra.sweeper.n_trials=2", cwd=checkout)
+    with (checkout / "src/foretrace/review.py").open("a") as file:
+        file.write(FULL)
+    rates = "optimizer.lr=0.001,0.002"
+    done = train(checkout, *SEARCH, rates, "hydra.sweeper.n_trials=2", cwd=checkout)
     _, parent, children = found(checkout)
     assert (done.returncode, parent.info.status) == (1, "FAILED")
     assert sorted(run.info.status for run in children) == ["FAILED", "FINISHED"]

@@ -1,5 +1,6 @@
 # make train [ARGS="trainer.max_epochs=5 …"]   set up and run the main job
 # make test                                    set up and run the tests
+# make fuzz [ARGS="--minutes 10 csv model"]    inputs made at random for what reads files and settings
 # make check                                   format, lint, types, import contracts
 # make bench [ARGS="steps job"]                measure; docs/performance.md
 # make bench-peers [ARGS="--limit 5"]          the same work by other libraries; docs/performance.md
@@ -21,12 +22,17 @@ RUN_ARGS ?=
 # An environment that lasts for one line: tools that neither train nor test have no say in our lock.
 TOOL = d=$$(mktemp -d) && trap 'rm -rf "$$d"' EXIT && $(PYTHON) -m venv "$$d" && "$$d/bin/python" -m pip install --quiet
 
-.PHONY: train test check bench bench-peers lock image image-check sbom audit
+.PHONY: train test fuzz check bench bench-peers lock image image-check sbom audit
 train: $(READY)
 	$(BIN)/python src/train.py $(ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 $(ARGS)
+
+# Atheris is for CPython on Linux; nothing else needs it.
+fuzz: $(READY)
+	d=$$(mktemp -d) && trap 'rm -rf "$$d"' EXIT && $(BIN)/python -m pip install --quiet --target "$$d" atheris==3.0.0 && \
+		PYTHONPATH="$$d" $(BIN)/python tests/hostile/fuzz.py $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check src tests benchmarks

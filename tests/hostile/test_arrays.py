@@ -100,6 +100,11 @@ def test_a_broken_array_is_refused(tmp_path, case):
     assert "saved without pickle" in refused(put(tmp_path, BROKEN[case], "run.npy"))
 
 
+def test_an_array_of_python_2_is_read_without_a_warning(tmp_path):
+    header = claim("{'descr':'<f8','fortran_order':False,'shape':(3L,2L)}\n")
+    read(put(tmp_path, header + np.arange(6.0).tobytes(), "run.npy"))
+
+
 @pytest.mark.parametrize("case", ARCHIVES)
 def test_a_broken_archive_is_refused(tmp_path, case):
     content, message = ARCHIVES[case]

@@ -4,11 +4,12 @@ Shapes: E episodes, T rows, F features.
 """
 
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections import Counter
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +39,7 @@ def read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
                 with np.lib.npyio.NpzFile(stream, allow_pickle=False) as archive:
                     arrays = dict(archive.items())
         else:
-            arrays = {"": np.lib.format.open_memmap(file, mode="r")}
+            arrays = {"": map_array(file, mode="r")}
     for name, array in arrays.items():
         _check_array(place(file, name), array, (1, 2) if name else (1, 2, 3))
     if not arrays:
@@ -46,6 +47,13 @@ def read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
     if "" in arrays and arrays[""].ndim == 3:
         arrays = {f"episode {e}": episode for e, episode in enumerate(arrays[""])}
     return {name: array.reshape(len(array), -1) for name, array in arrays.items()}
+
+
+def map_array(file: Path, *, mode: Literal["r", "c"]) -> np.memmap[Any, Any]:
+    """The array of an NPY file, where it lies; what is written to it is refused (r), or not kept (c)."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*created on Python 2")  # and read as well as any other
+        return np.lib.format.open_memmap(file, mode=mode)
 
 
 def place(file: Path, name: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foretrace.data.arrays import read_arrays
+from foretrace.data.arrays import map_array, read_arrays
 from foretrace.data.formats import file_format
 from foretrace.data.sequences import Sequences, blocks
 from foretrace.data.tables import LARGEST, MOST_COLUMNS
@@ -34,7 +34,7 @@ def map_file(file: Path, *, name: str, units: dict[str, str], dt_s: float | None
     arrays = read_arrays(file)  # E of shape (T, F)
     steps, features = next(iter(arrays.values())).shape
     # Changes would stay in memory; there are none, but torch takes no read-only array.
-    whole = np.lib.format.open_memmap(file, mode="c")
+    whole = map_array(file, mode="c")
     if whole.dtype != np.float32 or not whole.flags.c_contiguous or steps < 2 or features > MOST_COLUMNS:
         return None
     values = whole.reshape(-1, features).view(np.ndarray)

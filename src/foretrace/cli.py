@@ -147,6 +147,13 @@ def _in_our_words(error: Exception) -> InputError | None:
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.full_key:
         key, known = str(cause.full_key), known_keys()
         group = key.partition(".")[0]
+        if key == group and (
+            options := sorted(f"{key}={o.stem}" for o in PROJECT_ROOT.glob(f"conf/{key}/*.yaml"))
+        ):
+            remedy = f"Write one before them: {', '.join(options)}."
+            return InputError(
+                key, expected="a choice that its settings belong to", received="none", remedy=remedy
+            )
         remedy = f"It belongs to another choice of {group}=…." if key in known else nearest(key, known)
         return InputError(key, expected="a setting that exists", received=key, remedy=remedy)
     if isinstance(error, OverrideParseException):

@@ -50,6 +50,7 @@ WORDS = [
 OTHERS = [
     ["evaluate"], ["evaluate", "run=a", "checkpoint=b"], ["evaluate", "runs=[a]"], ["evaluate", "runs=a"],
     ["evaluate", "run=../../x"], ["evaluate", "checkpoint=x"], ["evaluate", "run=a", "log=old"],
+    ["evaluate", "run=a", "data.root=x"],
     ["evaluate", "checkpoint=nope.ckpt", "data=files", "data.path=nope"], ["evaluate", "run=a", "+new=1"],
     ["export"], ["export", "run=a"], ["export", "run=a", "format=pickle"], ["export", "run=a", "register_as=''"],
     ["export", "run=nope", "format=onnx"], ["export", "run=a", "register_as=b", "output=c"],

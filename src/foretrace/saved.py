@@ -121,6 +121,8 @@ def _check(path: Path) -> None:
         for opcode, argument, _ in pickletools.genops(archive.read(pickles[0])):
             if opcode.name in NAMES and not (isinstance(argument, str) and PLAIN.fullmatch(argument)):
                 raise ValueError(f"more than plain data: {argument}")
+            if opcode.name == "PROTO" and argument != torch.serialization.DEFAULT_PROTOCOL:
+                raise ValueError(f"pickle protocol {argument}")  # of which torch would warn
 
 
 def _refused(path: Path, received: str) -> DamagedError:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from foretrace.data.sequences import Sequences
 
+AT_ONCE = 64  # batches whose rows are looked up together: one by one, that takes as long as reading them
+
 
 class Batch(NamedTuple):
     """Windows side by side: what the model reads, and what came one step later."""
@@ -78,8 +80,15 @@ class Windows:
             chosen: Numbers of windows. Shape (B,).
             offset: Steps by which each episode's windows start later, as far as it goes. Shape (E,).
         """
+        return self.read(self.first_rows(chosen, offset=offset))
+
+    def first_rows(self, chosen: Tensor, *, offset: Tensor | None = None) -> Tensor:
+        """Rows of all the data in which windows begin, by their number; see `gather`. Shape (B,)."""
         episode, start = self._find(chosen, offset)
-        first = self._first_row[episode] + start  # (B,)
+        return self._first_row[episode] + start
+
+    def read(self, first: Tensor) -> Batch:
+        """Reads windows by their first rows. Shape (B,)."""
         known = _read(self._known, first, self.length)
         if self._next is None:
             values = _read(self._values, first, self.length + 1)
@@ -142,12 +151,13 @@ class WindowLoader:
             self._epoch, self._batch = self._epoch + 1, 0
         self._is_restored = False
         order, offset = self._draw(self._epoch)
-        for whole in torch.split(order, self.batch_size)[self._batch :]:
-            self._batch += 1
-            if self._batch == len(self):
-                self._epoch, self._batch = self._epoch + 1, 0
-            part, weight = self._part(whole)
-            yield self.windows.gather(part, offset=offset)._replace(weight=weight)
+        for several in torch.split(order[self._batch * self.batch_size :], AT_ONCE * self.batch_size):
+            for whole in torch.split(self.windows.first_rows(several, offset=offset), self.batch_size):
+                self._batch += 1
+                if self._batch == len(self):
+                    self._epoch, self._batch = self._epoch + 1, 0
+                part, weight = self._part(whole)
+                yield self.windows.read(part)._replace(weight=weight)
 
     def part(self, epoch: int, number: int) -> tuple[Tensor, Batch]:
         """Any batch again, after the place of each of its windows; see `Windows.places`."""

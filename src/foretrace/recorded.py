@@ -13,13 +13,14 @@ import yaml
 
 from foretrace.errors import InputError
 
-LARGEST, LARGEST_JSON = 1 << 20, 1 << 26  # bytes; ours have a thousand, or sixty for each job of a sweep
+LARGEST, LARGEST_JSON = 1 << 18, 1 << 24  # bytes; ours have a thousand, or sixty for each job of a sweep
 DEEPEST = 20  # lists and mappings in each other
-INTERPOLATION = "${"
+LONGEST = 10_000  # characters of a value; a time such as 1:1:1 takes the square of its length to read
+INTERPOLATION = re.compile(r"\$\\*\{")  # in an override also $\{, of which Hydra makes one
 # Today's alone: a record that had them would send runs elsewhere, or start others.
 TODAYS: dict[str, set[str]] = {"": {"resume", "rerun", "sweep", "hydra"}, "tracking": {"uri"}}
 # A setting as it is typed, or a choice of a group: a file in conf/, not one above it.
-OVERRIDE = re.compile(r"[+~]{0,2}(?!hydra\b)[A-Za-z_][\w.@/]*(=.*)?", re.DOTALL)
+OVERRIDE = re.compile(r"[+~]{0,2}(?!hydra\b)[A-Za-z_]\w*([./]\w+)*(=.*)?", re.DOTALL)
 REMEDY = "Start a new run instead."
 
 
@@ -37,12 +38,12 @@ def read_settings(path: Path, *, key: str) -> dict[str, Any]:
     try:
         text = _read(path, LARGEST)
         _check_events(text)
-        settings = yaml.safe_load(text)
+        settings = yaml.load(text, Loader=yaml.CSafeLoader)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise InputError(key, received=" ".join(str(error).split()), **expected) from error
     if not isinstance(settings, dict) or not all(isinstance(name, str) for name in settings):
         raise InputError(key, received=f"{type(settings).__name__}", **expected)
-    if found := next((one for one in _texts(settings) if INTERPOLATION in one), None):
+    if found := next((one for one in _texts(settings) if INTERPOLATION.search(one)), None):
         raise InputError(key, received=f"{found}, which would be looked up", **expected)
     for group, names in TODAYS.items():
         inner = settings.get(group, {}) if group else settings
@@ -80,15 +81,19 @@ def check_overrides(overrides: Iterable[Any], *, key: str) -> None:
     >>> check_overrides(["data=files", "+optimizer.betas=[0.8,0.9]"], key="sweep.resume")
     """
     for one in overrides:
-        plain = isinstance(one, str) and OVERRIDE.fullmatch(one) and INTERPOLATION not in one
+        plain = isinstance(one, str) and OVERRIDE.fullmatch(one) and not INTERPOLATION.search(one)
         name, _, value = str(one).partition("=")
+        group = name.lstrip("+~")
+        elsewhere = group in TODAYS[""] or (group in TODAYS and any(word in value for word in TODAYS[group]))
         is_choice = "." not in name
-        if not plain or "_target_" in name or (is_choice and (".." in value or value.startswith("/"))):
+        if not plain or elsewhere or "_target_" in one or (is_choice and ".." in value):
             expected = "settings alone in the record"
             raise InputError(key, expected=expected, received=repr(one), remedy=REMEDY)
 
 
 def _read(path: Path, largest: int) -> str:
+    if not path.is_file():  # a pipe would never end
+        raise ValueError("a folder or a device")
     if path.stat().st_size > largest:
         raise ValueError(f"more than {largest:,} bytes")
     return path.read_text(encoding="utf-8")
@@ -101,7 +106,7 @@ def _check_events(text: str) -> None:
         ValueError: If there are any.
     """
     depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             raise ValueError(f"more than {DEEPEST} levels")
@@ -109,6 +114,8 @@ def _check_events(text: str) -> None:
             raise ValueError("a reference (& or *)")
         if getattr(event, "tag", None):
             raise ValueError(f"the tag {event.tag}")
+        if len(getattr(event, "value", "")) > LONGEST:
+            raise ValueError(f"a value of more than {LONGEST:,} characters")
 
 
 def _texts(value: Any) -> Iterable[str]:

@@ -137,7 +137,7 @@ def _recorded(tracked: TrackedRun, key: str) -> dict[str, Any]:
     try:
         path = tracked.fetch("config.yaml")
     except InputError as error:
-        received = f"{tracked.id}, which ended before that, or is no training"
+        received = f"{error.received}: it ended before that, or is no training"
         remedy = "Start a new run with the command in its tag `command`."
         raise InputError(
             key, expected="a training that recorded its settings", received=received, remedy=remedy

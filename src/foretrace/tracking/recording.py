@@ -3,6 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, SupportsFloat
 
@@ -12,13 +13,15 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from foretrace.errors import InputError
+from foretrace.errors import InputError, printable
 from foretrace.tracking.delivery import Delivery
 from foretrace.tracking.journal import Journal, Record
 from foretrace.tracking.records import MAX_METRICS, local_folder
 
 MAX_LENGTH = 6000  # of a setting's value, MLflow's limit
 FLUSH_SECONDS = 4.0  # one request costs what a hundred points do (about 20 ms): 0.5 % of this time
+# Of a location that anybody may have written: MLflow asserts some, and lacks the libraries of others.
+UNREADABLE = (MlflowException, OSError, ValueError, ImportError, AssertionError)
 SYNC_SECONDS = 20.0  # that a checkpoint waits for a store which is slow, but there
 
 
@@ -148,14 +151,25 @@ class Recording:
         Raises:
             InputError: If it holds none of that name.
         """
-        if (self.folder / path).is_file():
-            return self.folder / path
+        expected, found = f"a run with the artifact {path}", self.folder / path
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            if not found.is_file() and not self._is_local:
+                found = self._download(path)
+            if found.is_file():  # no pipe and no device, which would never end
+                return found
+            reason = "none"
+        except UNREADABLE as error:
+            reason = printable(str(error), longest=200) or type(error).__name__
+        raise InputError("run", expected=expected, received=f"{reason} in run {self.id}")
+
+    def _download(self, path: str) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
             return Path(self.client.download_artifacts(self.id, path, str(self.folder)))
-        except (MlflowException, OSError) as error:
-            received = f"none in run {self.id}"
-            raise InputError("run", expected=f"a run with the artifact {path}", received=received) from error
+        finally:
+            with suppress(OSError):  # something is in it
+                self.folder.rmdir()
+                self._waiting.rmdir()
 
     def text(self, path: str, text: str) -> None:
         """Keeps a text as an artifact."""

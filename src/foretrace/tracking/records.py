@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
+from foretrace.errors import InputError
 from foretrace.tracking.delivery import deliver
 from foretrace.tracking.journal import UNREADABLE, Journal, Record
 
@@ -31,10 +32,16 @@ def local_path(location: str, *, mlruns: Path) -> Path | None:
         location: As the store has it. That of a mounted ``mlruns`` is relative, or its path outside the image.
         mlruns: The checkout's own, which is meant then.
 
+    Raises:
+        InputError: If it is no location.
+
     >>> local_path("file:///home/ann/foretrace/mlruns/artifacts/1/artifacts", mlruns=Path("/app/mlruns"))
     PosixPath('/app/mlruns/artifacts/1/artifacts')
     """
-    uri = urlparse(location)
+    try:
+        uri = urlparse(location)
+    except ValueError as error:
+        raise InputError("run", expected="a run with artifacts", received=f"{location} ({error})") from error
     if uri.scheme not in LOCAL:
         return None
     path = unquote(uri.path)

@@ -1,12 +1,16 @@
 import math
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from matplotlib.figure import Figure
+from mlflow import MlflowClient
 
 from foretrace.errors import InputError, Interrupted
 from foretrace.tracking import provenance
+from foretrace.tracking.records import Teller
 from foretrace.tracking.run import TrackedRun
 from foretrace.tracking.store import create_run
 
@@ -63,6 +67,22 @@ def test_many_parameters_and_long_ones_fit(tracked):
     params = tracked.client.get_run(tracked.id).data.params
     assert len(params) == 250
     assert {len(value) for value in params.values()} == {6000}
+
+
+def test_runs_that_name_the_same_data_at_once_all_do(tmp_path):
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    experiment, together = client.create_experiment("first runs"), threading.Barrier(4)
+    fields = dict.fromkeys(["name", "source_type", "source", "schema", "profile", "context"], "{}")
+
+    def name_data(run, digest):
+        together.wait()
+        Teller(client, run, tmp_path).tell({"dataset": fields | {"digest": digest}})
+
+    with ThreadPoolExecutor(4) as pool:
+        for digest in "12345":
+            runs = [client.create_run(experiment) for _ in range(4)]
+            list(pool.map(name_data, runs, digest * 4))
+    assert len(client.get_run(runs[-1].info.run_id).inputs.dataset_inputs) == 1
 
 
 def test_a_deleted_experiment_is_not_written_to(tracked, tmp_path):

@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlparse
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from foretrace.errors import InputError
@@ -100,7 +101,14 @@ class Teller:
     def _dataset(self, fields: dict[str, Any]) -> None:
         context = InputTag(MLFLOW_DATASET_CONTEXT, fields["context"])
         dataset = Dataset(**{name: value for name, value in fields.items() if name != "context"})
-        self._client.log_inputs(self._id, [DatasetInput(dataset, tags=[context])])
+        given = [DatasetInput(dataset, tags=[context])]
+        try:
+            self._client.log_inputs(self._id, given)
+        except MlflowException as error:
+            if error.error_code != "BAD_REQUEST":
+                raise
+            # MLflow looks whether it knows the data, then adds them: another run may have done so in between.
+            self._client.log_inputs(self._id, given)
 
     def _artifact(self, path: str) -> None:
         if not self._is_local and (self._artifacts / path).exists():

@@ -107,7 +107,7 @@ def job_errors() -> Iterator[None]:
         raise _failed(str(error)) from None
     except Exception as error:  # whatever it is, it is this job's alone
         _say(traceback.format_exc(), FAILED)
-        raise _failed(f"{type(error).__name__}: {' '.join(str(error).split())}") from None
+        raise _failed(f"{type(error).__name__}: {printable(str(error))}") from None
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import yaml
 
 from foretrace.errors import InputError
 
-LARGEST, LARGEST_JSON = 1 << 18, 1 << 24  # bytes; ours have a thousand, or sixty for each job of a sweep
+LARGEST, LARGEST_JSON = 1 << 18, 1 << 22  # bytes; ours have a thousand, or sixty for each job of a sweep
 DEEPEST = 20  # lists and mappings in each other
 LONGEST = 10_000  # characters of a value; a time such as 1:1:1 takes the square of its length to read
 INTERPOLATION = re.compile(r"\$\\*\{")  # in an override also $\{, of which Hydra makes one

@@ -42,12 +42,14 @@ class GridSweeper(BasicSweeper):
 
         sweep = grid.reopen(resumed, uri=checked.tracking.uri)
         if sweep.jobs is not None:
+            jobs.check([child.job for child in sweep.children() if not child.is_done], self._compose)
             self._finish(lambda launcher: grid.run(sweep, launcher, batch=self.max_batch_size))
             return
         space.require_optuna()
         from foretrace.sweeps import search
 
         plan = search.recorded(sweep, **self._asked_of_search())
+        space.check(plan, self._compose)
         self._finish(lambda launcher: search.run(sweep, launcher, plan))
 
     def _asked_of_search(self) -> dict[str, int]:

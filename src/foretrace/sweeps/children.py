@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from foretrace.errors import DivergedError
+from foretrace.errors import DivergedError, InputError
 from foretrace.sweeps import jobs as names
 from foretrace.sweeps.jobs import Job, own
 from foretrace.tracking.process import Process
@@ -123,13 +123,14 @@ class Children:
 
     def _look_at(self, run: Run) -> Child:
         info, tags = run.info, run.data.tags
+        job, trial = _asked(run)
         pruned = "pruned" in tags
         begun, ended = info.start_time, info.end_time
         return Child(
-            job=own(json.loads(tags["sweep.job"])),
+            job=job,
             run_id=info.run_id,
             status=info.status,
-            trial=int(tags["sweep.trial"]) if "sweep.trial" in tags else None,
+            trial=trial,
             metrics=dict(run.data.metrics) | self._lowest(run),
             pruned=pruned,
             has_checkpoint=info.status != "FINISHED" and not pruned and self._has_checkpoint(run),
@@ -154,6 +155,24 @@ class Children:
             return False
         kept = self._client.list_artifacts(run.info.run_id, "checkpoints")
         return any(file.path in CHECKPOINTS for file in kept)
+
+
+def _asked(run: Run) -> tuple[Job, int | None]:
+    """A child's job, and its number in a search.
+
+    Raises:
+        InputError: If its labels make no sense.
+    """
+    tags, run_id = run.data.tags, run.info.run_id
+    try:
+        job, trial = json.loads(tags["sweep.job"]), tags.get("sweep.trial")
+        if not (isinstance(job, list) and all(isinstance(one, str) for one in job)):
+            raise ValueError("no list of settings")
+        return own(job), None if trial is None else int(trial)
+    except (ValueError, RecursionError) as error:
+        expected, received = "a job of the sweep in its tags", str(error)
+        remedy = f"`mlflow runs delete --run-id {run_id}` leaves it out."
+        raise InputError(f"run {run_id}", expected=expected, received=received, remedy=remedy) from error
 
 
 def _may_be_at_work(tags: Mapping[str, str]) -> bool:

@@ -110,7 +110,8 @@ class Sweep:
         """Goes on with a sweep of which something is left; its run goes RUNNING again within the block.
 
         Raises:
-            InputError: If there is no such run, it is not a sweep's parent, or (on entering) it is at work.
+            InputError: If there is no such run, it is not a sweep's parent, or (on entering) it is at work; if
+                what it or a child recorded makes no sense.
         """
         quiet_libraries()
         client, run = store.find_run(run_id, root=root, uri=uri, key="sweep.resume")
@@ -123,7 +124,9 @@ class Sweep:
             expected = f"a sweep's jobs and notes in {found}"
             raise InputError("sweep.resume", expected=expected, received="something else")
         check_overrides(chain.from_iterable(jobs or []), key="sweep.resume")
-        return cls(client, run, root=root, uri=uri, jobs=jobs, notes=notes)
+        sweep = cls(client, run, root=root, uri=uri, jobs=jobs, notes=notes)
+        sweep.children()  # what is wrong with them is said before anything is done
+        return sweep
 
     def __enter__(self) -> "Sweep":
         self.tracked.__enter__()

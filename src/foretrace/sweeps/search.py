@@ -55,7 +55,7 @@ def recorded(sweep: Sweep, **changes: int) -> Plan:
         InputError: If the study is not in this checkout, or there were more trials already.
     """
     try:
-        plan = space.read(Plan.model_validate_json(sweep.notes[NOTE]).model_dump() | changes)
+        plan = space.read(Plan.model_validate_json(str(sweep.notes.get(NOTE))).model_dump() | changes)
     except ValidationError as error:
         expected, reason = "the plan of a search in the record", error.errors()[0]["msg"]
         raise InputError("sweep.resume", expected=expected, received=reason) from error

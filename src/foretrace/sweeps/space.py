@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from omegaconf import DictConfig
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from foretrace.config import parse
 from foretrace.errors import InputError
@@ -40,6 +40,16 @@ class Dimension(Settings):
     high: float = 0.0  # included
     step: float | None = None
     log: bool = False
+
+    @model_validator(mode="after")
+    def _has_values(self) -> "Dimension":
+        """As `plan` makes them; a record may say anything."""
+        step = int(self.step) if self.step and self.kind == "int" else self.step
+        is_step = step is None or (step > 0 and not self.log)
+        is_range = self.low <= self.high and (self.low > 0 or not self.log) and is_step
+        if not (self.choices if self.kind == "choice" else is_range):
+            raise InputError(self.key, expected="choices or a range", received=repr(self))
+        return self
 
     def samples(self) -> list[str]:
         """Values by which to check the setting: all choices, or both ends and what lies between."""
@@ -77,7 +87,7 @@ class Pruning(Settings):
 class Plan(Settings):
     """All that a search is begun with."""
 
-    space: list[Dimension]
+    space: Annotated[list[Dimension], Field(min_length=1)]
     fixed: list[str]  # overrides of every trial
     n_trials: PositiveInt
     n_jobs: PositiveInt  # trials that are proposed, and handed to the launcher, at once

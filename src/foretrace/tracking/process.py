@@ -76,6 +76,8 @@ def _machine() -> str:
 
 
 def _start_time(pid: str) -> str | None:
+    if not pid.isdecimal():  # it comes from a record, and becomes part of a path
+        return None
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

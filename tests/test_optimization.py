@@ -1,8 +1,10 @@
 import pytest
 import torch
 
+from foretrace.config import parse
 from foretrace.errors import InputError
-from foretrace.optimization import build_optimizer, check
+from foretrace.optimization import build_optimizer, check, chosen
+from foretrace.settings import TrainConfig
 
 ADAM = {"name": "Adam", "lr": 0.1}
 WRONG = [
@@ -69,3 +71,25 @@ def test_weights_decay_and_biases_do_not():
     optimizer.step()
     torch.testing.assert_close(layer.weight, before * 0.95)
     assert layer.bias.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("interval", "given", "batches", "taken"),
+    [("step", None, 70, 70), ("step", 70, 70, 70), ("step", 69, None, 69), ("epoch", None, 70, 7)],
+)
+def test_a_schedule_ends_with_the_training(composed, interval, given, batches, taken):
+    one_cycle = [
+        "scheduler=one_cycle",
+        f"scheduler.interval={interval}",
+        f"scheduler.total_steps={given or 'null'}",
+    ]
+    config = parse(composed(*one_cycle, "trainer.max_epochs=7"), TrainConfig)
+    assert chosen(config, batches=batches)["scheduler"]["total_steps"] == taken
+
+
+@pytest.mark.parametrize(("interval", "given", "unit"), [("step", 69, "batches"), ("epoch", 6, "epochs")])
+def test_a_schedule_that_ends_before_the_training_is_refused(composed, interval, given, unit):
+    one_cycle = ["scheduler=one_cycle", f"scheduler.interval={interval}", f"scheduler.total_steps={given}"]
+    config = parse(composed(*one_cycle, "trainer.max_epochs=7"), TrainConfig)
+    with pytest.raises(InputError, match=f"scheduler.total_steps: .*, the {unit} of the training"):
+        chosen(config, batches=70)

@@ -37,7 +37,7 @@ from foretrace.sweeps.pruning import TrialPruner, pruner_for
 from foretrace.tracking import provenance, store
 from foretrace.tracking.logger import BatchLoss, RunLogger
 from foretrace.tracking.run import TrackedRun
-from foretrace.training import make_forecaster, make_trainer
+from foretrace.training import count_batches, make_forecaster, make_trainer
 
 
 def run(
@@ -70,6 +70,7 @@ def run(
     data = _load(config) if early else None
     if data is not None:
         start.check_data(data.windows["train"].sequences.digest)
+        optimization.chosen(config, batches=count_batches(config, data))
     tracked, metrics = start.run or _begin(start, overrides), dict[str, float]()
     worth_going_on = not config.sweep.parent
     try:

@@ -44,16 +44,25 @@ def build_scheduler(
     return interval, _call("scheduler", kind, optimizer, arguments)
 
 
-def chosen(config: TrainConfig, *, total_steps: int = TRIAL_STEPS) -> dict[str, Any]:
+def chosen(config: TrainConfig, *, batches: int | None = None) -> dict[str, Any]:
     """What a configuration asks for, as `check` and `foretrace.forecaster.Forecaster` take it.
 
     Args:
         config: The configuration.
-        total_steps: After which a schedule that has an end is there.
+        batches: Of the whole training, after which a schedule that has an end is there; None: not known yet.
+
+    Raises:
+        InputError: If a schedule would end before the training.
     """
     scheduler = config.scheduler.model_dump() if config.scheduler else None
-    if scheduler and scheduler.get("total_steps", total_steps) is None:
-        scheduler["total_steps"] = total_steps
+    if scheduler and "total_steps" in scheduler:
+        steps, unit = scheduler["total_steps"], "epochs" if scheduler["interval"] == "epoch" else "batches"
+        needed = config.trainer.max_epochs if unit == "epochs" else batches
+        if steps is None:
+            scheduler["total_steps"] = needed or TRIAL_STEPS
+        elif needed and isinstance(steps, int) and steps < needed:
+            expected = f"at least {needed}, the {unit} of the training"
+            raise InputError("scheduler.total_steps", expected=expected, received=str(steps))
     return {"optimizer": config.optimizer.model_dump(), "scheduler": scheduler}
 
 

@@ -54,6 +54,11 @@ class Started(LightningEnvironment):
         return self._place.rank // self._place.local_size
 
 
+def count_batches(config: TrainConfig, data: WindowDataModule) -> int:
+    """Of the whole training."""
+    return config.trainer.max_epochs * len(data.train_dataloader())
+
+
 def make_forecaster(config: TrainConfig, data: WindowDataModule) -> Forecaster:
     """The module at its beginning, with the scaling of its training data."""
     train = data.windows["train"].sequences
@@ -64,12 +69,11 @@ def make_forecaster(config: TrainConfig, data: WindowDataModule) -> Forecaster:
         "dt_s": train.dt_s,
         "digest": train.digest,
     }
-    batches = config.trainer.max_epochs * len(data.train_dataloader())
     forecaster = Forecaster(
         features=features,
         model=config.model.model_dump(),
         loss=config.loss.model_dump(),
-        **optimization.chosen(config, total_steps=batches),
+        **optimization.chosen(config, batches=count_batches(config, data)),
     )
     forecaster.set_statistics(Statistics.of(train))
     return forecaster

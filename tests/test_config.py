@@ -25,6 +25,18 @@ def test_promised_settings_exist():
     assert promised | {"seed"} <= set(known_keys())
 
 
+LATER = ["data.train_window", "model.input_clip", "loss.units", "trainer.devices", "trainer.checkpoint_minutes",
+         "trainer.weight_averaging"]  # fmt: skip
+
+
+def test_a_record_of_the_first_version_is_understood(composed):
+    today = parse(composed())
+    record = today.model_dump()
+    for group, name in (key.split(".") for key in LATER):
+        del record[group][name]
+    assert TrainConfig.model_validate(record) == today
+
+
 def test_the_default_is_the_report_s_system(composed):
     checked = parse(composed())
     assert checked.model.hidden_sizes == [128, 256, 512]

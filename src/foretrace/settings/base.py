@@ -11,7 +11,10 @@ LARGEST = 2**32 - 1  # of whole numbers: what counts more does not end in a life
 
 
 class Settings(BaseModel):
-    """A group of settings: unknown keys are refused, nothing changes afterwards."""
+    """A group of settings: unknown keys are refused, nothing changes afterwards.
+
+    Values come from ``conf/``. A default here is what runs did before there was that setting: their records lack it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

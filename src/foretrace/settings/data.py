@@ -28,9 +28,8 @@ class Windowing(Settings):
 
     window: PositiveInt  # steps that the model reads; the target is the same window one step later
     stride: PositiveInt  # steps from one window's start to the next one's
-    train_window: (
-        PositiveInt | None
-    )  # steps of training windows, one after the other; None: window and stride
+    # Steps of training windows, one after the other; None: window and stride.
+    train_window: PositiveInt | None = None
     random_offset: bool  # training windows start at another offset (below the stride) each epoch
     batch_size: PositiveInt
 

@@ -15,7 +15,7 @@ class Model(Settings):
     hidden_sizes: Annotated[list[Annotated[int, Field(gt=0, le=2**16)]], Field(min_length=1)]
     dropout: Fraction
     output: Literal["value", "change", "linear"]  # see foretrace.model.next_step
-    input_clip: PositiveFloat | None  # largest absolute scaled value that the network reads
+    input_clip: PositiveFloat | None = None  # largest absolute scaled value that the network reads
     frozen: list[str]  # layers that stay at their initial values: lstm.0, lstm.1, …, head, skip
 
     @model_validator(mode="after")
@@ -56,7 +56,8 @@ class OpenLoop(Settings):
 class Loss(Settings):
     """What training minimises: the one-step MSE, and more if asked for."""
 
-    units: Literal["scaled", "raw"]  # raw: as the published errors are; wide features count for more
+    # raw: as the published errors are; wide features count for more.
+    units: Literal["scaled", "raw"] = "scaled"
     input_noise: Annotated[float, Field(ge=0)]  # standard deviation, in units of each feature's own
     open_loop: OpenLoop | None
 
@@ -72,14 +73,12 @@ class Trainer(Settings):
     """How long and how precisely to train."""
 
     max_epochs: PositiveInt
-    devices: PositiveInt  # processes on this machine, one to a GPU, that share each batch
-    checkpoint_minutes: PositiveFloat  # from one checkpoint to the next within an epoch
+    devices: PositiveInt = 1  # processes on this machine, one to a GPU, that share each batch
+    checkpoint_minutes: PositiveFloat = 5  # from one checkpoint to the next within an epoch
     precision: Literal["auto", "32-true", "bf16-mixed"]  # auto: see foretrace.precision
     gradient_clip: PositiveFloat | None
     early_stopping: EarlyStopping | None
-    weight_averaging: (
-        Fraction | None
-    )  # decay per step of an exponential moving average, which is what is kept
+    weight_averaging: Fraction | None = None  # decay per step of the moving average of weights that is kept
     diagnose_every: PositiveInt | None  # epochs from one look at the gradients to the next; None: never
     progress: bool
 
@@ -120,6 +119,9 @@ class TrainConfig(Settings):
     loss: Loss
     optimizer: Optimizer
     scheduler: Scheduler | None
+    trainer: Trainer
+    evaluation: Evaluation
+    tracking: Tracking
 
     @model_validator(mode="after")
     def _open_loop_fits_into_a_window(self) -> "TrainConfig":
@@ -129,7 +131,3 @@ class TrainConfig(Settings):
             expected = f"fewer steps than a training window has (data.{name}={steps})"
             raise InputError("loss.open_loop.horizon", expected=expected, received=str(horizon))
         return self
-
-    trainer: Trainer
-    evaluation: Evaluation
-    tracking: Tracking

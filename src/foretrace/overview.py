@@ -17,6 +17,7 @@ from foretrace.quiet import quiet_libraries
 from foretrace.tracking import mending, store
 from foretrace.tracking.process import Process
 
+VARIABLE = "MLFLOW_TRACKING_URI"
 STAGING = PROJECT_ROOT / "mlruns" / "staging"
 HEADING = (
     f"{'run':<33}{'status':<10}{'progress':<16}{'started':>12}{'took':>10}{'val/mse':>10}{'skill':>8}  name"
@@ -26,7 +27,10 @@ HEADING = (
 def show(number: int) -> int:
     """Prints the latest runs, newest first; returns the exit status."""
     client, experiments = _open()
-    found = client.search_runs(experiments, max_results=number, order_by=["attributes.start_time DESC"])
+    try:
+        found = client.search_runs(experiments, max_results=number, order_by=["attributes.start_time DESC"])
+    except store.NO_ANSWER as error:
+        raise store.silent(error, key=VARIABLE) from error
     print(HEADING)
     for run in found:
         print(line(run, now_ms=int(time.time() * 1000)))
@@ -115,15 +119,12 @@ def _open() -> tuple[MlflowClient, list[str]]:
     try:
         client = store.open_store(root=PROJECT_ROOT, uri=_uri())
         return client, [experiment.experiment_id for experiment in client.search_experiments()]
-    except MlflowException as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            "MLFLOW_TRACKING_URI", expected="a tracking store that answers", received=reason
-        ) from error
+    except store.NO_ANSWER as error:
+        raise store.silent(error, key=VARIABLE) from error
 
 
 def _uri() -> str | None:
-    return os.environ.get("MLFLOW_TRACKING_URI")
+    return os.environ.get(VARIABLE)
 
 
 def _waiting() -> list[Path]:

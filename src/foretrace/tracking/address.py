@@ -23,6 +23,9 @@ DRIVERS = ("psycopg2", "psycopg", "pymysql", "mysqldb")  # that know `connect_ti
 A_STORE = "sqlite:///<file>, postgresql://…, http://… or another store of MLflow"
 CONNECT_S = 5
 BUSY_S = 20  # that SQLite waits while others write
+HEADER = 100  # bytes of one at least; of less, SQLite would make an empty one
+TABLES = ("experiments", "runs")
+LONGEST_HOST = 253  # characters; looking for a longer one takes half a minute
 CHECKED = 1 << 26  # bytes of a database that is looked through; a larger one takes too long
 KEY = "tracking.uri"
 REMEDY = "Set tracking.uri=… or MLFLOW_TRACKING_URI."
@@ -65,6 +68,8 @@ def check_file(database: Path, *, key: str = KEY) -> bool:
             raise InputError(key, received="a folder or a device", **expected)
         if not size:
             return False
+        if size < HEADER:
+            raise InputError(key, received=f"{size} bytes", **expected)
         with closing(
             sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)
         ) as file:
@@ -79,6 +84,8 @@ def check_file(database: Path, *, key: str = KEY) -> bool:
         raise InputError(key, received=f"a damaged one: {damage}", **expected)
     if tables and "alembic_version" not in tables:
         raise InputError(key, received=f"another program's, with the table {tables[0]!r}", **expected)
+    if tables and (missing := [name for name in TABLES if name not in tables]):
+        raise InputError(key, received=f"one without the table {missing[0]!r}", **expected)
     return bool(tables)
 
 
@@ -93,7 +100,7 @@ def _check_server(uri: str) -> None:
         host, _ = parsed.hostname, parsed.port
     except ValueError as error:
         raise InputError(KEY, expected=A_STORE, received=f"{redact(uri)} ({error})", remedy=REMEDY) from error
-    if not host:
+    if not host or len(host) > LONGEST_HOST:
         raise InputError(KEY, expected=A_STORE, received=f"{redact(uri)}, without a host", remedy=REMEDY)
 
 

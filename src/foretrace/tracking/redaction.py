@@ -7,7 +7,8 @@ from typing import Any
 HIDDEN = "***"
 
 _WORD = r"(?:passw(?:or)?ds?|passphrase|tokens?|secrets?|api[_-]?key|access[_-]?key|credentials?|signature)"
-_NAME = rf"[\w.+-]*{_WORD}(?![a-z])[\w.-]*"
+# From the beginning of a word: to begin at each letter takes the square of a text's length.
+_NAME = rf"(?<![\w.+-])[\w.+-]*{_WORD}(?![a-z])[\w.-]*"
 # Between :// and the last @ of an address, also where a password holds an @ or a / that it should not.
 _USER = re.compile(r"(?<=://)(?:[^/:@]*:(?!\d+/)(?:(?!, ).)*@|(?:(?!, )[^/])*@)")
 _WHOLE = re.compile(rf"^([+~]*{_NAME}=).+", re.IGNORECASE | re.DOTALL)

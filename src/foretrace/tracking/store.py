@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from filelock import FileLock
+from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
@@ -15,6 +16,7 @@ from foretrace.tracking.mending import adopt_artifacts, mend, unfix_artifacts
 from foretrace.tracking.process import Process
 from foretrace.tracking.redaction import redact
 
+NO_ANSWER = (MlflowException, ParseError)  # the latter of a server that is none of MLflow's
 NO_RUN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 RUN_ID = re.compile(r"\w[\w-]{0,255}", re.ASCII)  # as MLflow has them
 MOUNTED = "FORETRACE_MOUNTED"  # set in an image, whose mlruns has another path outside
@@ -40,9 +42,8 @@ def create_run(
         # Several first runs at once would make the same tables at once: 3 of 4 crashed (hydraflow#245).
         with FileLock(root / "mlruns" / ".lock"):
             return _create_run(root, uri, experiment, name, tags)
-    except MlflowException as error:
-        reason = redact(" ".join(str(error).split()))
-        raise InputError("tracking.uri", expected="a tracking store that answers", received=reason) from error
+    except NO_ANSWER as error:
+        raise silent(error) from error
     except PermissionError as error:
         remedy = (
             'Give the folder to that user; or run as its owner, in a container by --user "$(id -u):$(id -g)".'
@@ -63,7 +64,10 @@ def _create_run(
     if uri is None and MOUNTED in os.environ:
         unfix_artifacts(root / "mlflow.db", root / "mlruns" / "artifacts")
     mend(client, experiments=[found], staging=root / "mlruns" / "staging")
-    return client, client.create_run(found, run_name=name, tags=tags | Process.this().tags())
+    run = client.create_run(found, run_name=name, tags=tags | Process.this().tags())
+    if not RUN_ID.fullmatch(run.info.run_id):
+        raise MlflowException(f"a run without an id: {run.info.run_id!r}")
+    return client, run
 
 
 def open_store(*, root: Path, uri: str | None, may_be_new: bool = False) -> MlflowClient:
@@ -95,8 +99,13 @@ def open_store(*, root: Path, uri: str | None, may_be_new: bool = False) -> Mlfl
     try:
         return MlflowClient(tracking_uri=uri or f"sqlite:///{database}")
     except MlflowException as error:
-        reason = redact(" ".join(str(error).split()))
-        raise InputError("tracking.uri", expected="a tracking store that answers", received=reason) from error
+        raise silent(error) from error
+
+
+def silent(error: Exception, *, key: str = "tracking.uri") -> InputError:
+    """Says of a store why it is none, without passwords."""
+    reason = redact(" ".join(str(error).split()))
+    return InputError(key, expected="a tracking store that answers", received=reason)
 
 
 def find_run(run_id: str, *, root: Path, uri: str | None, key: str = "run") -> tuple[MlflowClient, Run]:
@@ -122,12 +131,9 @@ def find_run(run_id: str, *, root: Path, uri: str | None, key: str = "run") -> t
     client = open_store(root=root, uri=uri)
     try:
         found = client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code not in NO_RUN:
-            reason = redact(" ".join(str(error).split()))
-            raise InputError(
-                "tracking.uri", expected="a tracking store that answers", received=reason
-            ) from error
+    except NO_ANSWER as error:
+        if getattr(error, "error_code", None) not in NO_RUN:
+            raise silent(error) from error
         raise InputError(key, expected="the id of a run", received=run_id, remedy=remedy) from error
     if found.info.run_id != run_id:
         raise InputError(

@@ -43,7 +43,7 @@ def call(main: Callable[[], None]) -> int:
 
     What is wrong with the command line is said in one line, where Hydra would print several and exit with 1.
     """
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises its errors instead of printing them
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them
     # By default it would end nothing in a container, whose process 1 we are, and tidy up nothing elsewhere.
     signal.signal(signal.SIGTERM, _stop)
     _make_multirun(sys.argv)
@@ -221,7 +221,15 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise Interrupted(number)
 
 
+def _speaks() -> bool:
+    """Whether this is the first of a group, all of which find the same."""
+    try:
+        return Place.here().rank == 0
+    except InputError:  # which is what it has to say
+        return True
+
+
 def _say(text: str, status: int) -> int:
-    if Place.here().rank == 0:  # all processes of a group find the same
+    if _speaks():
         print(redact(text), file=sys.stderr, flush=True)
     return status

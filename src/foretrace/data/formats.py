@@ -111,6 +111,7 @@ def read_table(file: Path, *, chosen: Sequence[str] | None, text: str | None) ->
     """
     if file_format(file) == ".parquet":
         with readable(file, A_PARQUET, BROKEN_TABLE):
+            _check_rows(parquet.read_metadata(str(file)))
             # With the default partitioning, a folder named `year=2013` would become a column.
             return parquet.read_table(
                 str(file), columns=chosen, partitioning=None, page_checksum_verification=True
@@ -143,6 +144,7 @@ def read_batches(
                 str(file), buffer_size=READ_BYTES, pre_buffer=False, page_checksum_verification=True
             ) as table,
         ):
+            _check_rows(table.metadata)
             yield from table.iter_batches(batch_size=rows, columns=chosen)
         return
     with readable(file, A_CSV, BROKEN_TABLE):
@@ -151,6 +153,19 @@ def read_batches(
             for batch in csv.open_csv(stream, *options):
                 for first in range(0, batch.num_rows, rows):
                     yield batch.slice(first, rows)
+
+
+def _check_rows(told: parquet.FileMetaData) -> None:
+    """Compares what the parts of a Parquet file say: of damage, one of Arrow's readers would lose rows, or another.
+
+    Raises:
+        pa.ArrowInvalid: If they differ.
+    """
+    groups = [told.row_group(number) for number in range(told.num_row_groups)]
+    flat = [f for f in range(told.num_columns) if told.schema.column(f).max_repetition_level == 0]
+    rows = sum(group.num_rows for group in groups)
+    if rows != told.num_rows or any(g.column(f).num_values != g.num_rows for g in groups for f in flat):
+        raise pa.ArrowInvalid("numbers of rows that contradict each other (corrupt file?)")
 
 
 @contextmanager

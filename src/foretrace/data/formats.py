@@ -145,7 +145,12 @@ def read_batches(
             ) as table,
         ):
             _check_rows(table.metadata)
-            yield from table.iter_batches(batch_size=rows, columns=chosen)
+            count = 0
+            for batch in table.iter_batches(batch_size=rows, columns=chosen):
+                count += batch.num_rows
+                yield batch
+            if count != table.metadata.num_rows:
+                raise pa.ArrowInvalid(f"{count} rows of {table.metadata.num_rows} (corrupt file?)")
         return
     with readable(file, A_CSV, BROKEN_TABLE):
         options = _csv_options(file, chosen, types)

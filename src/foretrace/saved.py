@@ -3,6 +3,7 @@
 import pickle
 import pickletools
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -20,14 +21,16 @@ LARGEST_PICKLE = 1 << 24  # bytes; ours have 9000
 PLAIN = re.compile(
     r"collections (OrderedDict|Counter|defaultdict)|torch \w+Storage|torch._utils _rebuild_tensor_v2"
 )
-NAMES = (
+NAMES = {
     "GLOBAL",
     "STACK_GLOBAL",
     "INST",
     "EXT1",
     "EXT2",
     "EXT4",
-)  # opcodes by which a pickle names something
+}  # opcodes by which a pickle names something
+# What torch comes to in a pickle that was tampered with.
+TAMPERED = (AssertionError, AttributeError, LookupError, OverflowError, TypeError, struct.error)
 PARTS = {"hyper_parameters": dict, "state_dict": dict, "global_step": int, "epoch": int}
 
 
@@ -54,13 +57,7 @@ def read_checkpoint(path: Path, *, map_location: str = "cpu") -> dict[str, Any]:
         raise _refused(path, "something else, or more than plain data") from error
     except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, ValueError) as error:
         raise _refused(path, (str(error).splitlines() or [type(error).__name__])[0]) from error
-    except (
-        TypeError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        OverflowError,
-    ) as error:  # a pickle that was tampered with
+    except TAMPERED as error:
         raise _refused(path, f"a content that makes no sense ({type(error).__name__}: {error})") from error
     if not isinstance(checkpoint, dict):
         raise _refused(path, f"{type(checkpoint).__name__}")

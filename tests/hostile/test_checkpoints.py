@@ -86,7 +86,7 @@ PICKLES = {
     "8 GB of Python 2": b"\x80\x02c__builtin__\nbytearray\n" + BIG + b"\x85R.",
     "a tensor's class": b"\x80\x02ctorch\nTensor\n" + BIG + b"\x85R.", "torch's own loader": b"ctorch\nload\n)R.",
     "a hub": b"\x80\x02ctorch.hub\nload\nX\x01\x00\x00\x00a\x85R.", "nothing": b"", "an end": b".",
-    "no end": b"\x80\x02", "another protocol": b"\x80\x00}.",
+    "no end": b"\x80\x02", "another protocol": b"\x80\x00}.", "a number for a storage": b"\x80\x02K\x05Q.",
     "an empty stack": b"\x80\x02R.", "a mark alone": b"((((.", "no such memory": b"\x80\x02h\x07.",
     "a storage that is none": b"\x80\x02X\x01\x00\x00\x00aQ.", "a broken text": b"X\x01\x00\x00\x00\xff.",
     "a length beyond the end": b"X\xff\xff\xff\x7fab.", "a truth": b"\x80\x02\x88.", "a text": b"X\x01\x00\x00\x00a.",

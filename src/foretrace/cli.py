@@ -5,6 +5,7 @@ Imports nothing heavy: ``--help`` and a wrong setting are answered at once.
 
 import argparse
 import gc
+import io
 import multiprocessing
 import os
 import signal
@@ -12,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from hydra._internal.utils import get_args_parser
@@ -44,10 +46,16 @@ def call(main: Callable[[], None]) -> int:
     What is wrong with the command line is said in one line, where Hydra would print several and exit with 1.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # names of features may hold what a terminal's encoding lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
+    os.environ["MPLBACKEND"] = "agg"  # whatever is set outside: pictures go into files alone
     # By default it would end nothing in a container, whose process 1 we are, and tidy up nothing elsewhere.
     signal.signal(signal.SIGTERM, _stop)
     _make_multirun(sys.argv)
     try:
+        _check_folder()
         _check_options(sys.argv[1:])
         _refuse_many_sweeps(sys.argv)
         main()
@@ -63,6 +71,8 @@ def call(main: Callable[[], None]) -> int:
         return _say(f"stopped by {interruption}", interruption.exit_status)
     except KeyboardInterrupt:
         return _say("stopped by SIGINT", SIGINT_STATUS)
+    except BrokenPipeError:
+        return _unheard()
     return 0
 
 
@@ -78,10 +88,13 @@ def input_errors() -> Iterator[None]:
         sys.exit(_say(f"error: {error}", USAGE_ERROR))
     except DivergedError as error:
         sys.exit(_say(f"error: {error}", FAILED))
+    except BrokenPipeError:
+        sys.exit(_unheard())
     except Exception as error:
         full = full_disk(error)
         if full is None:  # not raised: Hydra would print every override, and the passwords in them
             sys.exit(_say(traceback.format_exc(), FAILED))
+        _drop_output()  # it may be what found no room
         # The outermost says what could not be written; what a run has to go on with was said when it ended.
         what = error if isinstance(error, OSError) else full
         place = f" ({what.filename})" if what.filename else ""
@@ -170,6 +183,14 @@ def _in_our_words(error: Exception) -> InputError | None:
     return None
 
 
+def _check_folder() -> None:
+    try:
+        Path.cwd()
+    except OSError as error:  # relative paths start there, also Hydra's own
+        expected = "a working directory"
+        raise InputError("command line", expected=expected, received="one that is gone") from error
+
+
 def _check_options(arguments: list[str]) -> None:
     """Says in one line what is wrong with options: Hydra would print how it is used."""
     parser = get_args_parser()
@@ -227,6 +248,17 @@ def _speaks() -> bool:
         return Place.here().rank == 0
     except InputError:  # which is what it has to say
         return True
+
+
+def _unheard() -> int:
+    _drop_output()
+    return _say("error: nobody reads the output any more. `> file` keeps it without a reader.", FAILED)
+
+
+def _drop_output() -> None:
+    """Leaves nothing for the end of the process to write, where it would fail again."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(text: str, status: int) -> int:

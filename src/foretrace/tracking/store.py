@@ -1,5 +1,6 @@
 """Where runs are recorded: a database in the checkout, or a tracking server."""
 
+import errno
 import os
 import re
 from pathlib import Path
@@ -44,7 +45,9 @@ def create_run(
             return _create_run(root, uri, experiment, name, tags)
     except NO_ANSWER as error:
         raise silent(error) from error
-    except PermissionError as error:
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
         remedy = (
             'Give the folder to that user; or run as its owner, in a container by --user "$(id -u):$(id -g)".'
         )

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from requests import RequestException
 
 from foretrace.config import PROJECT_ROOT
-from foretrace.errors import InputError
+from foretrace.errors import InputError, printable
 from foretrace.quiet import quiet_libraries
 from foretrace.tracking import mending, store
 from foretrace.tracking.process import Process
@@ -53,10 +53,10 @@ def line(run: Run, *, now_ms: int) -> str:
         for name, width, digits in (("val/mse", 10, 4), ("skill", 8, 3))
     )
     status = "dead?" if _is_gone(run) else info.status
-    progress = run.data.tags.get("progress", "")
+    progress = printable(run.data.tags.get("progress", ""), longest=15)
     return (
         f"{info.run_id:<33}{status:<10}{progress:<16}{_span(now_ms - began) + ' ago':>12}"
-        f"{_span(took):>10}{figures}  {info.run_name}"
+        f"{_span(took):>10}{figures}  {printable(str(info.run_name))}"
     )
 
 

@@ -8,6 +8,8 @@ import yaml
 from stored import CHECKPOINT, CONFIG, ROOTED, SWEEP, Begun, Runs, good
 from trained import refused
 
+from foretrace import overview
+from foretrace.errors import is_plain
 from foretrace.tracking.process import Process
 
 CALL = "!!python/object/apply:os.system ['touch trap']"
@@ -182,6 +184,13 @@ def test_a_deleted_run_and_one_of_another_tool(runs, refuse, command):
     runs.client.delete_run(run_id)
     assert "which was deleted" in refuse(command, run_id)
     assert refuse(command, runs.add({"weights.h5": "x"}))
+
+
+def test_a_name_does_not_rewrite_the_list_of_runs(runs):
+    run_id = runs.add(tags={"mlflow.runName": "a\x1b[2J\nb\u202e", "progress": "\x1b[31m" * 9})
+    line = overview.line(runs.client.get_run(run_id), now_ms=0)
+    assert all(map(is_plain, line))
+    assert len(line) < 200
 
 
 PROCESS = Process.this().tags()

@@ -1,0 +1,146 @@
+"""What surrounds a command: variables, folders, streams and files that others left there."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import new_checkout
+
+from foretrace.errors import InputError, is_plain
+from foretrace.place import Place
+
+REVIEW = """def review(forecaster, *_: object, **__: object) -> dict[str, float]:
+    return {"test/mse": 1.0, "test/l1": 1.0, "skill": 0.5}
+"""
+GROUP = {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2", "RANK": "0"}
+STEP = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+ALONE = [
+    {"RANK": "1"}, {"WORLD_SIZE": "x"}, {"WORLD_SIZE": "4", "RANK": "x"}, {"SLURM_JOB_ID": "5"}, {"SLURM_PROCID": "x"},
+    {"SLURM_NTASKS": "4"}, {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "x"}, {"MASTER_ADDR": "a", "RANK": "1"},
+]  # fmt: skip
+NOWHERE = [
+    GROUP | {"WORLD_SIZE": "x"}, GROUP | {"WORLD_SIZE": ""}, GROUP | {"WORLD_SIZE": "-2"},
+    GROUP | {"WORLD_SIZE": "1e3"}, GROUP | {"WORLD_SIZE": "9" * 5000}, GROUP | {"WORLD_SIZE": "²"},
+    GROUP | {"RANK": "x"}, GROUP | {"RANK": "2"}, GROUP | {"RANK": "-1"}, GROUP | {"LOCAL_RANK": "x"},
+    GROUP | {"LOCAL_WORLD_SIZE": "\x1b"}, STEP | {"SLURM_PROCID": "2"}, {"SLURM_STEP_NUM_TASKS": "2"},
+    {"SLURM_STEP_NUM_TASKS": "x"}, STEP | {"SLURM_LOCALID": ""}, STEP | {"SLURM_STEP_NUM_NODES": "x"},
+    {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0"},
+]  # fmt: skip
+MODULES = (
+    "yaml",
+    "json",
+    "torch",
+    "mlflow",
+    "hydra",
+    "numpy",
+    "pickle",
+    "lightning",
+    "foretrace",
+    "sitecustomize",
+    "data",
+)
+# Of no matter to a training, whatever they are.
+NONSENSE = {
+    "TMPDIR": "/nowhere/tmp", "MPLCONFIGDIR": "/nowhere/mpl", "MLFLOW_TRACKING_TOKEN": "nonsense",
+    "MLFLOW_RUN_ID": "nope", "MLFLOW_EXPERIMENT_NAME": "nope", "MLFLOW_EXPERIMENT_ID": "99",
+    "MLFLOW_REGISTRY_URI": "htp://nope", "MLFLOW_ARTIFACT_URI": "nope", "MLFLOW_ARTIFACTS_DESTINATION": "nope",
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "true", "HYDRA_FULL_ERROR": "0", "OMP_NUM_THREADS": "1", "RANK": "1",
+    "WORLD_SIZE": "x", "SLURM_NTASKS": "4", "MPLBACKEND": "nonsense", "PYTHONIOENCODING": "ascii", "LC_ALL": "C",
+    "COLUMNS": "0", "LINES": "x", "NO_COLOR": "1", "TERM": "dumb", "CUDA_VISIBLE_DEVICES": "99", "TZ": "Nope/Nope",
+    "GIT_DIR": "/nowhere", "MUJOCO_GL": "nonsense",
+}  # fmt: skip
+NEEDED = ("PATH", "LD_LIBRARY_PATH")
+
+
+@pytest.fixture
+def command(tmp_path):
+    """A training of recordings with an accent, in a checkout in which trained models are not judged."""
+    checkout = new_checkout(tmp_path / "checkout")
+    (checkout / "src/foretrace/review.py").write_text(REVIEW)
+    rows = "".join(f"{row % 7},{row % 5}\n" for row in range(120))
+    (checkout / "rows.csv").write_text("température,näive 🤖\n" + rows, encoding="utf-8")
+    settings = [
+        f"data.path={checkout}/rows.csv",
+        "data.window=10",
+        "data.stride=10",
+        "data.dt_s=1",
+        "data.batch_size=4",
+    ]
+    settings += [
+        "model.hidden_sizes=[4]",
+        "trainer.max_epochs=1",
+        "trainer.diagnose_every=null",
+        "trainer.progress=false",
+    ]
+    return [sys.executable, str(checkout / "src/train.py"), "data=files", *settings]
+
+
+def run(command, folder, *, shell='exec "$@"', **variables):
+    """Runs it by a shell, with these variables alone."""
+    usual = {name: os.environ[name] for name in NEEDED if name in os.environ}
+    whole = ["sh", "-c", shell, "sh", *command]
+    return subprocess.run(
+        whole, cwd=folder, env=usual | variables, capture_output=True, text=True, check=False
+    )
+
+
+def one_line(done, status=2):
+    assert done.returncode == status, done.stderr
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert all(map(is_plain, line))
+    return line
+
+
+@pytest.mark.parametrize("environment", ALONE, ids=str)
+def test_what_is_no_group_is_one_process(environment):
+    assert Place.of(environment) == Place()
+
+
+@pytest.mark.parametrize("environment", NOWHERE, ids=lambda one: ascii(str(one))[:60])
+def test_a_place_among_processes_that_there_cannot_be(environment):
+    with pytest.raises(InputError, match=r"expected .*, received "):
+        Place.of(environment)
+
+
+def test_such_a_place_is_said_once_and_at_once(command, tmp_path):
+    assert "WORLD_SIZE" in one_line(run(command, tmp_path, **GROUP | {"WORLD_SIZE": "x"}))
+
+
+def test_nothing_of_this_matters_and_nothing_there_is_imported(command, tmp_path):
+    folder = tmp_path / "here"
+    (folder / "conf").mkdir(parents=True)
+    (folder / "conf/train.yaml").write_text("_target_: os.system")
+    (folder / ".env").write_text("MLFLOW_TRACKING_URI=http://127.0.0.1:1\n")
+    (folder / "mlflow.db").write_text("Dear diary")
+    for name in MODULES:
+        (folder / f"{name}.py").write_text(f"open('{folder}/sprung', 'w')")
+    before = sorted(folder.rglob("*"))
+    done = run(command, folder, shell='exec "$@" <&-', **NONSENSE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "status=FINISHED" in done.stdout.splitlines()[-1]
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_folder_that_is_gone(command, tmp_path):
+    shell = 'mkdir gone; cd gone; rmdir ../gone; exec "$@"'
+    assert "working directory" in one_line(run(command, tmp_path, shell=shell))
+
+
+def test_an_output_that_nobody_reads(command, tmp_path):
+    done = run(command, tmp_path, shell='{ "$@"; echo $? > status; } | true')
+    assert "nobody reads" in one_line(done, status=0)  # of true
+    assert (tmp_path / "status").read_text() == "1\n"
+
+
+def test_an_output_on_a_full_disk(command, tmp_path):
+    assert "No space left" in one_line(run(command, tmp_path, shell='exec "$@" > /dev/full'), status=1)
+
+
+def test_a_checkout_that_may_not_be_written(command, tmp_path):
+    read_only = "mount --bind checkout checkout && mount -o remount,ro,bind checkout"
+    mount = ["unshare", "--mount", "sh", "-c", f'{read_only} && exec "$@"', "sh"]
+    if subprocess.run([*mount, "true"], cwd=tmp_path, capture_output=True, check=False).returncode:
+        pytest.skip("takes the right to mount")
+    assert "a folder that user" in one_line(run([*mount, *command], tmp_path))

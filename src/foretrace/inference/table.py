@@ -30,7 +30,7 @@ class ForecastTable:
 
     def __init__(self, path: Path, suffix: str, *, feature_names: Sequence[str], dt_s: float | None) -> None:
         own = {"episode": pa.string(), "step": pa.int64()} | ({"time": pa.float64()} if dt_s else {})
-        names = {(f"forecast {name}" if name in feature_names else name): kind for name, kind in own.items()}
+        names = {_apart(name, feature_names): kind for name, kind in own.items()}
         self.schema = pa.schema([*names.items(), *((name, pa.float32()) for name in feature_names)])
         self._path, self._suffix, self._dt_s = path, suffix, dt_s
         self.rows = 0
@@ -65,3 +65,7 @@ class ForecastTable:
         if self._waiting:
             self._writer.write_table(pa.concat_tables(self._waiting).combine_chunks())
             self._waiting, self._written = [], self.rows
+
+
+def _apart(name: str, others: Sequence[str]) -> str:
+    return _apart(f"forecast {name}", others) if name in others else name

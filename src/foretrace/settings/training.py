@@ -1,12 +1,16 @@
 """What a training run is made from."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from foretrace.errors import InputError, nearest
 from foretrace.settings.base import Fraction, Settings
 from foretrace.settings.data import DataConfig
+
+PART = r"(?!\.+(/|$))[\w. :-]+"
+TAG = re.compile(rf"(?=.{{1,200}}$){PART}(/{PART})*")
 
 
 class Model(Settings):
@@ -97,6 +101,16 @@ class Tracking(Settings):
     experiment: Annotated[str, Field(min_length=1)]
     run_name: str | None
     tags: dict[str, str] | None
+
+    @field_validator("tags")
+    @classmethod
+    def _tags_have_names(cls, tags: dict[str, str] | None) -> dict[str, str] | None:
+        """They become MLflow's, and parts of the names of its parameters."""
+        for name in tags or {}:
+            if not TAG.fullmatch(name):
+                expected = "names of tags of at most 200 letters, digits, spaces, -, _, ., : and /"
+                raise InputError("", expected=expected, received=name or "none")
+        return tags
 
 
 class Sweep(Settings):

@@ -28,11 +28,13 @@ class GridSweeper(BasicSweeper):
         if resumed := jobs.to_resume(arguments):
             self._go_on(resumed, arguments)
             return
-        [asked] = self.split_arguments(self._parse(arguments), None)
+        overrides = self._parse(arguments)
+        jobs.check_number(overrides)
+        [asked] = self.split_arguments(overrides, None)
         checked = jobs.check(asked, self._compose)
         from foretrace.sweeps import grid  # seconds
 
-        sweep = grid.begin(list(map(tuple, asked)), tracking=checked[0].tracking, command=arguments)
+        sweep = grid.begin(list(map(tuple, asked)), checked, command=arguments)
         self._finish(lambda launcher: grid.run(sweep, launcher, batch=self.max_batch_size))
 
     def _go_on(self, resumed: str, arguments: list[str]) -> None:

@@ -62,6 +62,37 @@ OTHERS = [
     ["predict", "run=a", "data.path=c", "output=d.csv", "start=middle"],
     ["predict", "run=nope", "data.path=src", "output=''"],
 ]  # fmt: skip
+OPTUNA = ["train", "-m", "hydra/sweeper=optuna"]
+SWEEPS = [["train", "-m", word] for word in (
+    "seed=range(0)", "seed=range(1,1)", "seed=range(1,10,0)", "seed=range(1,1e9)", "seed=range(0,1000000000)",
+    "seed=choice()", "seed=interval(0,1)", "seed=glob(*)", "model=glob(x*)", "seed=1,x", "seed=1,-1", "seed=1,,2",
+    "seed=1,", "model.dropout=0,2", "model.hidden_sizes=[8],[0]", "trainer.max_epoch=1,2", "model=a,b",
+    "optimizer.name=Adam,Adem", "hydra/launcher=nonsense", "hydra.launcher.n_jobs=2", "hydra/sweeper=nope",
+    "data=files,halfcheetah", "seed=${oc.env:HOME},1", "resume=a,b",
+    "seed=range(x)", "seed=shuffle(range(1000000000))", "seed=range(0,inf)", "model.dropout=range(0,0.5,1e-12)",
+    "seed=shuffle(range(5)", "seed=sort(1,[2])",
+)]  # fmt: skip
+SWEEPS += [["train", *words] for words in (
+    ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=x", "seed=1,2"],
+    ["-m", "seed=range(1000)", "model.dropout=range(0,0.9,0.001)"],
+    ["sweep.resume=''"], ["sweep.resume=x"], ["sweep.resume=../x"], ["sweep.resume=1,2"], ["resume=''"], ["rerun=''"],
+    ["resume=x"], ["rerun=x"], ["resume=a", "rerun=b"], ["resume=../../x"],
+)]  # fmt: skip
+SWEEPS += [[*OPTUNA, *words] for words in (
+    [], ["optimizer.lr=1"], ["optimizer.lr=interval(1,0)"], ["optimizer.lr=tag(log,interval(0,1))"],
+    ["optimizer.lr=tag(log,interval(-1,1))"], ["optimizer.lr=interval(0,x)"], ["optimizer.lr=interval(a,b)"],
+    ["optimizer.lr=tag(lag,interval(0.1,1))"], ["optimizer.lr=interval(0.1,inf)"], ["seed=range(1,1)"],
+    ["model.dropout=interval(0,2)"], ["model.dropout=interval(0,0.5)", "hydra.sweeper.n_trials=0"],
+    ["model.dropout=interval(0,0.5)", "hydra.sweeper.n_trials=-1"],
+    ["model.dropout=interval(0,0.5)", "hydra.sweeper.n_trials=x"],
+    ["model.dropout=interval(0,0.5)", "hydra.sweeper.n_jobs=0"], ["model.drop=interval(0,0.5)"],
+    ["model.dropout=interval(0,0.5)", "hydra.sweeper.nope=1"], ["model.hidden_sizes=[8],[x]"],
+)]  # fmt: skip
+RUNS = [["runs", *words] for words in (
+    ["nope"], ["mend", "../x"], ["mend", "x", "y"], ["deliver", "x"], ["mend", "''"], ["list", "x"], ["--nope"],
+    ["deliver", "a" * 1000], ["x=1"], ["mend", "\n"], ["deliver", "\x1b[31m"],
+)]  # fmt: skip
+OTHERS += SWEEPS + RUNS + [["evaluate", "run=''"], ["predict", "run=''", "data.path=src", "output=a.csv"]]
 LINES = [["train", f"{key}={value}"] for key, values in TRAIN.items() for value in values]
 LINES += [["train", *words] for words in WORDS] + OTHERS
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from hydra.plugins.launcher import Launcher
 
 from foretrace.config import PROJECT_ROOT
-from foretrace.settings import Tracking
+from foretrace.settings import TrainConfig
 from foretrace.sweeps import presentation
 from foretrace.sweeps.jobs import Job, brief, varied
 from foretrace.sweeps.launching import launch
-from foretrace.sweeps.parent import Sweep
+from foretrace.sweeps.parent import Sweep, check_parts
 
 FAILED_STATUS = 1  # exit status of a sweep of which a job failed
 
@@ -19,13 +19,19 @@ class UnfinishedError(RuntimeError):
     """Jobs of a sweep failed, or were left out."""
 
 
-def begin(jobs: Sequence[Job], *, tracking: Tracking, command: Sequence[str]) -> Sweep:
+def begin(jobs: Sequence[Job], checked: Sequence[TrainConfig], *, command: Sequence[str]) -> Sweep:
     """Makes the parent run of a new sweep.
 
+    Args:
+        jobs: Overrides of every job.
+        checked: Settings of every job.
+        command: What the user typed after ``-m``, for the record.
+
     Raises:
-        InputError: If the store cannot be reached.
+        InputError: If there is no such optimiser or simulator, or the store cannot be reached.
     """
-    return Sweep.begin(jobs, tracking=tracking, root=PROJECT_ROOT, command=command)
+    check_parts(checked)
+    return Sweep.begin(jobs, tracking=checked[0].tracking, root=PROJECT_ROOT, command=command)
 
 
 def reopen(run_id: str, *, uri: str | None) -> Sweep:

@@ -1,7 +1,9 @@
 """The jobs of a sweep before any is begun. Imports nothing heavy: a wrong setting is answered at once."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 
+from hydra.core.override_parser.types import Override, RangeSweep
 from omegaconf import DictConfig
 
 from foretrace.config import parse
@@ -10,6 +12,7 @@ from foretrace.settings import TrainConfig
 
 Job = tuple[str, ...]  # overrides, as typed for this one job
 
+MOST = 10_000  # jobs of a sweep; their list is kept in its record
 RESUME, RESUME_RUN = "sweep.resume=", "resume="
 PLACE = ("sweep.", "resume=", "tracking.uri=")  # where and how a job is run, not what it is
 
@@ -73,6 +76,35 @@ def to_resume(arguments: Sequence[str]) -> str | None:
         received = " ".join(others)
         raise InputError("sweep.resume", expected="no other settings", received=received, remedy=remedy)
     return ids[-1]
+
+
+def check_number(asked: Sequence[Override]) -> None:
+    """Counts the combinations of values before they are made.
+
+    Raises:
+        InputError: If there is none, or there are more than `MOST`.
+    """
+    counts = [(one, _count_values(one)) for one in asked if one.is_discrete_sweep()]
+    for one, count in counts:
+        if not count:
+            raise InputError(
+                one.get_key_element(), expected="one value or more", received=str(one.input_line)
+            )
+    if (number := math.prod(count for _, count in counts)) > MOST:
+        remedy = "Try fewer values, or search: hydra/sweeper=optuna."
+        received = f"{number:,} combinations" if number < math.inf else "more than can be counted"
+        raise InputError("command line", expected=f"at most {MOST:,} jobs", received=received, remedy=remedy)
+
+
+def _count_values(asked: Override) -> float:
+    """A range is not gone through: it may be of any length."""
+    values = asked.value()
+    if not isinstance(values, RangeSweep):
+        return sum(1 for _ in asked.sweep_iterator())
+    assert values.start is not None, "by Hydra's parser"
+    assert values.stop is not None, "likewise"
+    steps = (values.stop - values.start) / values.step if values.step else 0
+    return max(0, math.ceil(steps)) if math.isfinite(steps) else math.inf
 
 
 def check(jobs: Sequence[Sequence[str]], compose: Callable[[Sequence[str]], DictConfig]) -> list[TrainConfig]:

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -11,10 +11,12 @@ from types import TracebackType
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from foretrace import optimization
+from foretrace.data import sources
 from foretrace.errors import InputError
 from foretrace.quiet import quiet_libraries
 from foretrace.recorded import check_overrides, read_json
-from foretrace.settings import Tracking
+from foretrace.settings import Tracking, TrainConfig
 from foretrace.sweeps import presentation
 from foretrace.sweeps.children import Child, Children
 from foretrace.sweeps.jobs import Job, own
@@ -27,6 +29,19 @@ RECORD = "sweep.json"
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 PICTURES_SHARE = 30.0  # drawing takes at most a thirtieth of the time
 TAG = "sweep.jobs"  # which only parents have
+
+
+def check_parts(checked: Iterable[TrainConfig]) -> None:
+    """Checks what torch alone can tell, and whether data can be made, once for jobs that share them.
+
+    Raises:
+        InputError: If there is no such optimiser or simulator, or one cannot work as it is asked to.
+    """
+    for config in {
+        str((config.data, config.optimizer, config.scheduler)): config for config in checked
+    }.values():
+        sources.check(config.data)
+        optimization.check(**optimization.chosen(config))
 
 
 class Sweep:

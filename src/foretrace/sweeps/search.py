@@ -7,9 +7,7 @@ from hydra.plugins.launcher import Launcher
 from optuna.trial import TrialState
 from pydantic import ValidationError
 
-from foretrace import optimization
 from foretrace.config import PROJECT_ROOT
-from foretrace.data import sources
 from foretrace.errors import InputError
 from foretrace.recorded import check_overrides
 from foretrace.settings import TrainConfig
@@ -18,7 +16,7 @@ from foretrace.sweeps.children import VALID, Child
 from foretrace.sweeps.grid import FAILED_STATUS, UnfinishedError
 from foretrace.sweeps.jobs import brief
 from foretrace.sweeps.launching import launch
-from foretrace.sweeps.parent import Sweep
+from foretrace.sweeps.parent import Sweep, check_parts
 from foretrace.sweeps.space import Plan
 from foretrace.sweeps.study import Study, path
 
@@ -36,9 +34,7 @@ def begin(plan: Plan, checked: Sequence[TrainConfig], *, command: Sequence[str])
     Raises:
         InputError: If there is no such optimiser or simulator, or the store cannot be reached.
     """
-    for config in checked:
-        sources.check(config.data)
-        optimization.check(**optimization.chosen(config))
+    check_parts(checked)
     tracking = checked[0].tracking
     notes = {NOTE: plan.model_dump_json()}
     return Sweep.begin(None, tracking=tracking, root=PROJECT_ROOT, command=command, notes=notes)

@@ -110,7 +110,11 @@ def _verdict(assessment: Assessment | None, missing: str) -> tuple[list[str], bo
     lines = [f"One step ahead, from a state of zero: {summary.verdict(saved)}."]
     if assessment.warm is not None:
         ours, ridge = (float(assessment.warm.errors[name].mean_mse) for name in ("model", "ridge"))
-        than = f"{abs(1 - ours / ridge):.0%} {'lower' if ours < ridge else 'HIGHER'} than ridge regression's"
+        than = f"{ours:.2g}, where ridge regression's is 0,"
+        if ridge:
+            than = (
+                f"{abs(1 - ours / ridge):.0%} {'lower' if ours < ridge else 'HIGHER'} than ridge regression's"
+            )
         lines.append(f"With the state carried, its squared error is {than} on the same steps.")
     losses = assessment.losses()
     lines += [f"It loses to {name}: {summary.places(where)}." for name, where in losses.items()]

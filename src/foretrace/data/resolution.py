@@ -39,10 +39,11 @@ class Resolution:
 
     @property
     def is_lost(self) -> npt.NDArray[np.bool_]:
-        """Whether single precision would turn a column that varies into steps. Shape (C,)."""
+        """Whether single precision would turn a column that varies into steps, or into zeros. Shape (C,)."""
         step = np.spacing(self._largest.astype(np.float32)).astype(np.float64)
         lost: npt.NDArray[np.bool_] = (self.std < FEWEST_STEPS * step) & (self.std > NOISE * self._largest)
-        return lost
+        vanished: npt.NDArray[np.bool_] = (self._largest > 0) & (self._largest < np.finfo(np.float32).tiny)
+        return lost | vanished
 
     def add(self, values: npt.NDArray[Any]) -> None:
         """Takes further rows (N, C) into account, NaN where missing. What is in single precision stays as it is."""

@@ -15,8 +15,6 @@ import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import atheris
-
 # Where libFuzzer sees which way an input took: our modules, and those that read for us in Python.
 SEEN = ["foretrace", "csv", "json", "zipfile", "pickletools", "yaml", "numpy.lib", "torch._weights_only_unpickler",
         "hydra", "omegaconf"]  # fmt: skip
@@ -57,6 +55,8 @@ def fuzz(name: str, seconds: float) -> int:
 
 def one(name: str, arguments: list[str]) -> None:
     """Hands this process over to libFuzzer."""
+    import atheris  # of `make fuzz` alone
+
     with atheris.instrument_imports(include=SEEN):
         from fuzz_targets import TARGETS
     if len(arguments) > 1:

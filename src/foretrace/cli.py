@@ -12,7 +12,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -257,7 +257,7 @@ def _unheard() -> int:
 
 def _drop_output() -> None:
     """Leaves nothing for the end of the process to write, where it would fail again."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    with suppress(io.UnsupportedOperation):  # no file of the system's
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -31,6 +31,7 @@ SMALL = [
     "data.batch_size=4",
     "model.hidden_sizes=[8]",
     "trainer.max_epochs=1",
+    "trainer.precision=32-true",
     "trainer.progress=false",
     "evaluation={warmup: 8, horizon: 10}",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 from speed_rows import Row, folder, in_turn, milliseconds, ratios, seconds_of, settings
-from speed_steps import Examples, bare, load
+from speed_steps import Examples, bare, load, stepper
 from torch.utils.data import DataLoader
 
 from foretrace import training
@@ -14,14 +14,17 @@ from foretrace.data.windows import WindowLoader
 from foretrace.inference.onnx_model import OnnxRunner, write_onnx
 from foretrace.inference.portable import Card
 from foretrace.inference.predictor import Predictor
+from foretrace.model.next_step import NextStepModel
 from foretrace.settings import TrainConfig
 
 
 def rows(*, quick: bool) -> Iterator[Row]:
-    """The three."""
+    """The four."""
     few = ("data.batch_size=16",) if quick else ()
     for precision, aim in (("32-true", "≥ 0.9"), ("bf16-mixed", "≥ 0.75")):
         yield _arithmetic(settings("trainer.max_epochs=1", f"trainer.precision={precision}", *few), aim)
+    for width, batch in ((32, 32), (64, 64), (128, 64), (256, 128), (512, 256)):
+        yield _precision(width, batch)
     yield from _data_path(settings("trainer.max_epochs=1"))
     yield from _streaming(settings("trainer.max_epochs=1"))
 
@@ -46,6 +49,22 @@ def _arithmetic(config: TrainConfig, aim: str) -> Row:
     note = f"{np.median(ours):.0f} / {np.median(most):.0f} GFLOP/s, ({batch}×{width})·({width}×{4 * width})"
     return Row(f"arithmetic of a bare training step / of a matrix product, {config.trainer.precision}", aim,
                ratios(ours, most), note=note)  # fmt: skip
+
+
+def _precision(width: int, batch: int) -> Row:
+    """A bare step of one layer in both precisions: whether small networks lose by bf16."""
+    x = torch.randn(batch, 50, 17)
+    steps = []
+    for mixed in (True, False):
+        model = NextStepModel(hidden_sizes=[width], num_features=17)
+        steps.append(stepper(model, torch.optim.Adam(model.parameters()), mixed=mixed))
+        seconds_of(lambda step=steps[-1]: step(x, x), 3)
+    mixed_s, whole_s = in_turn(
+        *(lambda step=step: seconds_of(lambda: step(x, x), 5) for step in steps), repeats=15
+    )
+    note = f"{milliseconds(mixed_s)} / {milliseconds(whole_s)}"
+    return Row(f"training step in bf16 / in fp32, one layer of {width}, {batch} windows of 50", "≤ 1",
+               ratios(mixed_s, whole_s), note=note)  # fmt: skip
 
 
 def _data_path(config: TrainConfig) -> Iterator[Row]:

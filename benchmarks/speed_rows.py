@@ -46,7 +46,9 @@ def settings(*overrides: str) -> TrainConfig:
     """What ``conf/train.yaml`` composes to, checked."""
     assert cli.PROJECT_ROOT == ROOT, "the benchmark measures its own checkout"
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return config.parse(compose("train", overrides=["trainer.precision=32-true", *overrides]), TrainConfig)
+        return config.parse(
+            compose("train", overrides=["trainer.precision=32-true", *overrides]), TrainConfig
+        )
 
 
 def in_turn(

@@ -51,7 +51,8 @@ def job_rows(*, quick: bool) -> Iterator[Row]:
         began = time.monotonic()
         told = _run(root, *(SMALL if quick else ()))
         total = time.monotonic() - began
-    training, evaluation = (float(s) for s in re.findall(r"(?:training|pictures) ([0-9.]+) s", told))
+    times = re.findall(r"(?:training|pictures) ([0-9.]+) (s|min)", told)
+    training, evaluation = (float(number) * (60 if unit == "min" else 1) for number, unit in times)
     used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     note = (
         f"training {training:.0f} s; evaluation, pictures and page {evaluation:.0f} s; imports, data and record \

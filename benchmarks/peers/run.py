@@ -86,7 +86,7 @@ def main() -> None:
         minutes = (datetime.now(UTC) - began).total_seconds() / 60
         held[name] = found | {
             "differs": peer.differs, "target": plan.target, "minutes": round(minutes, 1), "of": _machine(),
-            "plan": asdict(plan),
+            "plan": {name: value for name, value in asdict(plan).items() if name != "data"},
         }  # fmt: skip
         print(line(name, held[name]), f"({minutes:.1f} min)", flush=True)
         if not asked.quick:

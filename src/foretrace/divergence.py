@@ -71,8 +71,9 @@ class Divergence(Callback):
         self, trainer: Trainer, module: LightningModule, optimizer: Optimizer
     ) -> None:
         """Takes the gradient's norm, and looks where that is for nothing."""
-        norm = get_total_norm([p.grad for p in module.parameters() if p.grad is not None])
-        rate = float(optimizer.param_groups[0]["lr"])
+        groups = optimizer.param_groups
+        norm = get_total_norm([p.grad for group in groups for p in group["params"] if p.grad is not None])
+        rate = float(groups[0]["lr"])
         self._waiting.append(Step(trainer.current_epoch, self._batch, rate, self._loss, norm))
         if module.device.type == DIRECT:
             self._look(trainer, module)

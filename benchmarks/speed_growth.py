@@ -12,6 +12,7 @@ from speed_steps import stepper
 from foretrace.data.sequences import Sequences
 from foretrace.data.statistics import Statistics
 from foretrace.data.windows import WindowLoader, Windows
+from foretrace.memory import kept
 from foretrace.model.next_step import NextStepModel
 
 PICTURE = ROOT / "docs" / "images" / "performance_growth.png"
@@ -57,7 +58,8 @@ def rows(*, quick: bool) -> Iterator[Row]:
     figure = Figure(figsize=(8.2, 6), dpi=110, layout="constrained")
     for axes, (name, (measure, sizes)) in zip(figure.subplots(2, 2).flat, SWEEPS.items(), strict=True):
         sizes = sizes[:3] if quick else sizes
-        times = [measure(**{name: size}) for size in sizes]
+        with kept(torch.device("cpu")):
+            times = [measure(**{name: size}) for size in sizes]
         axes.loglog(sizes, times, "o-", color="#0072B2")
         power = 2 if name == "width" else 1
         axes.loglog(sizes, [times[-1] * (s / sizes[-1]) ** power for s in sizes], "--", color="#666666")

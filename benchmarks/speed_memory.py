@@ -70,13 +70,16 @@ class Peak(threading.Thread):
 
 def train(path: str) -> None:
     """Reads the file as a run does, and trains some batches from all over it."""
+    import torch
     from speed_rows import settings
     from speed_steps import bare_from
+
+    from foretrace.memory import kept
 
     peak = Peak()
     peak.start()
     config = settings("data=files", f"data.path={path}", "model.hidden_sizes=[64]", "data.split_by=episode")
-    with redirect_stderr(io.StringIO()):
+    with redirect_stderr(io.StringIO()), kept(torch.device("cpu")):
         rate = bare_from(config, BATCHES)
     print(json.dumps({"peak_mb": peak.mb, "rate": rate}))
 

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from omegaconf import DictConfig
 
-from foretrace import optimization, progress, starts, summary
+from foretrace import memory, optimization, progress, starts, summary
 from foretrace.checkpoints import load_best
 from foretrace.config import PROJECT_ROOT
 from foretrace.data import sources
@@ -109,7 +109,8 @@ def _train(
         print(f"{summary.data(config.data.source, data)}\n{parameters}\n{told}", flush=True)
         with group.joined():
             _check_same_data(group, data)
-            trainer.fit(forecaster, datamodule=data, ckpt_path=start.checkpoint, weights_only=True)
+            with memory.kept(device):
+                trainer.fit(forecaster, datamodule=data, ckpt_path=start.checkpoint, weights_only=True)
     trained = time.monotonic()
     if diagnostics:
         tracked.metrics({"diagnostics/share": diagnostics.cost}, step=trainer.current_epoch)

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import lightning
 
+from foretrace import memory
 from foretrace.config import PROJECT_ROOT
 from foretrace.data import sources
 from foretrace.data.datamodule import WindowDataModule
@@ -53,7 +54,8 @@ def _train(order: Order, group: Group) -> None:
         lightning.seed_everything(config.seed, verbose=False)
         forecaster = make_forecaster(config, data)
         trainer, _ = make_trainer(config, group, Unrecorded())
-        trainer.fit(forecaster, datamodule=data, ckpt_path=order.checkpoint, weights_only=True)
+        with memory.kept(trainer.strategy.root_device):
+            trainer.fit(forecaster, datamodule=data, ckpt_path=order.checkpoint, weights_only=True)
 
 
 def _load(order: Order) -> tuple[WindowDataModule | None, str]:

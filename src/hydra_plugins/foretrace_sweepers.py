@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -22,6 +23,11 @@ class GridSweeper(BasicSweeper):
 
     Every job's settings are checked before anything is made. ``sweep.resume=<id>`` goes on with a sweep.
     """
+
+    def setup(self, *, config: DictConfig, **others: Any) -> None:
+        """Makes the launcher."""
+        jobs.check_launcher(config.hydra.launcher)
+        super().setup(config=config, **others)
 
     def sweep(self, arguments: list[str]) -> None:
         """Runs all jobs, or those that a sweep still lacks; ends the process with 1 if one failed."""

@@ -74,6 +74,7 @@ SWEEPS = [["train", "-m", word] for word in (
 )]  # fmt: skip
 SWEEPS += [["train", *words] for words in (
     ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=x", "seed=1,2"],
+    ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0", "seed=1,2"],
     ["-m", "seed=range(1000)", "model.dropout=range(0,0.9,0.001)"],
     ["sweep.resume=''"], ["sweep.resume=x"], ["sweep.resume=../x"], ["sweep.resume=1,2"], ["resume=''"], ["rerun=''"],
     ["resume=x"], ["rerun=x"], ["resume=a", "rerun=b"], ["resume=../../x"],

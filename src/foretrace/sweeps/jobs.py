@@ -78,6 +78,17 @@ def to_resume(arguments: Sequence[str]) -> str | None:
     return ids[-1]
 
 
+def check_launcher(settings: DictConfig) -> None:
+    """Finds what joblib would refuse only when it starts.
+
+    Raises:
+        InputError: If no job may be at work.
+    """
+    if settings.get("n_jobs") == 0:
+        expected = "1 or more jobs at once, or -1 for one on each core"
+        raise InputError("hydra.launcher.n_jobs", expected=expected, received="0")
+
+
 def check_number(asked: Sequence[Override]) -> None:
     """Counts the combinations of values before they are made.
 

@@ -1,0 +1,60 @@
+import ctypes
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from foretrace.memory import kept
+
+SIZE = 40 << 20  # above what glibc ever keeps by itself
+PAGES = SIZE // resource.getpagesize()
+ROUNDS = 20  # within which glibc finds room for a block in what it holds
+CPU = torch.device("cpu")
+needs_glibc = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="of glibc alone")
+
+
+def _new_pages():
+    """That the system had to map for a block which is taken, written and given back."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(SIZE, dtype=torch.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def _resident():
+    return int(Path("/proc/self/statm").read_text().split()[1])
+
+
+def measure():
+    """In a process of its own: new pages of a block before, within and after; and what stays behind."""
+    _new_pages()
+    before, resident = _new_pages(), _resident()
+    with kept(CPU):
+        within, held = min(_new_pages() for _ in range(ROUNDS)), _resident()
+    left = _resident()
+    _new_pages()
+    print(before, within, _new_pages(), held - resident, left - resident)
+
+
+@needs_glibc
+def test_blocks_are_taken_again_within_and_given_back_after():
+    command = [sys.executable, "-c", "import test_memory; test_memory.measure()"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=__file__.rpartition("/")[0]
+    )
+    before, within, after, held, left = map(int, done.stdout.split())
+    if before < PAGES // 2:
+        pytest.skip("the system maps huge pages, or another allocator is loaded")
+    assert within < PAGES // 100
+    assert held > PAGES // 2
+    assert after > PAGES // 2
+    assert left < PAGES // 10
+
+
+def test_it_ends_with_its_block_whatever_happens():
+    with pytest.raises(RuntimeError, match="diverged"), kept(CPU):
+        raise RuntimeError("diverged")
+    with kept(torch.device("meta")):
+        pass

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -159,6 +160,7 @@ def stock(config: TrainConfig, data: WindowDataModule, steps: int, root: Path) -
     model = training.make_forecaster(config, data).model
     loader = DataLoader(Examples(data.windows["train"], model), config.data.batch_size, shuffle=True)
     clock = Clock()
+    environment = patch.dict(os.environ)  # MLflow puts the address into it, for whatever this process starts
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=1,
@@ -170,7 +172,8 @@ def stock(config: TrainConfig, data: WindowDataModule, steps: int, root: Path) -
         enable_checkpointing=False,
         enable_model_summary=False,
     )
-    trainer.fit(Stock(model), loader)
+    with environment:
+        trainer.fit(Stock(model), loader)
     return clock.step_s
 
 

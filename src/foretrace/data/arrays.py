@@ -39,7 +39,8 @@ def read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
                 with np.lib.npyio.NpzFile(stream, allow_pickle=False) as archive:
                     arrays = dict(archive.items())
         else:
-            arrays = {"": map_array(file, mode="r")}
+            # Each episode of a mapped array would be one too, which takes five times the memory of a plain one.
+            arrays = {"": map_array(file, mode="r").view(np.ndarray)}
     for name, array in arrays.items():
         _check_array(place(file, name), array, (1, 2) if name else (1, 2, 3))
     if not arrays:

@@ -47,18 +47,14 @@ def job_rows(*, quick: bool) -> Iterator[Row]:
     """The default job."""
     with folder() as root:
         _checkout(root)
-        began, text = time.monotonic(), root / "told.txt"
-        with text.open("w") as out:
-            command = [sys.executable, "src/train.py", *(SMALL if quick else ())]
-            job = subprocess.Popen(command, cwd=root, stdout=out, stderr=subprocess.DEVNULL)  # noqa: S603
-            _, status, used = os.wait4(job.pid, 0)
-        total, told = time.monotonic() - began, text.read_text()
-        assert not status, told
+        began = time.monotonic()
+        told = _run(root, *(SMALL if quick else ()))
+        total = time.monotonic() - began
     times = re.findall(r"(?:training|pictures) ([0-9.]+) (s|min)", told)
     training, evaluation = (float(number) * (60 if unit == "min" else 1) for number, unit in times)
     note = (
         f"training {training:.0f} s; evaluation, pictures and page {evaluation:.0f} s; imports, data and record \
-{total - training - evaluation:.0f} s; largest memory {used.ru_maxrss / 1024:,.0f} MB"
+{total - training - evaluation:.0f} s"
     )
     yield Row("the default job, 50 epochs, to the end of its report", "", [total / 60], "min", note)
 

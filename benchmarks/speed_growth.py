@@ -66,6 +66,8 @@ def rows(*, quick: bool) -> Iterator[Row]:
         axes.set(
             xlabel=name, ylabel="ms", title=f"dashed: in proportion to {name}{'²' if power == 2 else ''}"
         )
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.minorticks_off()
         half = len(sizes) // 2
         slope = float(np.polyfit(np.log(sizes[half:]), np.log(times[half:]), 1)[0])
         note = ", ".join(f"{size:,}: {ms:.3g} ms" for size, ms in zip(sizes, times, strict=True))

@@ -14,7 +14,11 @@ from contextlib import redirect_stderr
 from pathlib import Path
 
 import numpy as np
-from speed_rows import Row, folder, ratios
+import torch
+from speed_rows import REPEATS, Row, folder, ratios, settings
+from speed_steps import bare_from
+
+from foretrace.memory import kept
 
 FEATURES, STEPS, BATCHES = 17, 1000, 300
 SIZES_MB = (80, 8000)
@@ -24,7 +28,7 @@ def rows(*, quick: bool) -> Iterator[Row]:
     """Memory and speed, each as a ratio of the larger to the smaller."""
     with folder() as root:
         files = [_write(root / f"{size}.npy", size // (100 if quick else 1)) for size in SIZES_MB]
-        pairs = [[_measure(file) for file in files] for _ in range(1 if quick else 3)]
+        pairs = [[_measure(file) for file in files] for _ in range(1 if quick else REPEATS)]
     smaller, larger = ([pair[n] for pair in pairs] for n in (0, 1))
     for name, key, aim, unit in (
         ("peak memory", "peak_mb", "≤ 1.15", "MB"),
@@ -70,12 +74,6 @@ class Peak(threading.Thread):
 
 def train(path: str) -> None:
     """Reads the file as a run does, and trains some batches from all over it."""
-    import torch
-    from speed_rows import settings
-    from speed_steps import bare_from
-
-    from foretrace.memory import kept
-
     peak = Peak()
     peak.start()
     config = settings("data=files", f"data.path={path}", "model.hidden_sizes=[64]", "data.split_by=episode")

@@ -160,7 +160,6 @@ def stock(config: TrainConfig, data: WindowDataModule, steps: int, root: Path) -
     model = training.make_forecaster(config, data).model
     loader = DataLoader(Examples(data.windows["train"], model), config.data.batch_size, shuffle=True)
     clock = Clock()
-    environment = patch.dict(os.environ)  # MLflow puts the address into it, for whatever this process starts
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=1,
@@ -172,7 +171,7 @@ def stock(config: TrainConfig, data: WindowDataModule, steps: int, root: Path) -
         enable_checkpointing=False,
         enable_model_summary=False,
     )
-    with environment:
+    with patch.dict(os.environ):  # MLflow puts the address there, for whatever this process starts
         trainer.fit(Stock(model), loader)
     return clock.step_s
 

@@ -151,9 +151,8 @@ def test_a_process_that_is_gone_ends_the_run_which_goes_on_in_one(train, here, m
         with pytest.raises(ChildProcessError, match="process 2 of 2 was ended by SIGKILL"):
             train("trainer.devices=2")
     assert runs(here)[0].info.status == "FAILED"
-    assert train(f"resume={runs(here)[0].info.run_id}", "trainer.devices=1") == pytest.approx(
-        whole, rel=1e-3, abs=1e-5
-    )
+    resumed = train(f"resume={runs(here)[0].info.run_id}", "trainer.devices=1")
+    assert resumed == pytest.approx(whole, rel=1e-4, abs=1e-5)
 
 
 def test_more_processes_than_windows_are_refused(train, here):

@@ -6,10 +6,19 @@ python benchmarks/frozen_layers.py RUN [RUN …]
 import argparse
 from pathlib import Path
 
-from foretrace.config import PROJECT_ROOT
-from foretrace.figures.style import BLUE, INK, MUTED, VERMILLION, count_on_x, dress, house_style, new_figure
-from foretrace.quiet import quiet_libraries
+from foretrace.reports.figures.style import (
+    BLUE,
+    INK,
+    MUTED,
+    VERMILLION,
+    count_on_x,
+    dress,
+    house_style,
+    new_figure,
+)
 from foretrace.tracking import store
+from foretrace.training.log_filters import filter_library_logs
+from foretrace.workspace import Workspace
 
 COLORS = (BLUE, VERMILLION, INK)
 CURVES = (("val/mse", "-"), ("MSE train loss/epoch", ":"))
@@ -20,7 +29,7 @@ Curve = tuple[list[int], list[float]]
 
 def read(run_id: str) -> tuple[int, float, dict[str, Curve]]:
     """Trained parameters, the last value's test error, and the errors by epoch."""
-    client, run = store.find_run(run_id, root=PROJECT_ROOT, uri=None)
+    client, run = store.find_run(run_id, workspace=Workspace.default(), uri=None)
     curves = {}
     for name, _ in CURVES:
         points = sorted(client.get_metric_history(run_id, name), key=lambda point: point.step)
@@ -35,7 +44,7 @@ def main() -> None:
     """Draws a line per run, in a colour per number of trained parameters."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN")
-    quiet_libraries()
+    filter_library_logs()
     runs = [read(run_id) for run_id in parser.parse_args().runs]
     colors = dict(zip(sorted({trained for trained, _, _ in runs}, reverse=True), COLORS, strict=False))
     figure = new_figure(3.6)

@@ -24,7 +24,7 @@ def pairs(part: Sequences) -> tuple[Tensor, Tensor, Tensor]:
     """Each state, the steps since the one before it, and the next state: (N, F), (N, K), (N, F)."""
     windows = Windows(part, length=1, stride=1)
     batch = windows.gather(torch.arange(len(windows)))
-    return batch.values[:, 0], batch.known[:, 0], batch.targets[:, 0]
+    return batch.values[:, 0], batch.covariates[:, 0], batch.targets[:, 0]
 
 
 def main() -> None:
@@ -45,8 +45,8 @@ def main() -> None:
     steps = EPOCHS * (len(train[0]) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=LR, total_steps=steps)
 
-    def error(values: Tensor, known: Tensor, targets: Tensor) -> Tensor:
-        change = std * network(torch.cat([(values - mean) / std, known - 1], dim=-1))
+    def error(values: Tensor, covariates: Tensor, targets: Tensor) -> Tensor:
+        change = std * network(torch.cat([(values - mean) / std, covariates - 1], dim=-1))
         return F.mse_loss(values + change, targets)
 
     print(f"{sum(p.numel() for p in network.parameters()):,} parameters, {len(valid.values):,} windows")

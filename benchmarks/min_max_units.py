@@ -16,15 +16,15 @@ from matplotlib.ticker import LogLocator
 from omegaconf import OmegaConf
 from pydantic import TypeAdapter
 
-from foretrace.config import PROJECT_ROOT
+from foretrace.config import DataConfig
 from foretrace.data import sources
-from foretrace.evaluation.archive import load_assessment
-from foretrace.figures.style import BLUE, INK, MUTED, VERMILLION, dress, house_style, new_figure
-from foretrace.quiet import quiet_libraries
-from foretrace.review import ASSESSMENT
-from foretrace.settings import DataConfig
+from foretrace.evaluation.storage import load_evaluation
+from foretrace.reports.figures.style import BLUE, INK, MUTED, VERMILLION, dress, house_style, new_figure
+from foretrace.reports.report import ASSESSMENT
 from foretrace.tracking import store
 from foretrace.tracking.run import TrackedRun
+from foretrace.training.log_filters import filter_library_logs
+from foretrace.workspace import Workspace
 
 REPORTED = 0.00028252945048734546
 LOOKS = (("o-", BLUE), ("s--", VERMILLION), ("^-.", INK))
@@ -73,15 +73,15 @@ class Scaled:
 
 def read(run_id: str) -> Scaled:
     """Reads a run's errors, and the ranges from its data."""
-    client, found = store.find_run(run_id, root=PROJECT_ROOT, uri=None)
-    tracked = TrackedRun(client, found, staging=PROJECT_ROOT / "mlruns" / "staging", ended=True)
-    recorded: Any = OmegaConf.to_container(OmegaConf.load(tracked.fetch("config.yaml")))
+    client, found = store.find_run(run_id, workspace=Workspace.default(), uri=None)
+    tracked = TrackedRun(client, found, staging=Workspace.default().staging, ended=True)
+    recorded: Any = OmegaConf.to_container(OmegaConf.load(tracked.download_artifact("config.yaml")))
     settings: sources.DataSettings = TypeAdapter(DataConfig).validate_python(recorded["data"])
-    data = sources.load(settings, cache=PROJECT_ROOT / ".cache", seed=recorded["seed"])
+    data = sources.load(settings, cache=Workspace.default().cache, seed=recorded["seed"])
     train = data.windows["train"].sequences
     rows = np.concatenate([train.values[first:end] for first, end in train.bounds])
     spread = np.ptp(rows, axis=0).astype(np.float64)
-    cold = load_assessment(tracked.fetch(ASSESSMENT)).cold
+    cold = load_evaluation(tracked.download_artifact(ASSESSMENT)).cold
     return Scaled(
         run=run_id,
         data=settings.source,
@@ -123,7 +123,7 @@ def main() -> None:
     """Prints a table, a row per run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN")
-    quiet_libraries()
+    filter_library_logs()
     runs = [read(run_id) for run_id in parser.parse_args().runs]
     rows = [run.cells() for run in runs]
     print(f"| {' | '.join(rows[0])} |\n|{'-|' * len(rows[0])}")

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from foretrace.inference.portable import Card, save_model
+from foretrace.serving.model_file import ModelCard, save_model
 
 ROWS = (200_000, 3_200_000)
 MOST_MB = 100
@@ -31,8 +31,8 @@ def main() -> int:
         model = Path(folder) / "model.safetensors"
         settings = {"hidden_sizes": [32], "output": "change"}
         units = [""] * len(NAMES)
-        card = Card(
-            feature_names=NAMES, units=units, known_names=[], dt_s=None, data_digest="", model=settings
+        card = ModelCard(
+            feature_names=NAMES, units=units, covariate_names=[], dt_s=None, data_digest="", model=settings
         )
         save_model(model, card, card.build())
         for suffix in (".csv", ".parquet", ".npy"):

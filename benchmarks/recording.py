@@ -11,6 +11,7 @@ from pathlib import Path
 
 from foretrace.tracking.run import TrackedRun
 from foretrace.tracking.store import create_run
+from foretrace.workspace import Workspace
 
 STEP_S = 1.0  # of the default job on two cores
 STEPS = 30
@@ -19,13 +20,15 @@ REPEATS = 5
 
 def share_of_a_step(root: Path, number: int) -> float:
     """Time spent on recording, as a share of the time that ``STEPS`` steps take."""
-    client, run = create_run(root=root, uri=None, experiment="benchmark", name=str(number), tags={})
+    client, run = create_run(
+        workspace=Workspace(root), uri=None, experiment="benchmark", name=str(number), tags={}
+    )
     spent = 0.0
     with TrackedRun(client, run, staging=root) as tracked:
         for step in range(STEPS):
             time.sleep(STEP_S)
             began = time.perf_counter()
-            tracked.metrics({"MSE train loss": 0.5}, step=step)
+            tracked.log_metrics({"MSE train loss": 0.5}, step=step)
             spent += time.perf_counter() - began
     return spent / (STEPS * STEP_S)
 

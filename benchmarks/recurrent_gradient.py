@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from foretrace.figures.style import BLUE, INK, VERMILLION, house_style, new_figure
+from foretrace.reports.figures.style import BLUE, INK, VERMILLION, house_style, new_figure
 
 STEPS = 30
 LOOKS = {3.0: (BLUE, "--"), 4.0: (INK, "-"), 5.0: (VERMILLION, "-.")}

@@ -11,14 +11,15 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from reliability_checkout import temporary_folder
 
-from foretrace.checkpoints import Checkpoints, WholeFiles
-from foretrace.forecaster import TRAIN_LOSS, VALID_MSE
-from foretrace.group import Group
-from foretrace.place import Place
-from foretrace.quiet import quiet_libraries
 from foretrace.tracking.logger import BatchLoss, RunLogger
 from foretrace.tracking.run import TrackedRun
 from foretrace.tracking.store import create_run
+from foretrace.training.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
+from foretrace.training.forecaster import TRAIN_LOSS, VALID_MSE
+from foretrace.training.group import Group
+from foretrace.training.log_filters import filter_library_logs
+from foretrace.training.place import Place
+from foretrace.workspace import CHECKOUT, Workspace
 
 REPEATS = 5
 _numbers = itertools.count()
@@ -34,16 +35,16 @@ class Job:
     def __init__(self, *overrides: str) -> None:
         from hydra import compose, initialize_config_dir
 
-        from foretrace import cli, config, experiment, training
-        from foretrace.config import PROJECT_ROOT
-        from foretrace.settings import TrainConfig
+        from foretrace.commands import cli, train
+        from foretrace.config import TrainConfig, parse
+        from foretrace.training import trainer
 
         assert cli.USAGE_ERROR  # imported for the resolver that it registers
-        with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+        with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
             composed = compose("train", overrides=[*overrides, "trainer.progress=false"])
-        self.config = config.parse(composed, TrainConfig)
-        self.data = experiment._load(self.config)
-        self._make = training.make_forecaster
+        self.config = parse.parse(composed, TrainConfig)
+        self.data = train._load(self.config)
+        self._make = trainer.make_forecaster
 
     def train(self, root: Path, *, epochs: int, recorded: bool, checkpoints: bool = False) -> "Times":
         """Trains; says how long each batch and each checkpoint took, in seconds."""
@@ -57,7 +58,7 @@ class Job:
             Trainer(
                 accelerator="cpu", max_epochs=epochs, callbacks=callbacks,
                 logger=RunLogger(tracked) if recorded else False,
-                plugins=[WholeFiles()], enable_progress_bar=False, enable_model_summary=False,
+                plugins=[AtomicCheckpointIO()], enable_progress_bar=False, enable_model_summary=False,
                 log_every_n_steps=1, num_sanity_val_steps=0, enable_checkpointing=checkpoints,
             ).fit(self._make(self.config, self.data), datamodule=self.data)  # fmt: skip
         return times
@@ -114,7 +115,7 @@ DEFAULT = ("data.episodes=24", "trainer.diagnose_every=null")
 def recording_cost() -> dict[str, object]:
     """A step with every batch's loss recorded against one without any record; medians of pairs in turns."""
     found: dict[str, object] = {}
-    quiet_libraries()
+    filter_library_logs()
     for name, overrides, epochs in (("tiny", TINY, 8), ("default", DEFAULT, 4)):
         job, pairs = Job(*overrides), []
         with temporary_folder() as root:
@@ -136,7 +137,7 @@ def recording_cost() -> dict[str, object]:
 def checkpoint_cost() -> dict[str, object]:
     """A checkpoint an epoch against the same training without: share of the epoch, and time of one."""
     found: dict[str, object] = {}
-    quiet_libraries()
+    filter_library_logs()
     for name, overrides, epochs in (("tiny", TINY, 10), ("default", DEFAULT, 3)):
         job, pairs, ones, size = Job(*overrides), [], [], 0
         with temporary_folder() as root:
@@ -162,5 +163,5 @@ def checkpoint_cost() -> dict[str, object]:
 
 def _tracked(root: Path) -> TrackedRun:
     name = str(next(_numbers))
-    client, run = create_run(root=root, uri=None, experiment="benchmark", name=name, tags={})
+    client, run = create_run(workspace=Workspace(root), uri=None, experiment="benchmark", name=name, tags={})
     return TrackedRun(client, run, staging=root / "mlruns" / "staging")

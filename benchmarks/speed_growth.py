@@ -12,8 +12,8 @@ from speed_steps import stepper
 from foretrace.data.sequences import Sequences
 from foretrace.data.statistics import Statistics
 from foretrace.data.windows import WindowLoader, Windows
-from foretrace.memory import kept
 from foretrace.model.next_step import NextStepModel
+from foretrace.training.memory import kept
 
 PICTURE = ROOT / "docs" / "images" / "performance_growth.png"
 FEATURES = 17

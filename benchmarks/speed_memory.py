@@ -18,7 +18,7 @@ import torch
 from speed_rows import REPEATS, Row, folder, ratios, settings
 from speed_steps import bare_from
 
-from foretrace.memory import kept
+from foretrace.training.memory import kept
 
 FEATURES, STEPS, BATCHES = 17, 1000, 300
 SIZES_MB = (80, 8000)

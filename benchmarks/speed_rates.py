@@ -9,14 +9,14 @@ from speed_rows import Row, folder, in_turn, milliseconds, ratios, seconds_of, s
 from speed_steps import Examples, bare, load, stepper
 from torch.utils.data import DataLoader
 
-from foretrace import training
+from foretrace.config import TrainConfig
 from foretrace.data.windows import WindowLoader
-from foretrace.inference.onnx_model import OnnxRunner, write_onnx
-from foretrace.inference.portable import Card
-from foretrace.inference.predictor import Predictor
-from foretrace.memory import kept
 from foretrace.model.next_step import NextStepModel
-from foretrace.settings import TrainConfig
+from foretrace.serving.model_file import ModelCard
+from foretrace.serving.onnx import OnnxRunner, write_onnx
+from foretrace.serving.predictor import Predictor
+from foretrace.training import trainer
+from foretrace.training.memory import kept
 
 
 def rows(*, quick: bool) -> Iterator[Row]:
@@ -36,7 +36,7 @@ def _arithmetic(config: TrainConfig, aim: str) -> Row:
     _, width = config.model.hidden_sizes[-2:]
     weights = [
         p.numel()
-        for name, p in training.make_forecaster(config, data).model.named_parameters()
+        for name, p in trainer.make_forecaster(config, data).model.named_parameters()
         if "weight" in name
     ]
     operations = 3 * 2 * sum(weights) * batch * config.data.window
@@ -74,7 +74,7 @@ def _precision(width: int, batch: int) -> Row:
 def _data_path(config: TrainConfig) -> Iterator[Row]:
     data = load(config)
     windows, batch = data.windows["train"], config.data.batch_size
-    examples = Examples(windows, training.make_forecaster(config, data).model)
+    examples = Examples(windows, trainer.make_forecaster(config, data).model)
 
     def ours() -> float:
         loader = WindowLoader(windows, batch_size=batch, seed=1, random_offset=True)
@@ -104,8 +104,8 @@ def _epoch_s(run: Callable[[], object], times: int = 20) -> float:
 
 def _streaming(config: TrainConfig) -> Iterator[Row]:
     """One sequence, a row at a time, the state carried."""
-    forecaster = training.make_forecaster(config, load(config))
-    card = Card.of_training(forecaster.hparams["features"], forecaster.hparams["model"])
+    forecaster = trainer.make_forecaster(config, load(config))
+    card = ModelCard.of_training(forecaster.hparams["features"], forecaster.hparams["model"])
     predictor, row = Predictor(card, forecaster.model.eval()), np.zeros((1, 17), np.float32)
     with folder() as root:
         write_onnx(root / "model.onnx", predictor)

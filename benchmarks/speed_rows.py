@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from hydra import compose, initialize_config_dir
 
-from foretrace import cli, config
-from foretrace.settings import TrainConfig
+from foretrace.commands import cli
+from foretrace.config import TrainConfig, parse
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("model.hidden_sizes=[32]", "data.batch_size=32", "data.stride=5")
@@ -44,11 +44,9 @@ class Row:
 
 def settings(*overrides: str) -> TrainConfig:
     """What ``conf/train.yaml`` composes to, checked."""
-    assert cli.PROJECT_ROOT == ROOT, "the benchmark measures its own checkout"
+    assert cli.CHECKOUT == ROOT, "the benchmark measures its own checkout"
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return config.parse(
-            compose("train", overrides=["trainer.precision=32-true", *overrides]), TrainConfig
-        )
+        return parse.parse(compose("train", overrides=["trainer.precision=32-true", *overrides]), TrainConfig)
 
 
 def in_turn(

@@ -20,13 +20,15 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from foretrace import experiment, record, training
+from foretrace.commands import train
+from foretrace.config import TrainConfig
 from foretrace.data import sources
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.windows import Windows
 from foretrace.model.next_step import NextStepModel
-from foretrace.precision import choose
-from foretrace.settings import TrainConfig
+from foretrace.training import trainer
+from foretrace.training.precision import choose
+from foretrace.workspace import Workspace
 
 WARM = 2  # steps before the clock starts
 
@@ -93,7 +95,7 @@ def load(config: TrainConfig) -> WindowDataModule:
 
 def whole_program(config: TrainConfig, root: Path) -> float:
     """Seconds a step of a run of its own, of one epoch, without what comes after the training."""
-    clock, made = Clock(), experiment._watching
+    clock, made = Clock(), train._watching
 
     def watched(*arguments: Any) -> Any:
         callbacks, *others = made(*arguments)
@@ -102,18 +104,17 @@ def whole_program(config: TrainConfig, root: Path) -> float:
     if not (root / ".cache").exists():
         (root / ".cache").symlink_to(ROOT / ".cache")  # simulated data
     with ExitStack() as changed, redirect_stdout(io.StringIO()):
-        for module in (experiment, record):
-            changed.enter_context(patch.object(module, "PROJECT_ROOT", root))
-        changed.enter_context(patch.object(experiment, "_watching", watched))
-        changed.enter_context(patch.object(experiment, "review", lambda *_, **__: {}))
-        changed.enter_context(patch.object(experiment, "keep_model", lambda *_: None))
-        experiment.run(config)
+        os.environ["FORETRACE_HOME"] = str(root)
+        changed.enter_context(patch.object(train, "_watching", watched))
+        changed.enter_context(patch.object(train, "review", lambda *_, **__: {}))
+        changed.enter_context(patch.object(train, "keep_model", lambda *_: None))
+        train.run(config, workspace=Workspace.default())
     return clock.step_s
 
 
 def bare(config: TrainConfig, data: WindowDataModule, steps: int) -> float:
     """Seconds a step of forward, backward and Adam, on tensors that are ready."""
-    model = training.make_forecaster(config, data).model
+    model = trainer.make_forecaster(config, data).model
     optimizer = torch.optim.Adam(model.parameters(), lr=config.optimizer.lr)
     step = stepper(model, optimizer, mixed=choose(config.trainer.precision).name != "32-true")
     ready = list(_ready(model, data, min(steps, 20)))
@@ -129,7 +130,7 @@ def bare_from(config: TrainConfig, steps: int) -> float:
     """Windows a second of such a loop on batches as the data path makes them."""
     data = load(config)
     data.windows["train"].sequences.digest  # noqa: B018  # a run records it
-    model = training.make_forecaster(config, data).model
+    model = trainer.make_forecaster(config, data).model
     step = stepper(model, torch.optim.Adam(model.parameters(), lr=config.optimizer.lr), mixed=False)
     loader, began = data.train_dataloader(), 0.0
     batches = chain.from_iterable(repeat(loader))  # epoch after epoch; cycle() would keep all of the first
@@ -157,10 +158,10 @@ def stepper(
 
 def stock(config: TrainConfig, data: WindowDataModule, steps: int, root: Path) -> float:
     """Seconds a step of Lightning, DataLoader, progress bar and MLflow with their own settings."""
-    model = training.make_forecaster(config, data).model
+    model = trainer.make_forecaster(config, data).model
     loader = DataLoader(Examples(data.windows["train"], model), config.data.batch_size, shuffle=True)
     clock = Clock()
-    trainer = Trainer(
+    lightning_trainer = Trainer(
         accelerator="cpu",
         max_epochs=1,
         limit_train_batches=steps + WARM,

@@ -5,19 +5,20 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from foretrace import cli, config
-from foretrace.settings import EvaluateConfig
+from foretrace.commands import cli
+from foretrace.config import EvaluateConfig, parse
+from foretrace.workspace import Workspace
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate")
 def main(cfg: DictConfig) -> dict[str, float]:
     """Checks the settings first: what evaluates takes seconds to import."""
     with cli.input_errors():
-        checked = config.parse(cfg, EvaluateConfig)
+        checked = parse.parse(cfg, EvaluateConfig)
         with cli.heavy_imports():
-            from foretrace import judgement
+            from foretrace.commands import evaluate
 
-        return judgement.run(checked, overrides=cli.overrides())
+        return evaluate.run(checked, overrides=cli.overrides(), workspace=Workspace.default())
 
 
 if __name__ == "__main__":

@@ -5,19 +5,20 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from foretrace import cli, config
-from foretrace.settings import ExportConfig
+from foretrace.commands import cli
+from foretrace.config import ExportConfig, parse
+from foretrace.workspace import Workspace
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="export")
 def main(cfg: DictConfig) -> None:
     """Checks the settings first: what exports takes seconds to import."""
     with cli.input_errors():
-        checked = config.parse(cfg, ExportConfig)
+        checked = parse.parse(cfg, ExportConfig)
         with cli.heavy_imports():
-            from foretrace import export
+            from foretrace.commands import export
 
-        export.run(checked)
+        export.run(checked, workspace=Workspace.default())
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from foretrace import cli, config
-from foretrace.settings import PredictConfig
+from foretrace.commands import cli
+from foretrace.config import PredictConfig, parse
+from foretrace.workspace import Workspace
 
 
 # Its settings lie beside it and not in conf/: there, Hydra would take model=<path> for a choice among conf/model.
@@ -14,11 +15,11 @@ from foretrace.settings import PredictConfig
 def main(cfg: DictConfig) -> None:
     """Checks the settings first: what forecasts takes seconds to import."""
     with cli.input_errors():
-        checked = config.parse(cfg, PredictConfig)
+        checked = parse.parse(cfg, PredictConfig)
         with cli.heavy_imports():
-            from foretrace import prediction
+            from foretrace.commands import predict
 
-        prediction.run(checked)
+        predict.run(checked, workspace=Workspace.default())
 
 
 if __name__ == "__main__":

@@ -40,11 +40,11 @@ def answer() -> int:
     commands.add_parser("deliver", help="tell the tracking store what waits on this disk")
     asked = parser.parse_args()
 
-    from foretrace import overview
+    from foretrace.commands import runs
 
     if asked.command == "mend":
-        return overview.mend(asked.runs)
-    return overview.deliver() if asked.command == "deliver" else overview.show(asked.n)
+        return runs.mend(asked.runs)
+    return runs.deliver() if asked.command == "deliver" else runs.show(asked.n)
 
 
 if __name__ == "__main__":

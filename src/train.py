@@ -5,8 +5,9 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from foretrace import cli, config
-from foretrace.settings import TrainConfig
+from foretrace.commands import cli
+from foretrace.config import TrainConfig, parse
+from foretrace.workspace import Workspace
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
@@ -14,15 +15,15 @@ def main(cfg: DictConfig) -> dict[str, float]:
     """Checks the settings first: what trains takes seconds to import."""
     with cli.job_errors() if cfg.sweep.parent else cli.input_errors():
         # Those of a run to go on with or to repeat are in its record; alone, today's may not even fit together.
-        started = cfg if cfg.resume or cfg.rerun else config.parse(cfg, TrainConfig)
+        started = cfg if cfg.resume or cfg.rerun else parse.parse(cfg, TrainConfig)
         with cli.heavy_imports():
-            from foretrace import optimization
+            from foretrace.training import optimizers
 
             if isinstance(started, TrainConfig):
-                optimization.check(**optimization.chosen(started))  # by torch alone: an error comes soon
-            from foretrace import experiment
+                optimizers.check(**optimizers.chosen(started))  # by torch alone: an error comes soon
+            from foretrace.commands import train
 
-        return experiment.run(started, overrides=cli.overrides())
+        return train.run(started, overrides=cli.overrides(), workspace=Workspace.default())
 
 
 if __name__ == "__main__":

@@ -51,8 +51,7 @@ def composed() -> Callable[..., object]:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Sends runs and caches of this process to a folder of the test's own."""
-    for module in ("experiment", "judgement", "record"):
-        monkeypatch.setattr(f"foretrace.{module}.PROJECT_ROOT", tmp_path)
+    monkeypatch.setenv("FORETRACE_HOME", str(tmp_path))
     return tmp_path
 
 

@@ -5,12 +5,12 @@ import torch
 from foretrace.data.sequences import Sequences
 from foretrace.data.statistics import Statistics
 from foretrace.data.windows import Windows
-from foretrace.evaluation import pieces
+from foretrace.evaluation import chunks
 from foretrace.evaluation.baselines import fit_baselines
-from foretrace.evaluation.open_loop import evaluate_open_loop
-from foretrace.evaluation.pieces import Scalings
+from foretrace.evaluation.chunks import Scalings
+from foretrace.evaluation.initial_state import evaluate_carried_state, evaluate_zero_state
 from foretrace.evaluation.ridge import fit_ridge
-from foretrace.evaluation.warmth import evaluate_cold, evaluate_warm
+from foretrace.evaluation.rollout import evaluate_open_loop
 from foretrace.model.next_step import NextStepModel
 
 A = np.array([[0.9, 0.3, 0.0], [-0.3, 0.9, 0.1], [0.0, 0.0, 0.7]])
@@ -26,15 +26,20 @@ def linear_system(episodes, steps, *, noise=NOISE, seed=0, input_gain=0.0):
         rows.append(x)
         x = x @ A.T + input_gain * now + noise * generator.normal(size=x.shape)
     values = np.stack(rows[100:], axis=1)
-    known = list(u[100:].transpose(1, 0, 2)) if input_gain else None
+    covariates = list(u[100:].transpose(1, 0, 2)) if input_gain else None
     names = ["u"] if input_gain else []
-    return Sequences.from_episodes(list(values), feature_names=list("xyz"), known=known, known_names=names)
+    return Sequences.from_episodes(
+        list(values), feature_names=list("xyz"), covariates=covariates, covariate_names=names
+    )
 
 
 def untrained(train, **options):
     torch.manual_seed(0)
     model = NextStepModel(
-        hidden_sizes=[3], num_features=train.values.shape[1], num_known=train.known.shape[1], **options
+        hidden_sizes=[3],
+        num_features=train.values.shape[1],
+        num_covariates=train.covariates.shape[1],
+        **options,
     )
     statistics = vars(Statistics.of(train))
     model.set_statistics(**{name: torch.from_numpy(array) for name, array in statistics.items()})
@@ -53,7 +58,7 @@ def test_ridge_reaches_the_noise_floor_one_step_and_at_each_horizon():
     loop = evaluate_open_loop(model, baselines, test, warmup=8, horizon=20)
     np.testing.assert_allclose(loop.errors["ridge"].mean_mse, floor.mean(axis=1), rtol=0.02)
     np.testing.assert_allclose(loop.errors["ridge"].mse, floor, rtol=0.03)
-    warm = evaluate_warm(model, baselines, test, warmup=8)
+    warm = evaluate_carried_state(model, baselines, test, warmup=8)
     np.testing.assert_allclose(warm.errors["ridge"].mse, floor[0], rtol=0.02)
 
 
@@ -85,21 +90,21 @@ def test_the_simple_baselines_are_what_they_are_called(waves):
     scalings = Scalings.of(untrained(waves))
     persistence, velocity, mean, _ = fit_baselines(waves, waves, scalings=scalings, longest=5)
     x = scalings.values(torch.from_numpy(waves.episode(0)))[None]
-    now, known = x[:, 3], x[:, :2, :0]
-    assert torch.equal(persistence.step(x[:, 3:4], known[:, :1]), now.double())
+    now, covariates = x[:, 3], x[:, :2, :0]
+    assert torch.equal(persistence.step(x[:, 3:4], covariates[:, :1]), now.double())
     expected = 2 * now.double() - x[:, 2]
-    torch.testing.assert_close(velocity.step(x[:, 2:4], known), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(velocity.step(x[:, 2:4], covariates), expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(
-        mean.step(x[:, :1], known[:, :1]), torch.zeros(1, 2).double(), rtol=0, atol=1e-6
+        mean.step(x[:, :1], covariates[:, :1]), torch.zeros(1, 2).double(), rtol=0, atol=1e-6
     )
 
 
 def test_warm_errors_carry_the_state_over_whole_episodes(waves, monkeypatch):
-    monkeypatch.setattr(pieces, "STEPS", 7)  # episodes of 40 to 80 rows in many pieces,
-    monkeypatch.setattr(pieces, "EPISODES", 5)  # and not all at once
+    monkeypatch.setattr(chunks, "STEPS", 7)  # episodes of 40 to 80 rows in many pieces,
+    monkeypatch.setattr(chunks, "EPISODES", 5)  # and not all at once
     model = untrained(waves, output="change").eval()
     baselines = fit_baselines(waves, waves, scalings=Scalings.of(model), longest=8)
-    errors = evaluate_warm(model, baselines, waves, warmup=12).errors
+    errors = evaluate_carried_state(model, baselines, waves, warmup=12).errors
     for e in range(len(waves)):
         x = model.scaling(torch.from_numpy(waves.episode(e)))[None]
         with torch.no_grad():
@@ -121,7 +126,7 @@ def test_what_follows_a_row_is_not_the_next_row_where_rows_were_left_out():
     )
     model = untrained(thin)
     baselines = fit_baselines(thin, thin, scalings=Scalings.of(model), longest=8)
-    errors = evaluate_warm(model, baselines, thin, warmup=10).errors["persistence"]
+    errors = evaluate_carried_state(model, baselines, thin, warmup=10).errors["persistence"]
     change = full.episode(3)[1::2][9:] - full.episode(3)[:-1:2][9:]
     expected = (change / model.scaling.scale.numpy()).astype(float) ** 2
     np.testing.assert_allclose(errors.squared[3], expected.sum(axis=0), rtol=1e-5)
@@ -131,10 +136,10 @@ def test_what_follows_a_row_is_not_the_next_row_where_rows_were_left_out():
 def test_a_cold_start_is_shown_by_position(waves):
     model = untrained(waves, output="change").eval()
     windows = Windows(waves, length=10, stride=10)
-    cold = evaluate_cold(model, windows)
+    cold = evaluate_zero_state(model, windows)
     batch = windows.gather(torch.arange(len(windows)))
     with torch.no_grad():
-        forecast, _ = model.forward_scaled(model.scaling(batch.values), batch.known)
+        forecast, _ = model.forward_scaled(model.scaling(batch.values), batch.covariates)
     squared = (forecast - model.scaling(batch.targets)).double().square()
     np.testing.assert_allclose(cold.by_position["model"], squared.mean(dim=0), rtol=1e-5)
     np.testing.assert_allclose(cold.errors["model"].mse, squared.mean(dim=(0, 1)), rtol=1e-5)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from foretrace.data.sequences import Sequences
 from foretrace.data.windows import WindowLoader, Windows
 from foretrace.errors import InputError
-from foretrace.evaluation.assessment import assess
 from foretrace.evaluation.bootstrap import bootstrap_median, bootstrap_ratio, sign_flip_p_value
-from foretrace.evaluation.comparison import compare, compare_sums
+from foretrace.evaluation.compare import compare, compare_sums
+from foretrace.evaluation.evaluate import evaluate
 from foretrace.evaluation.one_step import evaluate_one_step
 from foretrace.model.next_step import NextStepModel
 
@@ -32,13 +32,13 @@ def assessed(sequences, *, scale=1.0, bias=0.0, warmup=10, length=10):
     model = NextStepModel(hidden_sizes=[2], num_features=2, output="change")
     zeros, ones = torch.zeros(2), torch.ones(2)
     none = torch.zeros(0)
-    model.set_statistics(mean=zeros, std=scale * ones, change=ones, known_mean=none, known_std=none)
+    model.set_statistics(mean=zeros, std=scale * ones, change=ones, covariate_mean=none, covariate_std=none)
     torch.nn.init.zeros_(model.stack.head.weight)
     torch.nn.init.constant_(model.stack.head.bias, bias)
     windows = Windows(sequences, length=length, stride=10)
     cold = evaluate_one_step(model, WindowLoader(windows, batch_size=64), feature_names=("x", "y"))
     parts = {"train": sequences, "valid": sequences, "test": windows}
-    return assess(model, cold=cold, **parts, warmup=warmup, horizon=10)
+    return evaluate(model, cold=cold, **parts, warmup=warmup, horizon=10)
 
 
 def test_the_interval_holds_the_truth_about_as_often_as_it_says(generator):
@@ -72,8 +72,8 @@ def test_resamples_are_repeatable_at_each_step(generator):
 
 
 def test_there_is_no_interval_from_one_episode_or_from_infinite_errors(generator):
-    assert not bootstrap_ratio(np.array([3.0]), np.array([2]), generator=generator).known
-    assert not bootstrap_ratio(np.array([3.0, np.inf]), np.array([2, 2]), generator=generator).known
+    assert not bootstrap_ratio(np.array([3.0]), np.array([2]), generator=generator).covariates
+    assert not bootstrap_ratio(np.array([3.0, np.inf]), np.array([2, 2]), generator=generator).covariates
 
 
 @given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=6), min_size=2, max_size=5))

@@ -1,14 +1,14 @@
 import pytest
 from omegaconf import OmegaConf
 
-from foretrace import config
-from foretrace.config import known_keys
+from foretrace.config import TrainConfig
+from foretrace.config import parse as parsing
+from foretrace.config.parse import known_keys
 from foretrace.errors import InputError
-from foretrace.settings import TrainConfig
 
 
 def parse(cfg):
-    return config.parse(cfg, TrainConfig)
+    return parsing.parse(cfg, TrainConfig)
 
 
 # Scripts outside of the project set these.

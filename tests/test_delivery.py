@@ -12,16 +12,17 @@ import pytest
 from filelock import FileLock
 from mlflow.exceptions import MlflowException
 
-from foretrace.checkpoints import Checkpoints
 from foretrace.errors import Interrupted
-from foretrace.group import Group
-from foretrace.place import Place
-from foretrace.tracking import journal as journals
-from foretrace.tracking import mending, process
-from foretrace.tracking.journal import REFUSED, Journal
+from foretrace.tracking import outbox as journals
+from foretrace.tracking import process, recovery
+from foretrace.tracking.outbox import REFUSED, Outbox
 from foretrace.tracking.process import Process
 from foretrace.tracking.run import TrackedRun
 from foretrace.tracking.store import create_run
+from foretrace.training.callbacks.checkpoints import Checkpoints
+from foretrace.training.group import Group
+from foretrace.training.place import Place
+from foretrace.workspace import Workspace
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 GONE = Process.this()._replace(started="1")
@@ -30,19 +31,21 @@ GONE = Process.this()._replace(started="1")
 @pytest.fixture
 def begin(tmp_path):
     def begin_one() -> TrackedRun:
-        client, run = create_run(root=tmp_path, uri=None, experiment="test", name="one", tags={})
+        client, run = create_run(
+            workspace=Workspace(tmp_path), uri=None, experiment="test", name="one", tags={}
+        )
         return TrackedRun(client, run, staging=tmp_path / "mlruns" / "staging")
 
     return begin_one
 
 
-def killed(tracked: TrackedRun, *records: dict) -> Journal:
+def killed(tracked: TrackedRun, *records: dict) -> Outbox:
     """Makes of a run what SIGKILL leaves of it."""
     for key, value in GONE.tags().items():
         tracked.client.set_tag(tracked.id, key, value)
-    left = Journal(tracked._waiting)
+    left = Outbox(tracked._waiting)
     left.append(records)
-    (left.folder / mending.LOCK).touch()
+    (left.folder / recovery.LOCK).touch()
     return left
 
 
@@ -58,7 +61,7 @@ def state(tracked: TrackedRun) -> object:
 
 
 def test_a_line_that_the_disk_had_no_room_for_is_not_followed_by_another(tmp_path, monkeypatch):
-    journal = Journal(tmp_path)
+    journal = Outbox(tmp_path)
     journal.append([{"tags": {"n": "1"}}])
 
     def half(file, content):
@@ -91,7 +94,7 @@ def test_what_a_dead_process_left_of_a_deleted_run_does_not_stop_the_next(begin)
     killed(dead, {"tags": {"colour": "blue"}})
     dead.client.delete_run(dead.id)
     with begin() as tracked:
-        tracked.metrics({"loss": 1.0}, step=0)
+        tracked.log_metrics({"loss": 1.0}, step=0)
     assert state(tracked).info.status == "FINISHED"
 
 
@@ -99,14 +102,14 @@ def test_a_run_that_is_deleted_while_it_trains_says_so_and_leaves_the_way_free(b
     def train() -> None:
         with tracked:
             tracked.client.delete_run(tracked.id)
-            tracked.tags({"colour": "blue"})
+            tracked.set_tags({"colour": "blue"})
             tracked._delivery.wait(20)
-            tracked.tags({"colour": "red"})
+            tracked.set_tags({"colour": "red"})
 
     tracked = begin()
     with pytest.raises(MlflowException, match="deleted"):
         train()
-    assert not (tracked._waiting / mending.LOCK).exists()
+    assert not (tracked._waiting / recovery.LOCK).exists()
     assert state(begin()).info.status == "RUNNING"
 
 
@@ -123,7 +126,7 @@ def test_a_second_signal_ends_the_wait_for_a_store_that_is_away(begin, monkeypat
         end()
     assert time.monotonic() - began < 10
     assert "the rest waits in" in capsys.readouterr().err
-    mending.deliver_left(tracked.client, tracked._run, tracked._waiting)
+    recovery.sync_outbox(tracked.client, tracked._run, tracked._waiting)
     assert state(tracked).info.status == "KILLED"
     assert state(tracked).data.tags["error"] == "Interrupted: SIGTERM"
 
@@ -132,7 +135,7 @@ def test_a_full_disk_leaves_the_run_failed(begin, monkeypatch, capsys):
     def train() -> None:
         with tracked:
             monkeypatch.setattr(journals, "_write", raising(FULL))
-            tracked.tags({"colour": "blue"})
+            tracked.set_tags({"colour": "blue"})
 
     tracked = begin()
     with pytest.raises(OSError, match="No space"):
@@ -155,22 +158,22 @@ def test_a_database_that_has_no_tables_yet_gets_them(begin, tmp_path):
 
 
 def test_nobody_delivers_for_a_process_at_work(begin, monkeypatch, tmp_path, capsys):
-    from foretrace import overview
+    from foretrace.commands import runs
 
     tracked = begin()
-    monkeypatch.setattr(overview, "STAGING", tmp_path / "mlruns" / "staging")
+    monkeypatch.setattr(runs, "STAGING", tmp_path / "mlruns" / "staging")
     journal = killed(tracked, {"tags": {"colour": "blue"}})
-    with FileLock(journal.folder / mending.LOCK):
-        assert overview._deliver(tracked.client, journal.folder)
+    with FileLock(journal.folder / recovery.LOCK):
+        assert runs._deliver(tracked.client, journal.folder)
         assert journal.exists
-    assert overview._deliver(tracked.client, journal.folder)
+    assert runs._deliver(tracked.client, journal.folder)
     assert state(tracked).data.tags["colour"] == "blue"
     assert not journal.folder.exists()
 
 
 def test_names_that_are_no_text_are_recorded_as_far_as_they_are(begin):
     with begin() as tracked:
-        tracked.tags({"file": os.fsdecode(b"caf\xe9.csv")})
+        tracked.set_tags({"file": os.fsdecode(b"caf\xe9.csv")})
     assert state(tracked).data.tags["file"] == "caf?.csv"
 
 

@@ -6,9 +6,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from foretrace.data.windows import WindowLoader, Windows
-from foretrace.diagnostics import Diagnostics
-from foretrace.evaluation.weights import WeightWatch
+from foretrace.evaluation.inside.weights import WeightWatch
 from foretrace.model.next_step import NextStepModel
+from foretrace.training.callbacks.diagnostics import Diagnostics
 
 
 class Small(LightningModule):
@@ -21,7 +21,7 @@ class Small(LightningModule):
         self.left_out = left_out
 
     def training_step(self, batch, batch_index):
-        forecast, _ = self.model.forward_scaled(batch.values, batch.known)
+        forecast, _ = self.model.forward_scaled(batch.values, batch.covariates)
         return (forecast - batch.targets).square().mean()
 
     def configure_optimizers(self):

@@ -31,7 +31,7 @@ def test_errors_are_means_over_all_elements_whatever_the_batches(model, waves):
     assert one == pytest.approx(many, rel=1e-5)
     batch = Windows(waves, length=10, stride=7).gather(torch.arange(len(Windows(waves, length=10, stride=7))))
     with torch.no_grad():
-        error = model(batch.values, batch.known)[0] - batch.targets
+        error = model(batch.values, batch.covariates)[0] - batch.targets
     assert one["test/raw/mse"] == pytest.approx(float(error.square().mean()), rel=1e-5)
     assert one["test/raw/l1"] == pytest.approx(float(error.abs().mean()), rel=1e-5)
 

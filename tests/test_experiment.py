@@ -5,9 +5,10 @@ import pytest
 import torch
 from conftest import ROOT, SHARED, SMALL
 
-from foretrace import experiment
+from foretrace.commands import train
 from foretrace.errors import InputError
-from foretrace.forecaster import Forecaster
+from foretrace.training.forecaster import Forecaster
+from foretrace.workspace import Workspace
 
 PUBLISHED = {"halfcheetah_ltc": "halfcheetah_ltc", "walker2d_cfc": "walker2d"}
 CHOICES = [
@@ -33,14 +34,14 @@ VALUES = [
 
 @pytest.fixture
 def run(composed, here, no_pictures):
-    return lambda *overrides: experiment.run(composed(*SMALL, *overrides))
+    return lambda *overrides: train.run(composed(*SMALL, *overrides), workspace=Workspace.default())
 
 
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Draws nothing: that takes seconds, and is tested once, below."""
-    monkeypatch.setattr("foretrace.review._pictures", lambda *_: [])
-    monkeypatch.setattr("foretrace.review._animate", lambda *_: None)
+    monkeypatch.setattr("foretrace.reports.report._pictures", lambda *_: [])
+    monkeypatch.setattr("foretrace.reports.report._animate", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +61,10 @@ def only_run(root) -> mlflow.entities.Run:
 
 @pytest.mark.parametrize("choice", [*CHOICES, *VALUES])
 def test_every_choice_trains_and_is_tested(composed, choice, monkeypatch, one_place, no_pictures):
-    monkeypatch.setattr(experiment, "PROJECT_ROOT", one_place)
+    monkeypatch.setenv("FORETRACE_HOME", str(one_place))
     three = ["model.hidden_sizes=[4,4,4]"] if choice.startswith("experiment") else []
     tracking = [f"tracking.run_name='{choice}'", "tracking.experiment=foretrace"]
-    metrics = experiment.run(composed(*SMALL, choice, *three, *tracking))
+    metrics = train.run(composed(*SMALL, choice, *three, *tracking), workspace=Workspace.default())
     assert metrics["test/l1"] <= metrics["test/mse"] ** 0.5
     assert metrics["skill"] == pytest.approx(1 - metrics["test/mse"] / metrics["persistence/mse"])
     [latest] = client(one_place).search_runs(["1"], max_results=1)
@@ -81,7 +82,7 @@ def test_published_data_train_with_their_own_windows(composed, here, no_pictures
         "trainer.progress=false",
         "data.batch_size=2048",
     ]
-    experiment.run(composed(f"data={data}", f"data.root={root}", *small))
+    train.run(composed(f"data={data}", f"data.root={root}", *small), workspace=Workspace.default())
     inputs = {i.dataset.name.split()[-1]: i.dataset.profile for i in only_run(here).inputs.dataset_inputs}
     windows = {"halfcheetah_ltc": (970, 485), "walker2d_cfc": (9684, 1272)}[data]
     assert all(f'"windows": {n}' in inputs[part] for n, part in zip(windows, ("train", "valid"), strict=True))
@@ -97,7 +98,9 @@ def test_missing_test_files_are_told(composed, here, no_pictures, capsys):
         "trainer.progress=false",
         "data.batch_size=2048",
     ]
-    metrics = experiment.run(composed("data=walker2d_cfc", f"data.root={root}", *small))
+    metrics = train.run(
+        composed("data=walker2d_cfc", f"data.root={root}", *small), workspace=Workspace.default()
+    )
     assert "test     not done: 60 of 60 test files" in capsys.readouterr().out
     assert "val/mse" in metrics
     assert "test/mse" not in metrics
@@ -105,7 +108,7 @@ def test_missing_test_files_are_told(composed, here, no_pictures, capsys):
 
 def test_what_a_run_holds(composed, here):
     changed = ["trainer.max_epochs=3", "data.batch_size=2", "data.episodes=5", "seed=7", "optimizer.lr=0.01"]
-    experiment.run(composed(*SMALL, *changed))
+    train.run(composed(*SMALL, *changed), workspace=Workspace.default())
     found = only_run(here)
     data = found.data
     history = client(here).get_metric_history(found.info.run_id, "MSE train loss")
@@ -120,7 +123,7 @@ def test_what_a_run_holds(composed, here):
     expected |= {"skill", "parameters/trainable", "parameters/frozen"}
     expected |= {"warm/ridge/mse", "open_loop/mse/10", "open_loop/skill/persistence/10", "valid_time_steps"}
     assert expected <= set(data.metrics)
-    assert "loses_to" in data.tags
+    assert "worse_than" in data.tags
     assert data.params["seed"] == "7"
     assert data.params["optimizer.lr"] == "0.01"
     assert {
@@ -175,7 +178,7 @@ def test_frozen_layers_stay_as_they_were_made(run, here):
     run("model.hidden_sizes=[4,4]", "model.frozen=[lstm.1]", "optimizer.lr=0.1")
     folder = here / "mlruns" / "artifacts" / only_run(here).info.run_id / "artifacts" / "checkpoints"
     trained = torch.load(folder / "last.ckpt", weights_only=True)
-    experiment.lightning.seed_everything(1, verbose=False)
+    train.lightning.seed_everything(1, verbose=False)
     fresh = Forecaster(**trained["hyper_parameters"]).state_dict()
     same = {
         name: torch.equal(fresh[name], value)
@@ -195,5 +198,5 @@ def test_files_that_do_not_fit_leave_nothing_behind(composed, here, tmp_path_fac
     recording = tmp_path_factory.mktemp("recordings") / "one.csv"
     recording.write_text("height\n" + "\n".join("123456789012"))
     with pytest.raises(InputError, match=r"data\.window: expected episodes longer than a window"):
-        experiment.run(composed("data=files", f"data.path='{recording}'"))
+        train.run(composed("data=files", f"data.path='{recording}'"), workspace=Workspace.default())
     assert list(here.iterdir()) == []

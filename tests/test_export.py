@@ -24,18 +24,19 @@ from conftest import ROOT, SMALL
 from hydra import compose, initialize_config_dir
 
 import foretrace
-from foretrace import experiment, export
-from foretrace.config import parse
+from foretrace.commands import export as export_command
+from foretrace.commands import train
+from foretrace.config import ExportConfig
+from foretrace.config.parse import parse
 from foretrace.errors import InputError
-from foretrace.inference import onnx_model, runs
-from foretrace.settings import ExportConfig
+from foretrace.workspace import Workspace
 
 COLUMNS = ["height", "angle", "push"]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A place with a run that was trained on recordings with a known input, and the run's id."""
+    """A place with a run that was trained on recordings with a covariate, and the run's id."""
     place = tmp_path_factory.mktemp("checkout")
     generator = np.random.default_rng(0)
     for n in range(10):
@@ -46,8 +47,8 @@ def trained(tmp_path_factory):
     files = ["data=files", f"data.path='{place}/*.csv'", "data.inputs=[push]", "data.dt_s=0.1"]
     small = [one for one in SMALL if not one.startswith(("data.episodes", "data.steps"))]
     with pytest.MonkeyPatch.context() as patch, initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        patch.setattr(experiment, "PROJECT_ROOT", place)
-        experiment.run(
+        patch.setenv("FORETRACE_HOME", str(place))
+        train.run(
             compose("train", overrides=[*files, *small, "model.hidden_sizes=[8,6]", "model.output=linear"])
         )
     [run] = client(place).search_runs(["1"])
@@ -57,8 +58,7 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def at(trained, tmp_path, monkeypatch):
     """The same, with this process's commands at work there and in a folder of the test's own."""
-    for module in (runs, export):
-        monkeypatch.setattr(module, "PROJECT_ROOT", trained[0])
+    monkeypatch.setenv("FORETRACE_HOME", str(trained[0]))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
     return trained
@@ -74,7 +74,9 @@ def artifacts(place: Path, run_id: str) -> Path:
 
 def run_export(*overrides: str) -> None:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        export.run(parse(compose("export", overrides=list(overrides)), ExportConfig))
+        export_command.run(
+            parse(compose("export", overrides=list(overrides)), ExportConfig), workspace=Workspace.default()
+        )
 
 
 def recording(place: Path, rows: int) -> pd.DataFrame:
@@ -92,7 +94,7 @@ def test_the_run_holds_its_best_weights_as_a_model_without_pickle(at):
     assert by_file.predict(rows, 4, np.ones((3, 1))).equals(by_checkpoint.predict(rows, 4, np.ones((3, 1))))
     assert by_file.card.run_id == run_id
     assert by_file.card.model_copy(update={"run_id": None}) == by_checkpoint.card
-    assert (by_file.known_names, by_file.dt_s, len(by_file.data_digest)) == (("push",), 0.1, 64)
+    assert (by_file.covariate_names, by_file.dt_s, len(by_file.data_digest)) == (("push",), 0.1, 64)
     files = [path for path in (folder / "model").rglob("*") if path.is_file()]
     assert {path.suffix for path in files} == {"", ".txt", ".py", ".yaml", ".json", ".safetensors"}
     for path in files:
@@ -132,18 +134,18 @@ def test_onnx_is_called_whole_in_batches_and_step_by_step(at, capsys):
         for name in "hc"
     }
     two = np.stack([rows, rows[::-1]])
-    forecast, *_ = session.run(None, {"values": two[..., :2], "known": two[..., 2:], **state})
+    forecast, *_ = session.run(None, {"values": two[..., :2], "covariates": two[..., 2:], **state})
     std = predictor.model.scaling.scale.numpy()
     for given, found in zip(two, forecast, strict=True):
         assert (np.abs(found - predictor.follow(given, None)[0]) / std).max() < 1e-4
     state = {name: tensor[:, :1] for name, tensor in state.items()}
     for row in rows:
-        fed = {"values": row[None, None, :2], "known": row[None, None, 2:], **state}
+        fed = {"values": row[None, None, :2], "covariates": row[None, None, 2:], **state}
         step, *after = session.run(None, fed)
         state = dict(zip(state, after, strict=True))
     assert (np.abs(step[0, 0] - forecast[0, -1]) / std).max() < 1e-4
     props = {one.key: json.loads(one.value) for one in onnx.load("model.onnx").metadata_props}
-    assert (props["feature_names"], props["known_names"], props["dt_s"]) == (
+    assert (props["feature_names"], props["covariate_names"], props["dt_s"]) == (
         ["height", "angle"],
         ["push"],
         0.1,
@@ -157,7 +159,7 @@ def test_onnx_is_called_whole_in_batches_and_step_by_step(at, capsys):
 
 def test_onnx_that_says_something_else_is_not_exported(at, monkeypatch):
     _, run_id = at
-    write = onnx_model.write_onnx
+    write = onnx.write_onnx
 
     def write_another(path, predictor):
         with torch.no_grad():
@@ -165,7 +167,7 @@ def test_onnx_that_says_something_else_is_not_exported(at, monkeypatch):
             write(path, predictor)
             predictor.model.stack.head.bias -= 1e-3
 
-    monkeypatch.setattr(onnx_model, "write_onnx", write_another)
+    monkeypatch.setattr(onnx, "write_onnx", write_another)
     with pytest.raises(InputError, match=r"ONNX over \d+ rows: expected at most 1e-05 standard deviations"):
         run_export(f"run={run_id}", "format=onnx")
     assert list(Path.cwd().iterdir()) == []

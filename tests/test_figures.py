@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from foretrace.figures.forecasts import feature_lines, prediction_and_truth
-from foretrace.figures.learning import error_by_epoch, loss_by_batch
+from foretrace.reports.figures.forecasts import feature_lines, prediction_and_truth
+from foretrace.reports.figures.learning import error_by_epoch, loss_by_batch
 
 NAMES = ["height", "angle", "speed"]
 UNITS = ["m", "rad", "m/s"]

@@ -89,7 +89,7 @@ def test_an_array_of_float32_is_mapped_and_told_like_one_that_is_copied(tmp_path
 def test_three_dimensions_and_archives_hold_several_episodes(tmp_path):
     np.save(tmp_path / "all.npy", np.zeros((2, 3, 4), np.int16))
     np.savez(tmp_path / "all.npz", left=np.zeros((3, 1)), right=np.zeros(5))
-    assert read(tmp_path / "all.npy", inputs=["feature_3"]).known.shape == (6, 1)
+    assert read(tmp_path / "all.npy", inputs=["feature_3"]).covariates.shape == (6, 1)
     archive = read(tmp_path / "all.npz")
     assert (archive.episode_names, archive.lengths.tolist()) == (("left", "right"), [3, 5])
 
@@ -99,7 +99,7 @@ def test_episode_column_separates_interleaved_episodes(write):
     sequences = read(file, features=["x"], inputs=["push"], units={"x": "m"}, episode_column="who")
     assert sequences.episode_names == ("007", "bo")
     assert sequences.episode(0).ravel().tolist() == [1, 3]
-    assert sequences.known.ravel().tolist() == [5, 7, 6, 8]
+    assert sequences.covariates.ravel().tolist() == [5, 7, 6, 8]
     assert sequences.units == ("m",)
 
 
@@ -247,8 +247,8 @@ def test_what_is_left_is_whole_and_as_recorded(values, limit, data):
 def test_interpolation_stays_between_the_values_beside_a_gap(values, limit):
     filled = interpolate(values, limit=limit)
     for column, before in zip(filled.T, values.T, strict=True):
-        known = np.flatnonzero(~np.isnan(before))
-        for low, high in pairwise(known):
+        covariates = np.flatnonzero(~np.isnan(before))
+        for low, high in pairwise(covariates):
             inside = column[low + 1 : high]
             if high - low - 1 > limit:
                 assert np.isnan(inside).all()

@@ -3,7 +3,7 @@ import torch
 
 from foretrace.data.statistics import Statistics
 from foretrace.data.windows import Windows
-from foretrace.forecaster import TRAIN_LOSS, Forecaster
+from foretrace.training.forecaster import TRAIN_LOSS, Forecaster
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def make(waves):
             features={
                 "names": ["left", "right"],
                 "units": ["m", "rad"],
-                "known": [],
+                "covariates": [],
                 "dt_s": 0.1,
                 "digest": "",
             },
@@ -36,7 +36,7 @@ def batch(waves):
 def test_the_loss_is_the_one_step_error_alone(make, batch):
     forecaster = make()
     out = forecaster.training_step(batch, 0)
-    forecast, _ = forecaster.model(batch.values, batch.known)
+    forecast, _ = forecaster.model(batch.values, batch.covariates)
     error = (forecast - batch.targets) / forecaster.model.scaling.scale
     torch.testing.assert_close(out["loss"], error.square().mean())
     torch.testing.assert_close(out["loss"].detach(), out[TRAIN_LOSS])
@@ -45,9 +45,9 @@ def test_the_loss_is_the_one_step_error_alone(make, batch):
 def test_a_loss_in_raw_units_weighs_features_as_the_raw_error_does(make, batch):
     forecaster = make(units="raw")
     forecaster.model.set_statistics(mean=torch.zeros(2), std=torch.tensor([1.0, 3.0]), change=torch.ones(2),
-                                    known_mean=torch.zeros(0), known_std=torch.zeros(0))  # fmt: skip
+                                    covariate_mean=torch.zeros(0), covariate_std=torch.zeros(0))  # fmt: skip
     out = forecaster.training_step(batch, 0)
-    forecast, _ = forecaster.model(batch.values, batch.known)
+    forecast, _ = forecaster.model(batch.values, batch.covariates)
     raw = (forecast - batch.targets).square().mean()
     torch.testing.assert_close(out["loss"], raw / 5)  # the mean variance, (1 + 9) / 2
 

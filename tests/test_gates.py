@@ -7,8 +7,8 @@ from torch import nn
 
 from foretrace.data.sequences import Sequences
 from foretrace.data.windows import Batch
-from foretrace.evaluation.gates import episode_gates, summarize_gates
-from foretrace.evaluation.gradients import GradientFlow, gradient_flow
+from foretrace.evaluation.inside.gates import episode_gates, summarize_gates
+from foretrace.evaluation.inside.gradients import GradientFlow, gradient_flow
 from foretrace.model.gates import gates
 from foretrace.model.next_step import NextStepModel
 
@@ -21,14 +21,14 @@ def seeded():
 
 
 def small_model(**settings) -> NextStepModel:
-    model = NextStepModel(**({"hidden_sizes": [5, 4], "num_features": 3, "num_known": 2} | settings))
-    known = {"known_mean": torch.rand(model.known_scaling.mean.numel())}
+    model = NextStepModel(**({"hidden_sizes": [5, 4], "num_features": 3, "num_covariates": 2} | settings))
+    covariates = {"covariate_mean": torch.rand(model.covariate_scaling.mean.numel())}
     model.set_statistics(
         mean=torch.rand(3),
         std=torch.rand(3) + 1,
         change=torch.rand(3),
-        known_std=known["known_mean"] + 1,
-        **known,
+        covariate_std=covariates["covariate_mean"] + 1,
+        **covariates,
     )
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.5)
@@ -70,7 +70,7 @@ def test_another_kind_of_lstm_is_refused(other):
 
 def test_memory_length_follows_from_the_forget_gate_s_bias():
     """f = σ(b) at all times: a unit forgets c to a share 1/e in −1/ln f steps."""
-    model = small_model(hidden_sizes=[2], num_known=0)
+    model = small_model(hidden_sizes=[2], num_covariates=0)
     with torch.no_grad():
         layer = model.stack.lstm[0]
         for parameter in layer.parameters():
@@ -96,7 +96,10 @@ def test_an_episode_s_gates_are_read_beside_its_known_inputs():
     model = small_model()
     rows = np.random.default_rng(0).normal(size=(2, 12, 5)).astype(np.float32)
     sequences = Sequences.from_episodes(
-        list(rows[..., :3]), feature_names=list("abc"), known=list(rows[..., 3:]), known_names=["d", "e"]
+        list(rows[..., :3]),
+        feature_names=list("abc"),
+        covariates=list(rows[..., 3:]),
+        covariate_names=["d", "e"],
     )
     inside = episode_gates(model, sequences, 1, max_steps=7)
     _, state = model(*(torch.from_numpy(rows[1:2, :7, part]) for part in (slice(3), slice(3, 5))))
@@ -126,8 +129,8 @@ def test_gradients_are_those_of_the_model_s_own_loss(output):
     model = small_model(output=output).double()
     batch = Batch(*(part[:1].double() for part in small_batch()[:3]))
     x, target = model.scaling(batch.values), model.scaling(batch.targets)
-    _, (below, (h, c)) = model.forward_scaled(x[:, :4], batch.known[:, :4])
-    forecast, _ = model.forward_scaled(x[:, 4:], batch.known[:, 4:], (below, (h, c)))
+    _, (below, (h, c)) = model.forward_scaled(x[:, :4], batch.covariates[:, :4])
+    forecast, _ = model.forward_scaled(x[:, 4:], batch.covariates[:, 4:], (below, (h, c)))
     slope_h, slope_c = torch.autograd.grad((forecast[:, -1] - target[:, -1]).square().mean(), (h, c))
     flow = gradient_flow(model, batch)
     assert flow.h[1, 3] == pytest.approx(float(slope_h.norm()))

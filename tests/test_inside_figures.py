@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from foretrace.figures import inside
+from foretrace.reports.figures import inside
 
 
 def gates(num_units: int = 6, num_steps: int = 20) -> dict[str, np.ndarray]:

@@ -5,8 +5,10 @@ import pytest
 import torch
 from conftest import SMALL, train
 
-from foretrace import experiment, judgement
+from foretrace.commands import evaluate as evaluate_command
+from foretrace.commands import train as train_command
 from foretrace.errors import InputError
+from foretrace.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -17,9 +19,12 @@ def trained(tmp_path_factory):
 
     place, ids = tmp_path_factory.mktemp("checkout"), []
     with pytest.MonkeyPatch.context() as patch, initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        patch.setattr(experiment, "PROJECT_ROOT", place)
+        patch.setenv("FORETRACE_HOME", str(place))
         for seed in (1, 2):
-            experiment.run(compose("train", overrides=[*SMALL, "data.episodes=8", f"seed={seed}"]))
+            train_command.run(
+                compose("train", overrides=[*SMALL, "data.episodes=8", f"seed={seed}"]),
+                workspace=Workspace.default(),
+            )
             ids.append(client(place).search_runs(["1"], max_results=1)[0].info.run_id)
     return place, ids
 
@@ -30,9 +35,11 @@ def client(place) -> mlflow.MlflowClient:
 
 @pytest.fixture
 def judge(trained, composed, monkeypatch):
-    monkeypatch.setattr(judgement, "PROJECT_ROOT", trained[0])
+    monkeypatch.setenv("FORETRACE_HOME", str(trained[0]))
     evaluation = "evaluation={warmup: 8, horizon: 10}"
-    return lambda *overrides: judgement.run(composed(evaluation, *overrides, command="evaluate"))
+    return lambda *overrides: evaluate_command.run(
+        composed(evaluation, *overrides, command="evaluate"), workspace=Workspace.default()
+    )
 
 
 def test_judging_a_run_again_finds_what_training_found(trained, judge):

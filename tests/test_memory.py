@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from foretrace.memory import kept
+from foretrace.training.memory import kept
 
 SIZE = 40 << 20  # above what glibc ever keeps by itself
 PAGES = SIZE // resource.getpagesize()

@@ -7,7 +7,7 @@ from foretrace.model.lstm import StackedLSTM
 from foretrace.model.next_step import NextStepModel, count_parameters
 from foretrace.model.scaling import Standardizer
 
-NO_KNOWN = {"known_mean": torch.zeros(0), "known_std": torch.zeros(0)}
+NO_KNOWN = {"covariate_mean": torch.zeros(0), "covariate_std": torch.zeros(0)}
 
 
 @pytest.fixture(autouse=True)
@@ -48,13 +48,13 @@ def test_a_network_that_says_nothing_repeats_the_last_value(output):
 
 def test_a_forecast_does_not_depend_on_the_units():
     """Metres or millimetres: the same forecast, in metres or millimetres."""
-    values, known = torch.randn(1, 6, 2), torch.zeros(1, 6, 0)
+    values, covariates = torch.randn(1, 6, 2), torch.zeros(1, 6, 0)
     statistics = {"mean": torch.tensor([1.0, 2.0]), "std": torch.tensor([3.0, 4.0]), "change": torch.ones(2)}
     model = NextStepModel(hidden_sizes=[4], num_features=2, output="change")
     model.set_statistics(**statistics, **NO_KNOWN)
-    metres = model(values, known)[0]
+    metres = model(values, covariates)[0]
     model.set_statistics(**{name: 1000 * value for name, value in statistics.items()}, **NO_KNOWN)
-    torch.testing.assert_close(model(1000 * values, known)[0], 1000 * metres, rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(model(1000 * values, covariates)[0], 1000 * metres, rtol=1e-5, atol=1e-3)
 
 
 def test_a_feature_that_never_varies_is_forecast_at_its_value():
@@ -71,5 +71,7 @@ def test_scaling_refuses_statistics_that_are_not_finite():
 def test_clipping_is_on_what_the_network_reads_and_not_on_the_present_value():
     model = NextStepModel(hidden_sizes=[4], num_features=2, output="change", input_clip=2.0)
     far, at_the_edge = torch.tensor([[[9.0, -9.0]]]), torch.tensor([[[2.0, -2.0]]])
-    known = torch.zeros(1, 1, 0)
-    torch.testing.assert_close(model(far, known)[0] - far, model(at_the_edge, known)[0] - at_the_edge)
+    covariates = torch.zeros(1, 1, 0)
+    torch.testing.assert_close(
+        model(far, covariates)[0] - far, model(at_the_edge, covariates)[0] - at_the_edge
+    )

@@ -7,15 +7,16 @@ import pytest
 from conftest import ROOT
 from mlflow import MlflowClient
 
-from foretrace import cli
-from foretrace.inference.runs import download
-from foretrace.tracking import mending, store
+from foretrace.commands import cli
+from foretrace.serving.registry import download
+from foretrace.tracking import recovery, store
 from foretrace.tracking.process import Process
 from foretrace.tracking.run import TrackedRun
+from foretrace.workspace import Workspace
 
 
 def begin(root) -> TrackedRun:
-    made = store.create_run(root=root, uri=None, experiment="test", name="one", tags={})
+    made = store.create_run(workspace=Workspace(root), uri=None, experiment="test", name="one", tags={})
     return TrackedRun(*made, staging=root / "mlruns" / "staging")
 
 
@@ -47,11 +48,11 @@ def names(client: MlflowClient, tracked: TrackedRun) -> list[str]:
 
 def test_artifacts_of_an_image_are_seen_from_outside_without_another_command(outside, enter, monkeypatch):
     with begin(enter(inside=True)) as tracked:
-        tracked.text("notes.txt", "from the image")
+        tracked.log_text("notes.txt", "from the image")
     monkeypatch.chdir(enter(inside=False))  # where people type `mlflow ui`
     assert names(MlflowClient("sqlite:///mlflow.db"), tracked) == ["notes.txt"]
     monkeypatch.chdir(ROOT)
-    assert names(store.open_store(root=outside, uri=None), tracked) == ["notes.txt"]
+    assert names(store.open_store(workspace=Workspace(outside), uri=None), tracked) == ["notes.txt"]
 
 
 def test_an_image_adds_to_what_was_made_outside_and_leaves_it_there(outside, enter, monkeypatch):
@@ -60,7 +61,9 @@ def test_an_image_adds_to_what_was_made_outside_and_leaves_it_there(outside, ent
     image = enter(inside=True)
     with begin(image) as second:
         second.text("notes.txt", "from the image")
-    found = TrackedRun(*store.find_run(first.id, root=image, uri=None), staging=image / "mlruns" / "staging")
+    found = TrackedRun(
+        *store.find_run(first.id, workspace=Workspace(image), uri=None), staging=image / "mlruns" / "staging"
+    )
     assert found.fetch("notes.txt").read_text() == "from outside"
     enter(inside=False)
     client = MlflowClient(f"sqlite:///{outside}/mlflow.db")  # and nothing but MLflow itself
@@ -81,8 +84,8 @@ def test_a_free_lock_ends_runs_of_this_machine_only(outside):
             tracked.client.set_tag(tracked.id, name, value)
         folder = outside / "mlruns" / "staging" / tracked.id
         folder.mkdir(parents=True)
-        (folder / mending.LOCK).touch()
-    ended = mending.mend(tracked.client, experiments=["1"], staging=folder.parent)
+        (folder / recovery.LOCK).touch()
+    ended = recovery.mend(tracked.client, experiments=["1"], staging=folder.parent)
     assert set(ended) == {tracked.id for tracked in list(runs.values())[:2]}
     assert [tracked.client.get_run(tracked.id).info.status for tracked in runs.values()] == (
         ["KILLED", "KILLED", "RUNNING", "RUNNING"]
@@ -91,10 +94,10 @@ def test_a_free_lock_ends_runs_of_this_machine_only(outside):
 
 def test_a_registered_model_is_found_in_an_image(outside, enter, monkeypatch, tmp_path):
     with begin(outside) as tracked:
-        tracked.text("model/MLmodel", "a model")
+        tracked.log_text("model/MLmodel", "a model")
     tracked.client.create_registered_model("gait")
     tracked.client.create_model_version("gait", f"{tracked.folder.as_uri()}/model", run_id=tracked.id)
-    monkeypatch.setattr("foretrace.inference.runs.PROJECT_ROOT", enter(inside=True))
+    monkeypatch.setenv("FORETRACE_HOME", str(enter(inside=True)))
     assert (download("models:/gait/1", tmp_path) / "MLmodel").read_text() == "a model"
 
 

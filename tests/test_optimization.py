@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from foretrace.config import parse
+from foretrace.config import TrainConfig
+from foretrace.config.parse import parse
 from foretrace.errors import InputError
-from foretrace.optimization import build_optimizer, check, chosen
-from foretrace.settings import TrainConfig
+from foretrace.training.optimizers import build_optimizer, check, chosen
 
 ADAM = {"name": "Adam", "lr": 0.1}
 WRONG = [

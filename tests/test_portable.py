@@ -10,21 +10,21 @@ import torch
 
 import foretrace
 from foretrace.errors import InputError
-from foretrace.evaluation.open_loop import roll_out
-from foretrace.inference import predictor as predictor_module
-from foretrace.inference.portable import Card, save_model
-from foretrace.inference.predictor import Predictor
+from foretrace.evaluation.rollout import rollout
+from foretrace.serving import predictor as predictor_module
+from foretrace.serving.model_file import ModelCard, save_model
+from foretrace.serving.predictor import Predictor
 
 NAMES = ["height", "angle", "push"]
 
 
-def made(*, known: bool = True, seed: int = 0, **settings) -> Predictor:
+def made(*, covariates: bool = True, seed: int = 0, **settings) -> Predictor:
     """A model that is far from trivial, with features of different scales."""
     torch.manual_seed(seed)
-    card = Card(
+    card = ModelCard(
         feature_names=NAMES[:2],
         units=["m", "rad"],
-        known_names=NAMES[2:] if known else [],
+        covariate_names=NAMES[2:] if covariates else [],
         dt_s=0.1,
         data_digest="d1",
         model={"hidden_sizes": [6, 5], "dropout": 0.2, "output": "linear", "frozen": []} | settings,
@@ -37,27 +37,31 @@ def made(*, known: bool = True, seed: int = 0, **settings) -> Predictor:
         mean=torch.tensor([50.0, 0.0]),
         std=torch.tensor([9.0, 0.1]),
         change=torch.tensor([0.5, 0.02]),
-        known_mean=torch.ones(int(known)),
-        known_std=torch.full((int(known),), 2.0),
+        covariate_mean=torch.ones(int(covariates)),
+        covariate_std=torch.full((int(covariates),), 2.0),
     )
     return Predictor(card, model)
 
 
-def rows(count: int, *, known: bool = True, seed: int = 0) -> pd.DataFrame:
+def rows(count: int, *, covariates: bool = True, seed: int = 0) -> pd.DataFrame:
     drawn = np.random.default_rng(seed).normal([50, 0, 1], [9, 0.1, 2], size=(count, 3))
-    return pd.DataFrame(drawn, columns=NAMES)[NAMES if known else NAMES[:2]]
+    return pd.DataFrame(drawn, columns=NAMES)[NAMES if covariates else NAMES[:2]]
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_a_forecast_is_that_of_the_model_with_its_state_carried(known, monkeypatch):
-    predictor, given, future = made(known=known), rows(40, known=known), rows(5, seed=1)[["push"]]
+@pytest.mark.parametrize("covariates", [True, False])
+def test_a_forecast_is_that_of_the_model_with_its_state_carried(covariates, monkeypatch):
+    predictor, given, future = (
+        made(covariates=covariates),
+        rows(40, covariates=covariates),
+        rows(5, seed=1)[["push"]],
+    )
     x = torch.tensor(given.to_numpy(np.float32))[None]
     inputs = torch.cat([x[..., 2:], torch.tensor(future.to_numpy(np.float32))[None, :, : x.shape[2] - 2]], 1)
     with torch.inference_mode():
-        scaled = roll_out(predictor.model, predictor.model.scaling(x[..., :2]), inputs, horizon=6)
+        scaled = rollout(predictor.model, predictor.model.scaling(x[..., :2]), inputs, horizon=6)
         expected = predictor.model.scaling.inverse(scaled)[0].numpy()
     monkeypatch.setattr(predictor_module, "BLOCK", 7)
-    found = predictor.predict(given, 6, future if known else None)
+    found = predictor.predict(given, 6, future if covariates else None)
     assert list(found.columns) == ["height", "angle"]
     assert list(found.index) == [40, 41, 42, 43, 44, 45]
     assert (np.abs(found.to_numpy() - expected) / [9, 0.1]).max() < 1e-5
@@ -111,7 +115,7 @@ def test_horizons_futures_and_steps_that_do_not_fit_are_named():
     with pytest.raises(InputError, match="horizon: expected an integer > 0, received 0"):
         predictor.predict(rows(9), 0)
     with pytest.raises(InputError, match="future: expected none"):
-        made(known=False).predict(rows(9, known=False), 3, [[1.0]])
+        made(covariates=False).predict(rows(9, covariates=False), 3, [[1.0]])
     with pytest.raises(
         InputError, match=r"values: expected shape \(3,\): height, angle, push, received shape \(2,\)"
     ):
@@ -135,7 +139,7 @@ def test_a_file_holds_all_that_it_takes(tmp_path, settings):
         assert loaded.card == predictor.card
         assert loaded.predict(rows(9)).equals(predictor.predict(rows(9)))
     assert (loaded.feature_names, loaded.units) == (("height", "angle"), ("m", "rad"))
-    assert (loaded.known_names, loaded.dt_s, loaded.data_digest) == (("push",), 0.1, "d1")
+    assert (loaded.covariate_names, loaded.dt_s, loaded.data_digest) == (("push",), 0.1, "d1")
     assert torch.equal(torch.get_rng_state(), before)
     assert [path.name for path in (tmp_path / "a folder").iterdir()] == ["model.safetensors"]
 

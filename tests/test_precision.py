@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from foretrace.precision import choose
+from foretrace.training.precision import choose
 
 
 @pytest.mark.parametrize(("multiplies", "name"), [(True, "bf16-mixed"), (False, "32-true")])

@@ -9,32 +9,33 @@ from hydra import compose, initialize_config_dir
 from pyarrow import csv, parquet
 from test_portable import NAMES, made, rows
 
-from foretrace import prediction
-from foretrace.config import parse
+from foretrace.commands import predict as predict_command
+from foretrace.config import PredictConfig
+from foretrace.config.parse import parse
 from foretrace.data.blocks import read_blocks
 from foretrace.errors import InputError
-from foretrace.inference.portable import save_model
-from foretrace.settings import PredictConfig
+from foretrace.serving.model_file import save_model
+from foretrace.workspace import Workspace
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A folder with a model that knows an input, one that knows none, and recordings of both."""
     monkeypatch.chdir(tmp_path)
-    for name, known in (("model", True), ("plain", False)):
-        predictor = made(known=known)
+    for name, covariates in (("model", True), ("plain", False)):
+        predictor = made(covariates=covariates)
         save_model(tmp_path / f"{name}.safetensors", predictor.card, predictor.model)
     two = pd.concat([rows(30).assign(run="b"), rows(25, seed=1).assign(run="a")])
     two.assign(note="x")[["note", "push", "run", "angle", "height"]].to_csv("two.csv", index=False)
-    rows(30, known=False).to_parquet("one.parquet")
-    np.save("one.npy", rows(30, known=False).to_numpy())
+    rows(30, covariates=False).to_parquet("one.parquet")
+    np.save("one.npy", rows(30, covariates=False).to_numpy())
     return tmp_path
 
 
 def predict(*overrides: str) -> None:
     with initialize_config_dir(str(ROOT / "src"), version_base="1.3"):
         config = parse(compose("predict", overrides=list(overrides)), PredictConfig)
-    prediction.run(config)
+    predict_command.run(config, workspace=Workspace.default())
 
 
 TWO = ("model=model.safetensors", "data.path=two.csv", "data.episode_column=run")
@@ -57,7 +58,7 @@ def test_further_rows_feed_on_the_first_in_whatever_format(place, path):
     model = "model=plain.safetensors"
     predict(model, f"data.path={path}", "output=out.parquet", "horizon=9")  # an array: in the model's order
     found = pd.read_parquet("out.parquet")
-    expected = made(known=False).predict(rows(30, known=False), 9)
+    expected = made(covariates=False).predict(rows(30, covariates=False), 9)
     assert list(found.step) == list(range(30, 39))
     assert found[["height", "angle"]].to_numpy() == pytest.approx(expected.to_numpy(), rel=1e-4)
 
@@ -65,7 +66,7 @@ def test_further_rows_feed_on_the_first_in_whatever_format(place, path):
 @pytest.mark.parametrize("start", ["each", "end"])
 def test_blocks_say_what_the_whole_says(place, monkeypatch, start):
     predict(*TWO, f"start={start}", "output=whole.parquet")
-    monkeypatch.setattr(prediction, "BLOCK", 7)
+    monkeypatch.setattr(predict_command, "BLOCK", 7)
     predict(*TWO, f"start={start}", "output=blocks.parquet")
     whole, blocks = pd.read_parquet("whole.parquet"), pd.read_parquet("blocks.parquet")
     assert len(whole) == (55 if start == "each" else 2)
@@ -83,7 +84,7 @@ def test_rows_with_known_inputs_alone_are_the_future(place, monkeypatch, block):
     given = rows(30)
     given.loc[26:, NAMES[:2]] = np.nan
     given.to_csv("plan.csv", index=False)
-    monkeypatch.setattr(prediction, "BLOCK", block)
+    monkeypatch.setattr(predict_command, "BLOCK", block)
     predict("model=model.safetensors", "data.path=plan.csv", "output=out.csv", "horizon=5")
     expected = made().predict(given[:26], 5, given[26:][["push"]]).to_numpy()
     assert pd.read_csv("out.csv")[NAMES[:2]].to_numpy() == pytest.approx(expected, rel=1e-4)
@@ -149,7 +150,7 @@ def test_what_cannot_be_forecast_is_named_and_nothing_is_made(place, message):
 
 def test_what_was_there_is_replaced_on_request_as_a_whole(place, monkeypatch):
     (place / "out.csv").write_text("mine")
-    monkeypatch.setattr(prediction, "feature_lines", None)  # fails after the table was written
+    monkeypatch.setattr(predict_command, "feature_lines", None)  # fails after the table was written
     with pytest.raises(TypeError):
         predict(*TWO, "output=out.csv", "start=each", "overwrite=true")
     assert (place / "out.csv").read_text() == "mine"
@@ -159,10 +160,10 @@ def test_what_was_there_is_replaced_on_request_as_a_whole(place, monkeypatch):
 
 
 def test_a_feature_may_be_called_step(place):
-    predictor = made(known=False)
+    predictor = made(covariates=False)
     card = predictor.card.model_copy(update={"feature_names": ("step", "angle")})
     save_model(place / "odd.safetensors", card, predictor.model)
-    rows(9, known=False).rename(columns={"height": "step"}).to_csv("odd.csv", index=False)
+    rows(9, covariates=False).rename(columns={"height": "step"}).to_csv("odd.csv", index=False)
     predict("model=odd.safetensors", "data.path=odd.csv", "output=out.csv")
     assert list(pd.read_csv("out.csv").columns) == ["episode", "forecast step", "time", "step", "angle"]
 

@@ -11,7 +11,7 @@ from mlflow.entities import Dataset, DatasetInput, RunInputs
 
 from foretrace.tracking import libraries, machine, provenance
 from foretrace.tracking.differences import data_differences, differences, of_tags
-from foretrace.tracking.repository import code
+from foretrace.tracking.git import code
 from foretrace.tracking.uncommitted import uncommitted
 
 LATIN = "größe\r\n".encode("latin-1")

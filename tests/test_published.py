@@ -76,7 +76,7 @@ def test_walker_pairs_follow_the_published_loop(walker):
     rows = slice(*walker.train.bounds[0])
     values, elapsed, following = zip(*pairs[:-1], strict=True)
     assert np.array_equal(walker.train.values[rows], values)
-    assert walker.train.known[rows, 0].tolist() == list(elapsed)
+    assert walker.train.covariates[rows, 0].tolist() == list(elapsed)
     assert np.array_equal(walker.train.next_values[rows], following)
 
 
@@ -94,7 +94,7 @@ def test_walker_test_files_change_nothing_but_the_test_part(walker, whole_walker
     split = json.loads((WALKER / "split.json").read_text())
     assert [f"{name}.npy" for name in parts.test.episode_names] == split["test"]
     assert (parts.train.digest, parts.valid.digest) == (walker.train.digest, walker.valid.digest)
-    assert parts.test.known_names == ("elapsed_steps",)
+    assert parts.test.covariate_names == ("elapsed_steps",)
     assert parts.test_missing == ""
 
 

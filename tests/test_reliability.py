@@ -20,16 +20,17 @@ from test_resume import LONG, client, cut, history, newest, same_end
 from test_resume import quick as quick
 from test_resume import train as train
 
-from foretrace import cli, experiment
-from foretrace.checkpoints import newest_whole
+from foretrace.commands import cli
+from foretrace.commands import train as train_command
 from foretrace.errors import InputError, Interrupted
 from foretrace.tracking import store
 from foretrace.tracking.run import TrackedRun
+from foretrace.training.callbacks.checkpoints import latest_valid_checkpoint
+from foretrace.workspace import Workspace
 
-MODULES = ("experiment", "judgement", "record")  # which know where the checkout is
 # A process that has imported everything is forked for each start: half a second in place of five.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["foretrace.experiment", "hydra"])
+FORKS.set_forkserver_preload(["foretrace.commands.train", "hydra"])
 
 
 def checkpoints(root: Path) -> Path:
@@ -40,16 +41,13 @@ def apart(root: Path, overrides: list[str], begun: object) -> None:
     """Trains; in a process of its own. Says when it has begun to."""
     from hydra import compose, initialize_config_dir
 
-    from foretrace import review
+    from foretrace.reports import report
 
-    for name in MODULES:
-        module = __import__(f"foretrace.{name}", fromlist=["_"])
-        module.PROJECT_ROOT = root
-    review._pictures, review._animate = lambda *_: [], lambda *_: None
-    experiment.Forecaster.on_train_start = lambda _: begun.set()
+    report._pictures, report._animate = lambda *_: [], lambda *_: None
+    train_command.Forecaster.on_train_start = lambda _: begun.set()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composed = compose("train", overrides=overrides)
-    experiment.run(composed, overrides=overrides)
+    train_command.run(composed, overrides=overrides, workspace=Workspace(root))
 
 
 def kill(root: Path, overrides: list[str], *, after_s: float) -> bool:
@@ -83,13 +81,13 @@ def test_a_training_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tr
 
 
 def begin(root: Path) -> TrackedRun:
-    made = store.create_run(root=root, uri=None, experiment="test", name="one", tags={})
+    made = store.create_run(workspace=Workspace(root), uri=None, experiment="test", name="one", tags={})
     return TrackedRun(*made, staging=root / "mlruns" / "staging")
 
 
 def die(root: Path) -> None:
     tracked = begin(root).__enter__()
-    tracked.metrics({"loss": 1.0}, step=0)
+    tracked.log_metrics({"loss": 1.0}, step=0)
     tracked._journal.append([{"metrics": [["loss", 2.0, 1, 1]]}])  # and had no time to tell it
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -111,17 +109,17 @@ def test_a_server_that_goes_and_comes_back_misses_nothing(train, here, tmp_path,
 
     train(*LONG)
     expected = history(here, newest(here).info.run_id)
-    server, step = Server(tmp_path / "server"), experiment.Forecaster.training_step
+    server, step = Server(tmp_path / "server"), train_command.Forecaster.training_step
 
     def training_step(self, batch, batch_index):
         if self.global_step in (5, 10):
             server.stop() if self.global_step == 5 else server.start()
         return step(self, batch, batch_index)
 
-    monkeypatch.setattr(experiment.Forecaster, "training_step", training_step)
+    monkeypatch.setattr(train_command.Forecaster, "training_step", training_step)
     with server.up():
         train(*LONG, f"tracking.uri={server.uri}")
-        store = experiment.store.open_store(root=here, uri=server.uri)
+        store = train.store.open_store(workspace=Workspace(here), uri=server.uri)
         [run] = store.search_runs(["1"])
         points = {name: store.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
         told = {
@@ -153,16 +151,16 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_gone_on_from(train,
 def test_a_checkpoint_of_another_format_names_the_version_that_can_go_on(tmp_path):
     torch.save({"foretrace": {"format": 1, "version": "0.0.9"}}, tmp_path / "last.ckpt")
     with pytest.raises(InputError, match=r"format 1\. foretrace 0\.0\.9 can go on from it"):
-        newest_whole(tmp_path, say=print)
+        latest_valid_checkpoint(tmp_path, say=print)
 
 
 def test_a_checkout_that_was_moved_keeps_its_artifacts(tmp_path):
     before, after = tmp_path / "before", tmp_path / "after"
     before.mkdir()
     with begin(before) as tracked:
-        tracked.text("notes/one.txt", "one")
+        tracked.log_text("notes/one.txt", "one")
     shutil.move(before, after)
-    found = store.open_store(root=after, uri=None)
+    found = store.open_store(workspace=Workspace(after), uri=None)
     assert [file.path for file in found.list_artifacts(tracked.id, "notes")] == ["notes/one.txt"]
     assert found.get_run(begin(after).id).info.artifact_uri.startswith(after.as_uri())
 

@@ -3,10 +3,10 @@ import re
 import numpy as np
 import pytest
 
-from foretrace.data.kinematics import locate_limbs
-from foretrace.data.robots import ROBOTS
-from foretrace.figures import quality, skeleton
-from foretrace.report import Picture, Section, Table, render
+from foretrace.data.simulation.kinematics import locate_limbs
+from foretrace.data.simulation.robots import ROBOTS
+from foretrace.reports.figures import quality, skeleton
+from foretrace.reports.render import Picture, Section, Table, render
 
 EVIL = '<script>alert(1)</script>"&'
 

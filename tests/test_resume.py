@@ -7,9 +7,10 @@ import pytest
 import torch
 from conftest import SMALL
 
-from foretrace import experiment
+from foretrace.commands import train as train_command
 from foretrace.errors import Interrupted
-from foretrace.forecaster import Forecaster
+from foretrace.training.forecaster import Forecaster
+from foretrace.workspace import Workspace
 
 # 8 windows of 6 episodes in pairs: 4 batches an epoch. Everything that draws random numbers is switched on.
 LONG = [*SMALL, "data.episodes=6", "data.batch_size=4", "trainer.max_epochs=4"]
@@ -20,13 +21,15 @@ TIMED = ("gradient/", "diagnostics/")  # taken when there is time for it
 @pytest.fixture
 def quick(monkeypatch):
     """Draws nothing."""
-    monkeypatch.setattr("foretrace.review._pictures", lambda *_: [])
-    monkeypatch.setattr("foretrace.review._animate", lambda *_: None)
+    monkeypatch.setattr("foretrace.reports.report._pictures", lambda *_: [])
+    monkeypatch.setattr("foretrace.reports.report._animate", lambda *_: None)
 
 
 @pytest.fixture
 def train(composed, here, quick):
-    return lambda *overrides: experiment.run(composed(*overrides), overrides=list(overrides))
+    return lambda *overrides: train_command.run(
+        composed(*overrides), overrides=list(overrides), workspace=Workspace.default()
+    )
 
 
 def client(root) -> mlflow.MlflowClient:

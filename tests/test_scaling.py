@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_windows import numbered
 
-from foretrace import experiment
+from foretrace.commands import train as train_command
 from foretrace.data.windows import WindowLoader, Windows
 from foretrace.errors import InputError, Interrupted
-from foretrace.forecaster import TRAIN_LOSS, Forecaster
+from foretrace.training.forecaster import TRAIN_LOSS, Forecaster
+from foretrace.workspace import Workspace
 
 # 28 training windows in batches of 9: parts are uneven, and the last batch leaves nothing for the second process.
 SMALL = [
@@ -43,11 +44,13 @@ RANDOM = ["model.dropout=0.2", "loss.input_noise=0.1"]
 PROGRAM = """
 import sys
 from hydra import compose, initialize_config_dir
-from foretrace import experiment, review
-review._pictures, review._animate = lambda *_: [], lambda *_: None
+from foretrace.commands import train
+from foretrace.reports import report
+from foretrace.workspace import Workspace
+report._pictures, report._animate = lambda *_: [], lambda *_: None
 with initialize_config_dir(sys.argv[1], version_base="1.3"):
     config = compose("train", overrides=sys.argv[2:])
-experiment.run(config, overrides=sys.argv[2:])
+train.run(config, overrides=sys.argv[2:], workspace=Workspace.default())
 """
 
 
@@ -61,12 +64,12 @@ def recordings(tmp_path) -> str:
 
 @pytest.fixture
 def train(composed, here, recordings, monkeypatch):
-    monkeypatch.setattr("foretrace.review._pictures", lambda *_: [])
-    monkeypatch.setattr("foretrace.review._animate", lambda *_: None)
+    monkeypatch.setattr("foretrace.reports.report._pictures", lambda *_: [])
+    monkeypatch.setattr("foretrace.reports.report._animate", lambda *_: None)
 
     def run(*overrides: str) -> dict[str, float]:
         asked = list(overrides) if "resume" in "".join(overrides) else [*SMALL, recordings, *overrides]
-        return experiment.run(composed(*asked), overrides=asked)
+        return train_command.run(composed(*asked), overrides=asked, workspace=Workspace.default())
 
     return run
 
@@ -142,7 +145,11 @@ def test_what_was_cut_goes_on_as_if_it_had_not_been(train, here, monkeypatch):
 def test_a_process_that_is_gone_ends_the_run_which_goes_on_in_one(train, here, monkeypatch):
     def kill() -> None:
         children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-        ours = [pid for pid in children if b"foretrace.follower" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        ours = [
+            pid
+            for pid in children
+            if b"foretrace.training.follower" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
         os.kill(int(ours[0]), signal.SIGKILL)
 
     whole = train()

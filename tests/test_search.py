@@ -111,9 +111,9 @@ def runs(checkout):
 
 
 def found(checkout):
-    client, known = runs(checkout)
-    [parent] = [run for run in known if "sweep.jobs" in run.data.tags]
-    return client, parent, [run for run in known if run is not parent]
+    client, covariates = runs(checkout)
+    [parent] = [run for run in covariates if "sweep.jobs" in run.data.tags]
+    return client, parent, [run for run in covariates if run is not parent]
 
 
 def test_a_failed_trial_stops_no_other(checkout):

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foretrace.data import gaits, simulation
-from foretrace.data.simulation import simulate
+from foretrace.data.simulation import gaits, generate
+from foretrace.data.simulation.generate import simulate
 from foretrace.errors import InputError
 
 pytest.importorskip("mujoco", reason='needs pip install "foretrace[simulation]"')
@@ -44,7 +44,7 @@ def entries(cache):
 
 
 def start(cache, *, episodes, steps):
-    source = str(Path(simulation.__file__).parents[2])
+    source = str(Path(generate.__file__).parents[3])
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT.format(episodes=episodes, steps=steps), cache],
         env={**os.environ, "PYTHONPATH": source},
@@ -64,7 +64,7 @@ def test_episodes_have_a_row_more_than_steps_and_gaits_of_their_own(tmp_path, ro
 
 
 def test_same_seed_gives_same_data_whatever_the_number_of_processes(cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(simulation, "_num_workers", lambda episodes, steps: 2)
+    monkeypatch.setattr(generate, "_num_workers", lambda episodes, steps: 2)
     one, two = (simulate("halfcheetah", **TINY, cache=folder) for folder in (cache, tmp_path / "other"))
     assert one.digest == two.digest
     assert simulate("halfcheetah", **TINY | {"seed": 1}, cache=cache).digest != one.digest
@@ -136,7 +136,7 @@ def test_a_missing_simulator_is_said_before_anything_is_made(tmp_path, monkeypat
     def version(name):
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(simulation, "version", version)
+    monkeypatch.setattr(generate, "version", version)
     with pytest.raises(InputError, match=r'pip install "foretrace\[simulation\]"'):
         simulate("halfcheetah", **TINY, cache=tmp_path)
     assert entries(tmp_path) == []

@@ -4,17 +4,20 @@ import pytest
 from conftest import SMALL
 from test_resume import client, history, newest
 
-from foretrace import experiment
+from foretrace.commands import train as train_command
 from foretrace.errors import InputError
+from foretrace.workspace import Workspace
 
 FEW = [*SMALL, "data.batch_size=2", "model.dropout=0", "loss.input_noise=0.1"]
 
 
 @pytest.fixture
 def train(composed, here, monkeypatch):
-    monkeypatch.setattr("foretrace.review._pictures", lambda *_: [])
-    monkeypatch.setattr("foretrace.review._animate", lambda *_: None)
-    return lambda *overrides: experiment.run(composed(*overrides), overrides=list(overrides))
+    monkeypatch.setattr("foretrace.reports.report._pictures", lambda *_: [])
+    monkeypatch.setattr("foretrace.reports.report._animate", lambda *_: None)
+    return lambda *overrides: train_command.run(
+        composed(*overrides), overrides=list(overrides), workspace=Workspace.default()
+    )
 
 
 def test_a_finished_run_trains_for_longer_and_is_evaluated_again(train, here):

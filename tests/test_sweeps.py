@@ -12,7 +12,7 @@ import mlflow
 import pytest
 from conftest import SMALL, new_checkout, train
 
-from foretrace.figures.sweeps import Scale, setting_effect
+from foretrace.reports.figures.sweeps import Scale, setting_effect
 from foretrace.sweeps import table
 from foretrace.sweeps.children import Child, counted
 from foretrace.sweeps.table import Estimate

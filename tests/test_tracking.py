@@ -10,14 +10,17 @@ from mlflow import MlflowClient
 
 from foretrace.errors import InputError, Interrupted
 from foretrace.tracking import provenance
-from foretrace.tracking.records import Teller
 from foretrace.tracking.run import TrackedRun
 from foretrace.tracking.store import create_run
+from foretrace.tracking.writer import StoreWriter
+from foretrace.workspace import Workspace
 
 
 @pytest.fixture
 def tracked(tmp_path):
-    client, run = create_run(root=tmp_path, uri=None, experiment="test", name="one", tags={"colour": "blue"})
+    client, run = create_run(
+        workspace=Workspace(tmp_path), uri=None, experiment="test", name="one", tags={"colour": "blue"}
+    )
     return TrackedRun(client, run, staging=tmp_path / "staging")
 
 
@@ -28,8 +31,8 @@ def status(tracked: TrackedRun) -> str:
 def test_a_run_that_ends_well_is_finished_with_all_its_points(tracked):
     with tracked:
         for step in range(1500):  # more than one request may hold
-            tracked.metrics({"MSE train loss": torch.tensor(float(step))}, step=step)
-        tracked.figures([("empty", Figure())])
+            tracked.log_metrics({"MSE train loss": torch.tensor(float(step))}, step=step)
+        tracked.log_figures([("empty", Figure())])
     assert status(tracked) == "FINISHED"
     assert tracked.history("MSE train loss") == (list(range(1500)), [float(step) for step in range(1500)])
     assert [file.path for file in tracked.client.list_artifacts(tracked.id, "figures")] == [
@@ -39,7 +42,7 @@ def test_a_run_that_ends_well_is_finished_with_all_its_points(tracked):
 
 def fail(tracked: TrackedRun) -> None:
     with tracked:
-        tracked.metrics({"loss": math.nan}, step=0)
+        tracked.log_metrics({"loss": math.nan}, step=0)
         _ = 1 / 0
 
 
@@ -63,7 +66,7 @@ def test_a_run_that_is_told_to_stop_is_killed(tracked, number):
 
 def test_many_parameters_and_long_ones_fit(tracked):
     with tracked:
-        tracked.params({f"setting {n}": "x" * 7000 for n in range(250)})
+        tracked.log_params({f"setting {n}": "x" * 7000 for n in range(250)})
     params = tracked.client.get_run(tracked.id).data.params
     assert len(params) == 250
     assert {len(value) for value in params.values()} == {6000}
@@ -76,7 +79,7 @@ def test_runs_that_name_the_same_data_at_once_all_do(tmp_path):
 
     def name_data(run, digest):
         together.wait()
-        Teller(client, run, tmp_path).tell({"dataset": fields | {"digest": digest}})
+        StoreWriter(client, run, tmp_path).tell({"dataset": fields | {"digest": digest}})
 
     with ThreadPoolExecutor(4) as pool:
         for digest in "12345":
@@ -88,12 +91,14 @@ def test_runs_that_name_the_same_data_at_once_all_do(tmp_path):
 def test_a_deleted_experiment_is_not_written_to(tracked, tmp_path):
     tracked.client.delete_experiment(tracked.client.get_run(tracked.id).info.experiment_id)
     with pytest.raises(InputError, match=r"tracking\.experiment: expected an active experiment, .*deleted"):
-        create_run(root=tmp_path, uri=None, experiment="test", name="two", tags={})
+        create_run(workspace=Workspace(tmp_path), uri=None, experiment="test", name="two", tags={})
 
 
 def test_a_store_that_does_not_answer_is_named(tmp_path):
     with pytest.raises(InputError, match=r"tracking\.uri: expected a tracking store that answers"):
-        create_run(root=tmp_path, uri="carrier-pigeon://coop", experiment="test", name="one", tags={})
+        create_run(
+            workspace=Workspace(tmp_path), uri="carrier-pigeon://coop", experiment="test", name="one", tags={}
+        )
 
 
 def test_a_password_in_the_command_is_not_recorded(monkeypatch):

@@ -86,11 +86,11 @@ def test_pieces_of_a_recording_are_not_spread_over_parts():
 
 def test_rows_left_out_keep_what_followed_them():
     kept = numbered(
-        [5], next_values=[np.arange(10.0, 15)[:, None]], known=[np.ones((5, 1))], known_names=["dt"]
+        [5], next_values=[np.arange(10.0, 15)[:, None]], covariates=[np.ones((5, 1))], covariate_names=["dt"]
     )
     batch = Windows(kept, length=5, stride=1).gather(torch.tensor([0]))
     assert batch.targets.flatten().tolist() == [10, 11, 12, 13, 14]
-    assert batch.known.shape == (1, 5, 1)
+    assert batch.covariates.shape == (1, 5, 1)
 
 
 def order_of(loader: WindowLoader) -> list[float]:

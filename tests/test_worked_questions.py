@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from foretrace.model.lstm import StackedLSTM
-from foretrace.optimization import build_optimizer
+from foretrace.training.optimizers import build_optimizer
 
 
 @pytest.fixture(autouse=True)

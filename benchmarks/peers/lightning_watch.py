@@ -35,7 +35,7 @@ class Watch(Callback):
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Ends what came between two epochs."""
-        self.trial.go_on()
+        self.trial.continue_rollout()
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
         """After the optimiser's step."""

@@ -5,6 +5,7 @@
 
 import io
 import json
+import os
 import sys
 from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
@@ -19,10 +20,12 @@ from speed_rows import ROOT, settings
 from speed_steps import load
 from trial import Plan
 
-from foretrace import experiment, record, training
+from foretrace.commands import train as train_command
 from foretrace.evaluation.baselines import fit_baselines
-from foretrace.evaluation.pieces import Scalings
-from foretrace.evaluation.warmth import evaluate_warm
+from foretrace.evaluation.chunks import Scalings
+from foretrace.evaluation.initial_state import evaluate_carried_state
+from foretrace.training import trainer
+from foretrace.workspace import Workspace
 
 
 def train(plan: Plan) -> None:
@@ -35,7 +38,7 @@ def train(plan: Plan) -> None:
         *plan.overrides,
     )
     watch = Watch(plan, lambda forecaster, x: forecaster.model.forward_scaled(x, x[..., :0])[0])
-    made = experiment._watching
+    made = train_command._watching
 
     def watched(*arguments: Any) -> Any:
         callbacks, *others = made(*arguments)
@@ -44,13 +47,12 @@ def train(plan: Plan) -> None:
     with ExitStack() as changed, redirect_stdout(io.StringIO()):
         root = Path(changed.enter_context(TemporaryDirectory(prefix="foretrace-peers-")))
         (root / ".cache").symlink_to(ROOT / ".cache")  # simulated data
-        for module in (experiment, record):
-            changed.enter_context(patch.object(module, "PROJECT_ROOT", root))
-        changed.enter_context(patch.object(experiment, "_watching", watched))
-        changed.enter_context(patch.object(experiment, "review", lambda *_, **__: {}))
-        changed.enter_context(patch.object(experiment, "keep_model", lambda *_: None))
+        os.environ["FORETRACE_HOME"] = str(root)
+        changed.enter_context(patch.object(train_command, "_watching", watched))
+        changed.enter_context(patch.object(train_command, "review", lambda *_, **__: {}))
+        changed.enter_context(patch.object(train_command, "keep_model", lambda *_: None))
         watch.trial.begin()
-        experiment.run(config)
+        train_command.run(config, workspace=Workspace.default())
     watch.report("torch", "lightning", "mlflow")
 
 
@@ -59,7 +61,7 @@ def write(plan: Plan) -> None:
     config = settings(*plan.overrides)
     data = load(config)
     parts = {name: windows.sequences for name, windows in data.windows.items()}
-    model = training.make_forecaster(config, data).model
+    model = trainer.make_forecaster(config, data).model
     folder = Path(plan.data)
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("train", "test"):
@@ -68,7 +70,7 @@ def write(plan: Plan) -> None:
     baselines = fit_baselines(
         parts["train"], parts["valid"], scalings=Scalings.of(model), longest=plan.window
     )
-    warm = evaluate_warm(model, baselines, parts["test"], warmup=plan.window)
+    warm = evaluate_carried_state(model, baselines, parts["test"], warmup=plan.window)
     print(json.dumps({"target": float(warm.errors["ridge"].mean_mse)}))
 
 

@@ -103,7 +103,7 @@ class Trial:
         """What comes now counts for the time of training, not for the rate."""
         self._pause = time.perf_counter()
 
-    def go_on(self) -> None:
+    def continue_rollout(self) -> None:
         """The end of that."""
         if self._pause:
             self._paused += time.perf_counter() - self._pause

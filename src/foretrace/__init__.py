@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from foretrace.inference.predictor import Predictor
+    from foretrace.serving.predictor import Predictor
 
 
 def load(where: "str | Path") -> "Predictor":
-    """Loads a trained model, ready to forecast in the data's own units; see `foretrace.inference.loading.load`.
+    """Loads a trained model, ready to forecast in the data's own units; see `foretrace.serving.loading.load`.
 
     Args:
         where: ``runs:/<id>``, ``models:/<name>@<alias>``, or the path of a model file, a checkpoint, a run's folder
             or an MLflow model's folder.
     """
-    from foretrace.inference import loading  # torch takes seconds to import
+    from foretrace.serving import loading  # torch takes seconds to import
 
     return loading.load(where)

@@ -11,7 +11,26 @@ LONGEST = 300  # characters of each part of a message: files hold values of any 
 DIRECTIONS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-class InputError(ValueError):
+class UserError(ValueError):
+    """A mistake that the user can fix: one sentence that says what is wrong, and a hint at what to do.
+
+    The commands print it as one line and exit with status 2 before a run or a folder exists. Whatever the user
+    gave, the line has a readable length and holds nothing that a terminal would obey.
+
+    Args:
+        message: What is wrong, as a sentence without its period, e.g. ``trainer.max_epoch: unknown setting``.
+        hint: What to do about it, as a sentence; may be empty.
+
+    >>> print(UserError("trainer.max_epoch: unknown setting", hint="Did you mean trainer.max_epochs?"))
+    trainer.max_epoch: unknown setting. Did you mean trainer.max_epochs?
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        self.message, self.hint = message, hint
+        super().__init__(sanitize(message, longest=3 * LONGEST) + (f". {sanitize(hint)}" if hint else ""))
+
+
+class InputError(UserError):
     """Something that the user gave cannot be used; says what was expected, what came, and what to do.
 
     The commands print it as one line and exit with status 2 before a run or a folder exists. Whatever came, the
@@ -29,10 +48,8 @@ class InputError(ValueError):
 
     def __init__(self, where: str, *, expected: str, received: str, remedy: str = "") -> None:
         self.where, self.expected, self.received, self.remedy = where, expected, received, remedy
-        where, expected, received, remedy = (printable(part) for part in (where, expected, received, remedy))
-        super().__init__(
-            f"{where}: expected {expected}, received {received}" + (f". {remedy}" if remedy else "")
-        )
+        where, expected, received, remedy = (sanitize(part) for part in (where, expected, received, remedy))
+        super().__init__(f"{where}: expected {expected}, received {received}", hint=remedy)
 
 
 def is_plain(character: str) -> bool:
@@ -40,10 +57,10 @@ def is_plain(character: str) -> bool:
     return unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp") and character not in DIRECTIONS
 
 
-def printable(text: str, *, longest: int = LONGEST) -> str:
+def sanitize(text: str, *, longest: int = LONGEST) -> str:
     r"""A text on one line, without its middle if it is long, and with escapes for what is not `is_plain`.
 
-    >>> printable("two\nlines and \x1b[31mred")
+    >>> sanitize("two\nlines and \x1b[31mred")
     'two lines and \\x1b[31mred'
     """
     if len(text) > longest:
@@ -52,17 +69,17 @@ def printable(text: str, *, longest: int = LONGEST) -> str:
     return "".join(c if is_plain(c) else c.encode("unicode_escape").decode("ascii") for c in line)
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
+def suggest(name: str, valid: Iterable[str]) -> str:
     """Says which valid name was probably meant, or lists a few when none is near.
 
-    >>> nearest("max_epoch", ["max_epochs", "precision"])
+    >>> suggest("max_epoch", ["max_epochs", "precision"])
     "Did you mean 'max_epochs'?"
     """
     names = list(valid)
     match = difflib.get_close_matches(name[:LONGEST], names[:1000], n=1, cutoff=0.6)  # each takes time
     if match:
         return f"Did you mean {match[0]!r}?"
-    shown = ", ".join(printable(one, longest=30) for one in names[:12])
+    shown = ", ".join(sanitize(one, longest=30) for one in names[:12])
     return f"Valid: {shown}{', …' if len(names) > 12 else ''}." if names else ""
 
 

@@ -38,10 +38,10 @@ if __name__ == "__main__":
     sys.path.insert(0, str(checkout / "src"))
     os.chdir(checkout)
     lines = json.load(sys.stdin)
-    from foretrace import experiment, export, judgement, prediction
+    from foretrace.commands import evaluate, export, predict, train
     from foretrace.tracking import store
 
-    assert all((experiment, export, judgement, prediction))  # imported before a clock runs
+    assert all((train, export, evaluate, predict))  # imported before a clock runs
 
     def begin(**_: object) -> None:
         raise AssertionError(BEGUN)

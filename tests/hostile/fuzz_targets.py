@@ -14,16 +14,16 @@ import torch
 from corpus import read_or_refused, readable
 from hydra import compose, initialize_config_dir
 
-from foretrace import cli
-from foretrace.config import parse
+from foretrace.commands import cli
+from foretrace.config import TrainConfig
+from foretrace.config.parse import parse
+from foretrace.config.run_config import check_overrides, read_json, read_run_config
 from foretrace.data.blocks import read_blocks
 from foretrace.data.sequences import FloatArray
 from foretrace.errors import InputError, is_plain
-from foretrace.inference.loading import load_path
-from foretrace.inference.portable import FORMAT, WITHOUT_DIGEST, Card, save_model
-from foretrace.optimization import check, chosen
-from foretrace.recorded import check_overrides, read_json, read_settings
-from foretrace.settings import TrainConfig
+from foretrace.serving.loading import load_path
+from foretrace.serving.model_file import FORMAT, WITHOUT_DIGEST, ModelCard, save_model
+from foretrace.training.optimizers import check, chosen
 
 CONF = Path(__file__).parents[2] / "conf"
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -91,8 +91,10 @@ def model(suffix: str) -> Callable[[bytes], None]:
         except InputError as error:
             readable(error)
             return
-        future = np.zeros((1, len(found.known_names)))
-        forecast = found.predict(np.zeros((2, len(found.columns))), 2, future if found.known_names else None)
+        future = np.zeros((1, len(found.covariate_names)))
+        forecast = found.predict(
+            np.zeros((2, len(found.columns))), 2, future if found.covariate_names else None
+        )
         assert forecast.shape == (2, len(found.feature_names))
 
     return read
@@ -129,7 +131,7 @@ def record(content: bytes) -> None:
     file = Path("record")
     file.write_bytes(content)
     for read in (
-        lambda: parse(read_settings(file, key="rerun"), TrainConfig),
+        lambda: parse(read_run_config(file, key="rerun"), TrainConfig),
         lambda: read_json(file, key="sweep.resume"),
         lambda: check_overrides(words(content), key="sweep.resume"),
     ):
@@ -187,10 +189,10 @@ def parquets() -> Iterator[bytes]:
             yield way + stream.getvalue().to_pybytes()
 
 
-def cards() -> Iterator[Card]:
-    """Two models, without and with known inputs."""
-    for network, known in zip(NETWORKS, ([], ["u"]), strict=True):
-        yield Card(feature_names=["a", "b"], units=["m", ""], known_names=known, dt_s=0.1, data_digest="0",
+def cards() -> Iterator[ModelCard]:
+    """Two models, without and with covariates."""
+    for network, covariates in zip(NETWORKS, ([], ["u"]), strict=True):
+        yield ModelCard(feature_names=["a", "b"], units=["m", ""], covariate_names=covariates, dt_s=0.1, data_digest="0",
                    model=network | {"frozen": [], "dropout": 0.0}, format=WITHOUT_DIGEST)  # fmt: skip
 
 
@@ -205,7 +207,12 @@ def models() -> Iterator[bytes]:
 def checkpoints() -> Iterator[bytes]:
     """As a training's are, but for the optimiser."""
     for card in cards():
-        features = {"names": card.feature_names, "units": card.units, "known": card.known_names, "dt_s": 0.1}
+        features = {
+            "names": card.feature_names,
+            "units": card.units,
+            "covariates": card.covariate_names,
+            "dt_s": 0.1,
+        }
         features |= {"digest": "0"}
         state = {f"model.{name}": tensor for name, tensor in card.build().state_dict().items()}
         held = {"state_dict": state, "hyper_parameters": {"features": features, "model": card.model}}

@@ -14,14 +14,14 @@ from mlflow import MlflowClient
 from omegaconf import OmegaConf
 from trained import checkpoint, saved
 
-from foretrace import config, experiment, export, judgement, prediction
-from foretrace.record import NOT_RECORDED
-from foretrace.settings import ExportConfig, PredictConfig, TrainConfig
+from foretrace.commands import evaluate, export, predict, train
+from foretrace.commands.metadata import NOT_RECORDED
+from foretrace.config import ExportConfig, PredictConfig, TrainConfig, parse
 from foretrace.sweeps import grid, search
+from foretrace.workspace import Workspace
 
 Files = Mapping[str, bytes | str]
 CONFIG, CHECKPOINT, SWEEP = "config.yaml", "checkpoints/best.ckpt", "sweep.json"
-ROOTED = ("experiment", "judgement", "record", "inference.runs", "export", "sweeps.grid", "sweeps.search")
 PREDICT: dict[str, Any] = {
     "model": None,
     "output": "out.csv",
@@ -69,7 +69,7 @@ class Runs:
                 name: compose(name, overrides=OF_FILES if name == "train" else [])
                 for name in ("train", "evaluate")
             }
-        self._settings = config.parse(self._composed["train"], TrainConfig).model_dump(exclude=NOT_RECORDED)
+        self._settings = parse.parse(self._composed["train"], TrainConfig).model_dump(exclude=NOT_RECORDED)
 
     def settings(self, **changes: Any) -> dict[str, Any]:
         """A run's plain settings, with changes by their names with dots (here ``__``)."""
@@ -105,12 +105,20 @@ class Runs:
     def ask(self, command: str, run_id: str) -> None:
         """What the command does with a run, in a training as far as its beginning."""
         commands: dict[str, Callable[[], object]] = {
-            "rerun": lambda: experiment.run(self._with("train", rerun=run_id)),
-            "resume": lambda: experiment.run(self._with("train", resume=run_id)),
-            "evaluate": lambda: judgement.run(self._with("evaluate", run=run_id)),
-            "compare": lambda: judgement.run(self._with("evaluate", runs=[run_id, run_id])),
-            "predict": lambda: prediction.run(PredictConfig.model_validate(PREDICT | {"run": run_id})),
-            "export": lambda: export.run(ExportConfig.model_validate(EXPORT | {"run": run_id})),
+            "rerun": lambda: train.run(self._with("train", rerun=run_id), workspace=Workspace.default()),
+            "resume": lambda: train.run(self._with("train", resume=run_id), workspace=Workspace.default()),
+            "evaluate": lambda: evaluate.run(
+                self._with("evaluate", run=run_id), workspace=Workspace.default()
+            ),
+            "compare": lambda: evaluate.run(
+                self._with("evaluate", runs=[run_id, run_id]), workspace=Workspace.default()
+            ),
+            "predict": lambda: predict.run(
+                PredictConfig.model_validate(PREDICT | {"run": run_id}), workspace=Workspace.default()
+            ),
+            "export": lambda: export.run(
+                ExportConfig.model_validate(EXPORT | {"run": run_id}), workspace=Workspace.default()
+            ),
             "sweep.resume": lambda: search_or_grid(run_id),
         }
         commands[command]()

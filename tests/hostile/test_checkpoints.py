@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from trained import Opens, checkpoint, refused, saved, with_pickle
 
 import foretrace
-from foretrace.checkpoints import newest_whole
 from foretrace.errors import InputError
-from foretrace.saved import read_checkpoint
+from foretrace.training.callbacks.checkpoints import latest_valid_checkpoint
+from foretrace.training.checkpoint_io import read_checkpoint
 
 WHOLE = saved(checkpoint())
 WEIGHT = "model.stack.lstm.0.weight_hh_l0"
@@ -175,7 +175,7 @@ def test_a_whole_checkpoint_is_read(tmp_path):
 def test_a_training_does_not_go_on_from_a_broken_checkpoint(tmp_path, case):
     (tmp_path / "last.ckpt").write_bytes(FILES[case])
     with pytest.raises(InputError, match=r"expected a whole checkpoint, received last\.ckpt is damaged"):
-        newest_whole(tmp_path, say=lambda _: None)
+        latest_valid_checkpoint(tmp_path, say=lambda _: None)
 
 
 @given(place=st.integers(0, len(WHOLE) - 1), bit=st.integers(0, 7))

@@ -8,7 +8,7 @@ import pytest
 from conftest import new_checkout
 
 from foretrace.errors import InputError, is_plain
-from foretrace.place import Place
+from foretrace.training.place import Place
 
 REVIEW = """def review(forecaster, *_: object, **__: object) -> dict[str, float]:
     return {"test/mse": 1.0, "test/l1": 1.0, "skill": 0.5}

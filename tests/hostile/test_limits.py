@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from conftest import SMALL
 
-from foretrace import experiment
+from foretrace.commands import train as train_command
 from foretrace.errors import InputError
+from foretrace.workspace import Workspace
 
 T = np.arange(150)
 WAVE = np.sin(T / 9)
@@ -34,11 +35,13 @@ REFUSED = {
 
 @pytest.fixture
 def train(composed, here, monkeypatch):
-    monkeypatch.setattr("foretrace.review._pictures", lambda *_: [])
+    monkeypatch.setattr("foretrace.reports.report._pictures", lambda *_: [])
 
     def run(columns):
         pd.DataFrame(columns).to_csv(here / "run.csv", index=False)
-        return experiment.run(composed("data=files", f"data.path={here}/run.csv", *SMALL[2:]))
+        return train_command.run(
+            composed("data=files", f"data.path={here}/run.csv", *SMALL[2:]), workspace=Workspace.default()
+        )
 
     return run
 

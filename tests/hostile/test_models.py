@@ -17,9 +17,9 @@ from trained import Opens, refused, saved
 
 import foretrace
 from foretrace.errors import InputError
-from foretrace.inference import portable
-from foretrace.inference.portable import DIGEST
-from foretrace.inference.runs import write_mlflow_model
+from foretrace.serving import model_file
+from foretrace.serving.model_file import DIGEST
+from foretrace.serving.registry import write_mlflow_model
 
 MODEL = made()
 TEXTS = MODEL.card.texts()
@@ -31,7 +31,7 @@ def file(texts=None, tensors=None, *, sealed: bool = True) -> bytes:
     """As `save_model` writes it, with whatever somebody changed; sealed with the SHA-256 of that."""
     texts, tensors = TEXTS | (texts or {}), TENSORS | (tensors or {})
     tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-    seal = {DIGEST: portable._digest(texts, tensors)} if sealed else {}
+    seal = {DIGEST: model_file._digest(texts, tensors)} if sealed else {}
     return save(tensors, texts | seal)
 
 
@@ -81,7 +81,7 @@ CHANGED = {
     "names as a text": (card(feature_names="ab"), "valid tuple"),
     "a unit too few": (card(units=["m"]), "1 units for 2"),
     "a name too many": (card(feature_names=["a", "b", "c"], units=[]), "change has shape (2,), not (3,)"),
-    "another input": (card(known_names=["a", "b"]), "size mismatch"), "a step of 0": (card(dt_s=0), "greater than 0"),
+    "another input": (card(covariate_names=["a", "b"]), "size mismatch"), "a step of 0": (card(dt_s=0), "greater than 0"),
     "a step of NaN": (file({"dt_s": "NaN"}), "finite number"), "a digest of 5": (card(data_digest=5), "valid string"),
     "no network": (card(model=None), "valid dictionary"), "a network of text": (card(model="big"), "valid dictionary"),
     "1 TB of units": (network(hidden_sizes=[2**18, 2**18]), "has shape (24, 6), not"),

@@ -11,10 +11,11 @@ from conftest import ROOT, SMALL
 from hydra import compose, initialize_config_dir
 
 import foretrace
-from foretrace import experiment, prediction
-from foretrace.config import parse
+from foretrace.commands import predict, train
+from foretrace.config import PredictConfig, TrainConfig
+from foretrace.config.parse import parse
 from foretrace.errors import InputError
-from foretrace.settings import PredictConfig, TrainConfig
+from foretrace.workspace import Workspace
 
 NAMES = [
     "plain", " two words ", "it's \"quoted\"", "$x_1^2$", "$\\frac{", "_x", "__", "\\", "a/b", "a/../b",
@@ -65,12 +66,11 @@ def trained(tmp_path_factory):
         "tracking.run_name='<script>alert(1)</script>'",
     ]
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("experiment", "judgement", "record"):
-            patch.setattr(f"foretrace.{module}.PROJECT_ROOT", root)
+        patch.setenv("FORETRACE_HOME", str(root))
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             config = compose("train", overrides=words)
             config.tracking.tags = {"a/b: c.d_e-f": "<script>alert(1)</script>"}
-            experiment.run(config)
+            train.run(config, workspace=Workspace.default())
     [run] = mlflow.MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}").search_runs(["1"])
     return root, run
 
@@ -103,7 +103,7 @@ def test_a_forecast_can_be_read_again_with_the_very_names(trained, tmp_path):
     out = tmp_path / "forecast.csv"
     words = [f"model={artifacts(trained)}", f"data.path={trained[0]}/recordings/*.csv", f"output={out}"]
     with initialize_config_dir(str(ROOT / "src"), version_base="1.3"):
-        prediction.run(parse(compose("predict", overrides=words), PredictConfig))
+        predict.run(parse(compose("predict", overrides=words), PredictConfig), workspace=Workspace.default())
     found = pd.read_csv(out, keep_default_na=False)
     assert list(found.columns)[-len(NAMES) :] == NAMES
     assert list(found.columns)[: -len(NAMES)] == ["forecast episode", "forecast forecast step"]

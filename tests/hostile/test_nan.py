@@ -10,10 +10,11 @@ from conftest import SMALL
 from conftest import train as command
 from test_resume import client, history, newest, weights
 
-from foretrace import experiment
+from foretrace.commands import train as train_command
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.errors import DivergedError
-from foretrace.forecaster import Forecaster
+from foretrace.training.forecaster import Forecaster
+from foretrace.workspace import Workspace
 
 FEW = [*SMALL, "data.episodes=6", "trainer.max_epochs=3", "trainer.diagnose_every=null"]  # 4 batches an epoch
 HIGH = [*FEW, "optimizer.lr=1e30"]  # Adam's first step leads out of the numbers
@@ -28,10 +29,11 @@ def root(tmp_path_factory):
 
 @pytest.fixture
 def train(composed, root, monkeypatch):
-    for module in ("experiment", "record"):
-        monkeypatch.setattr(f"foretrace.{module}.PROJECT_ROOT", root)
-    monkeypatch.setattr("foretrace.experiment.review", lambda *_, **__: {})
-    return lambda *overrides: experiment.run(composed(*overrides), overrides=list(overrides))
+    monkeypatch.setenv("FORETRACE_HOME", str(root))
+    monkeypatch.setattr("foretrace.commands.train.review", lambda *_, **__: {})
+    return lambda *overrides: train_command.run(
+        composed(*overrides), overrides=list(overrides), workspace=Workspace.default()
+    )
 
 
 def diverged(train, *overrides: str) -> str:
@@ -115,8 +117,8 @@ def test_a_validation_error_that_is_no_number_leaves_no_checkpoint(train, root, 
 
 
 def test_a_device_that_has_to_be_waited_for_is_looked_at_before_anything_is_kept(train, root, monkeypatch):
-    monkeypatch.setattr("foretrace.divergence.DIRECT", "no device")
-    monkeypatch.setattr("foretrace.divergence.LOOK_S", math.inf)
+    monkeypatch.setattr("foretrace.training.callbacks.divergence.DIRECT", "no device")
+    monkeypatch.setattr("foretrace.training.callbacks.divergence.LOOK_S", math.inf)
     assert "in batch 2 of epoch 1, lr 1e+30 (before: " in diverged(train, *HIGH)
     assert not checkpoints(root)
 
@@ -125,7 +127,7 @@ def test_it_leaves_the_training_as_it_was(train, root, monkeypatch):
     train(*FEW, "model.dropout=0.1")
     watched = newest(root).info.run_id
     for hook in ("on_before_optimizer_step", "on_train_batch_end"):
-        monkeypatch.delattr(f"foretrace.divergence.Divergence.{hook}")
+        monkeypatch.delattr(f"foretrace.training.callbacks.divergence.Divergence.{hook}")
     train(*FEW, "model.dropout=0.1")
     first, second = (weights(root, run, "last.ckpt") for run in (watched, newest(root).info.run_id))
     assert all(torch.equal(first[name], second[name]) for name in first)

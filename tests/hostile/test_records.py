@@ -5,10 +5,10 @@ import os
 
 import pytest
 import yaml
-from stored import CHECKPOINT, CONFIG, ROOTED, SWEEP, Begun, Runs, good
+from stored import CHECKPOINT, CONFIG, SWEEP, Begun, Runs, good
 from trained import refused
 
-from foretrace import overview
+from foretrace.commands import runs as runs_command
 from foretrace.errors import is_plain
 from foretrace.tracking.process import Process
 
@@ -73,9 +73,7 @@ def runs(stored_runs, monkeypatch):
     def begin(*_, **__):
         raise Begun
 
-    for module in ROOTED:
-        monkeypatch.setattr(f"foretrace.{module}.PROJECT_ROOT", stored_runs.root)
-    monkeypatch.setattr("foretrace.judgement.STAGING", stored_runs.root / "mlruns/staging")
+    monkeypatch.setenv("FORETRACE_HOME", str(stored_runs.root))
     monkeypatch.setattr("foretrace.tracking.store.create_run", begin)
     monkeypatch.setattr("foretrace.tracking.run.TrackedRun.__enter__", begin)
     monkeypatch.chdir(stored_runs.root)
@@ -188,7 +186,7 @@ def test_a_deleted_run_and_one_of_another_tool(runs, refuse, command):
 
 def test_a_name_does_not_rewrite_the_list_of_runs(runs):
     run_id = runs.add(tags={"mlflow.runName": "a\x1b[2J\nb\u202e", "progress": "\x1b[31m" * 9})
-    line = overview.line(runs.client.get_run(run_id), now_ms=0)
+    line = runs_command.line(runs.client.get_run(run_id), now_ms=0)
     assert all(map(is_plain, line))
     assert len(line) < 200
 

@@ -12,14 +12,17 @@ import pytest
 from mlflow import MlflowClient
 from trained import refused
 
-from foretrace import overview
+from foretrace.commands import runs
 from foretrace.tracking import address, store
+from foretrace.workspace import Workspace
 
 RUN = "0" * 32
 COMMANDS = {
-    "train": lambda root, uri: store.create_run(root=root, uri=uri, experiment="a", name="b", tags={}),
-    "resume": lambda root, uri: store.find_run(RUN, root=root, uri=uri),
-    "list": lambda root, uri: overview.show(1),
+    "train": lambda root, uri: store.create_run(
+        workspace=Workspace(root), uri=uri, experiment="a", name="b", tags={}
+    ),
+    "resume": lambda root, uri: store.find_run(RUN, workspace=Workspace(root), uri=uri),
+    "list": lambda root, uri: runs.show(1),
 }
 
 
@@ -36,8 +39,7 @@ def root(tmp_path, monkeypatch):
     """A checkout."""
     (tmp_path / "mlruns").mkdir()
     (tmp_path / "mlruns/.lock").touch()
-    monkeypatch.setattr(overview, "PROJECT_ROOT", tmp_path)
-    monkeypatch.setattr(overview, "STAGING", tmp_path / "mlruns/staging")
+    monkeypatch.setenv("FORETRACE_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # that wait
     return tmp_path

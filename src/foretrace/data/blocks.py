@@ -15,14 +15,9 @@ import pyarrow as pa
 
 from foretrace.data.arrays import place, read_arrays
 from foretrace.data.files import stems
-from foretrace.data.formats import (
-    file_format,
-    find_files,
-    read_batches,
-    read_column_names,
-)
+from foretrace.data.formats import file_format, find_files, read_batches, read_column_names
 from foretrace.data.tables import to_numbers, to_order
-from foretrace.errors import InputError, nearest
+from foretrace.errors import InputError, suggest
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -151,11 +146,11 @@ def _check_names(
 ) -> None:
     for name in columns:
         if name not in names:
-            expected, remedy = f"a column {name!r}, which the model reads", nearest(name, names)
+            expected, remedy = f"a column {name!r}, which the model reads", suggest(name, names)
             raise InputError(where, expected=expected, received="no such column", remedy=remedy)
     for setting, wanted in settings.items():
         if wanted is not None and wanted not in names:
-            expected, remedy = f"a column {wanted!r} ({setting})", nearest(wanted, names)
+            expected, remedy = f"a column {wanted!r} ({setting})", suggest(wanted, names)
             raise InputError(where, expected=expected, received="no such column", remedy=remedy)
 
 

@@ -18,7 +18,7 @@ from foretrace.data.mapped import map_file
 from foretrace.data.resolution import Resolution
 from foretrace.data.sequences import Sequences
 from foretrace.data.tables import Columns, Table, read_tables
-from foretrace.errors import InputError, nearest
+from foretrace.errors import InputError, suggest
 
 NOTES = (
     "rows",
@@ -115,8 +115,8 @@ def read_files(
         episode_names=[piece.name for piece in pieces],
         recordings=[piece.recording for piece in pieces],
         dt_s=constant_step(spacings_s) if dt_s is None else dt_s,
-        known=[piece.values[:, len(names) :] for piece in pieces] if inputs else None,
-        known_names=inputs,
+        covariates=[piece.values[:, len(names) :] for piece in pieces] if inputs else None,
+        covariate_names=inputs,
         origin=path,
         notes=dict(counts),
     )
@@ -194,7 +194,7 @@ def _check_same_columns(table: Table, first: Table) -> None:
 def _check_units(units: dict[str, str], names: Sequence[str]) -> None:
     unknown = next((name for name in units if name not in names), None)
     if unknown is not None:
-        remedy = nearest(unknown, names)
+        remedy = suggest(unknown, names)
         raise InputError("data.units", expected="names of features", received=repr(unknown), remedy=remedy)
 
 

@@ -52,5 +52,5 @@ def map_file(file: Path, *, name: str, units: dict[str, str], dt_s: float | None
         episode_names=episodes,
         recordings=episodes,
         dt_s=dt_s,
-        known=np.zeros((len(values), 0), np.float32),
+        covariates=np.zeros((len(values), 0), np.float32),
     )

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from foretrace.data.robots import ROBOTS
 from foretrace.data.sequences import FloatArray, IntArray, Sequences
+from foretrace.data.simulation.robots import ROBOTS
 from foretrace.data.splits import Splits
 from foretrace.errors import InputError
 
@@ -108,8 +108,8 @@ def _thin_out(
         [state[steps] for state, steps in zip(states, kept, strict=True)],
         next_values=[state[steps + 1] for state, steps in zip(states, kept, strict=True)],
         # Steps since the last kept pair; before the first one, since the start, which counts as step -1.
-        known=[np.diff(steps, prepend=-1)[:, None] for steps in kept],
-        known_names=["elapsed_steps"],
+        covariates=[np.diff(steps, prepend=-1)[:, None] for steps in kept],
+        covariate_names=["elapsed_steps"],
         feature_names=robot.feature_names,
         units=robot.units,
         episode_names=[Path(name).stem for name in names],

@@ -1,6 +1,6 @@
 """The one type in which recorded episodes travel.
 
-Shapes: N rows of all episodes, E episodes, F features, K known inputs.
+Shapes: N rows of all episodes, E episodes, F features, K covariates.
 """
 
 import hashlib
@@ -32,8 +32,8 @@ class Sequences:
         dt_s: Time from one row to the next in seconds; None where unknown or not constant.
         episode_names: One name per episode.
         recordings: The recording that each episode is a piece of; one that was cut at gaps has several.
-        known: Inputs that are known but never predicted (actions, elapsed time). Shape (N, K).
-        known_names: One name per known input.
+        covariates: Inputs that are known but never predicted (actions, elapsed time). Shape (N, K).
+        covariate_names: One name per covariate.
         next_values: What follows each row, where that is not the next row (rows were left out). Shape (N, F).
         origin: Where the data came from, for the record, e.g. a path or a simulator with its version.
         notes: What was done to the data on the way (rows interpolated, episodes dropped), for the record.
@@ -53,8 +53,8 @@ class Sequences:
     episode_names: tuple[str, ...]
     recordings: tuple[str, ...]
     dt_s: float | None = None
-    known: FloatArray
-    known_names: tuple[str, ...] = ()
+    covariates: FloatArray
+    covariate_names: tuple[str, ...] = ()
     next_values: FloatArray | None = None
     origin: str = ""
     notes: dict[str, int] = field(default_factory=dict)
@@ -64,8 +64,11 @@ class Sequences:
         _agree(self.bounds.shape == (len(self.episode_names), 2), "one (first, end) and one name per episode")
         _agree(len(self.recordings) == len(self.episode_names), "one recording for each episode")
         _agree(features == len(self.feature_names) == len(self.units), "one name and one unit per feature")
-        _agree(self.known.shape == (rows, len(self.known_names)), "known inputs for each row, one name each")
-        names = self.feature_names + self.known_names
+        _agree(
+            self.covariates.shape == (rows, len(self.covariate_names)),
+            "covariates for each row, one name each",
+        )
+        names = self.feature_names + self.covariate_names
         _agree(len(set(names)) == len(names), "names used once")
         if len(self.bounds):
             _agree(self.bounds.min() >= 0 and self.bounds.max() <= rows, "bounds within the rows")
@@ -82,8 +85,8 @@ class Sequences:
         episode_names: Sequence[str] | None = None,
         recordings: Sequence[str] | None = None,
         dt_s: float | None = None,
-        known: Sequence[npt.ArrayLike] | None = None,
-        known_names: Sequence[str] = (),
+        covariates: Sequence[npt.ArrayLike] | None = None,
+        covariate_names: Sequence[str] = (),
         next_values: Sequence[npt.ArrayLike] | None = None,
         origin: str = "",
         notes: dict[str, int] | None = None,
@@ -101,8 +104,10 @@ class Sequences:
             episode_names=names,
             recordings=tuple(recordings or names),
             dt_s=dt_s,
-            known=_concatenate(known, len(known_names)) if known else np.zeros((len(values), 0), np.float32),
-            known_names=tuple(known_names),
+            covariates=_concatenate(covariates, len(covariate_names))
+            if covariates
+            else np.zeros((len(values), 0), np.float32),
+            covariate_names=tuple(covariate_names),
             next_values=_concatenate(next_values, len(feature_names)) if next_values else None,
             origin=origin,
             notes=notes or {},
@@ -141,10 +146,10 @@ class Sequences:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the names, the episodes' lengths and every value in them, in hexadecimal."""
-        sha = hashlib.sha256(repr((self.feature_names, self.known_names, self.lengths.tolist())).encode())
+        sha = hashlib.sha256(repr((self.feature_names, self.covariate_names, self.lengths.tolist())).encode())
         for first, end in self.bounds:
             sha.update(np.ascontiguousarray(self.values[first:end]).data)
-            sha.update(np.ascontiguousarray(self.known[first:end]).tobytes())
+            sha.update(np.ascontiguousarray(self.covariates[first:end]).tobytes())
             if self.next_values is not None:
                 sha.update(np.ascontiguousarray(self.next_values[first:end]).data)
         return sha.hexdigest()

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from foretrace.config import FilesData, PublishedData, SimulatedData, Split
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.splits import Splits, split
 from foretrace.errors import InputError
-from foretrace.settings import FilesData, PublishedData, SimulatedData, Split
 
 Progress = Callable[[int, int], None]
 DataSettings = SimulatedData | PublishedData | FilesData
@@ -19,7 +19,7 @@ def check(settings: DataSettings) -> None:
         InputError: If they need a simulator that is not installed.
     """
     if isinstance(settings, SimulatedData):
-        from foretrace.data.simulation import installed_versions
+        from foretrace.data.simulation.generate import installed_versions
 
         installed_versions()
 
@@ -70,7 +70,7 @@ def _load_splits(settings: DataSettings, *, cache: Path, progress: Progress | No
         }
         return loaders[settings.source](Path(settings.root))
     if isinstance(settings, SimulatedData):
-        from foretrace.data.simulation import simulate
+        from foretrace.data.simulation.generate import simulate
 
         sequences = simulate(
             settings.source,

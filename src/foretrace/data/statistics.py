@@ -1,6 +1,6 @@
 """Per-feature statistics of a training part, in double precision.
 
-Shapes: F features, K known inputs.
+Shapes: F features, K covariates.
 """
 
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class Statistics:
         mean: Mean per feature, in its unit. Shape (F,).
         std: Standard deviation per feature. Shape (F,).
         change: Root mean square of the change from one step to the next, per feature. Shape (F,).
-        known_mean: Mean per known input. Shape (K,).
-        known_std: Standard deviation per known input. Shape (K,).
+        covariate_mean: Mean per covariate. Shape (K,).
+        covariate_std: Standard deviation per covariate. Shape (K,).
 
     >>> ramp = Sequences.from_episodes([np.arange(5.0)[:, None]], feature_names=["height"])
     >>> found = Statistics.of(ramp)
@@ -33,14 +33,14 @@ class Statistics:
     mean: DoubleArray
     std: DoubleArray
     change: DoubleArray
-    known_mean: DoubleArray
-    known_std: DoubleArray
+    covariate_mean: DoubleArray
+    covariate_std: DoubleArray
 
     @classmethod
     def of(cls, sequences: Sequences) -> "Statistics":
         """Measures the episodes in ``sequences`` and nothing else, some rows in memory at a time."""
         mean, std = _moments(sequences, sequences.values)
-        known_mean, known_std = _moments(sequences, sequences.known)
+        covariate_mean, covariate_std = _moments(sequences, sequences.covariates)
         squares, steps = np.zeros(len(mean)), 0
         after = sequences.values if sequences.next_values is None else sequences.next_values
         shift = 1 if sequences.next_values is None else 0
@@ -49,7 +49,9 @@ class Statistics:
             squares += (change**2).sum(axis=0)
             steps += len(change)
         change_rms = np.sqrt(squares / max(steps, 1))
-        return cls(mean=mean, std=std, change=change_rms, known_mean=known_mean, known_std=known_std)
+        return cls(
+            mean=mean, std=std, change=change_rms, covariate_mean=covariate_mean, covariate_std=covariate_std
+        )
 
 
 def _moments(sequences: Sequences, array: FloatArray) -> tuple[DoubleArray, DoubleArray]:

@@ -23,7 +23,7 @@ from foretrace.data.formats import (
     read_table,
     readable,
 )
-from foretrace.errors import InputError, nearest
+from foretrace.errors import InputError, suggest
 
 LARGEST = 1e36  # float32 ends at 3.4e38: differences and forecasts need room above what was recorded
 MOST_COLUMNS = 10_000  # a table of more is one whose rows and columns were exchanged
@@ -245,7 +245,7 @@ def _check_names(where: str, names: Sequence[str], columns: Columns) -> None:
     present = set(names)
     for name, setting in columns.settings.items():
         if name not in present:
-            remedy = nearest(name, names)
+            remedy = suggest(name, names)
             raise InputError(
                 where, expected=f"a column {name!r} ({setting})", received="no such column", remedy=remedy
             )

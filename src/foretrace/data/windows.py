@@ -1,6 +1,6 @@
 """Windows of equal length over episodes, and the batches made of them.
 
-Shapes: B windows in a batch, T steps, F features, K known inputs, W windows.
+Shapes: B windows in a batch, T steps, F features, K covariates, W windows.
 """
 
 from collections.abc import Iterator
@@ -12,14 +12,16 @@ from torch import Tensor
 
 from foretrace.data.sequences import Sequences
 
-AT_ONCE = 64  # batches whose rows are looked up together: one by one, that takes as long as reading them
+BATCHES_PER_LOOKUP = (
+    64  # batches whose rows are looked up together: one by one, that takes as long as reading them
+)
 
 
 class Batch(NamedTuple):
     """Windows side by side: what the model reads, and what came one step later."""
 
     values: Tensor  # (B, T, F)
-    known: Tensor  # (B, T, K)
+    covariates: Tensor  # (B, T, K)
     targets: Tensor  # (B, T, F)
     weight: float = 1.0  # of its mean error: the mean over processes is then that of the batch they share
 
@@ -55,7 +57,7 @@ class Windows:
         self._first_row = torch.from_numpy(sequences.bounds[:, 0])
         self._last_start = torch.from_numpy(self.last_start)
         self._values = torch.from_numpy(sequences.values)
-        self._known = torch.from_numpy(sequences.known)
+        self._covariates = torch.from_numpy(sequences.covariates)
         self._next = None if targets_within else torch.from_numpy(sequences.next_values)
 
     def __len__(self) -> int:
@@ -64,7 +66,7 @@ class Windows:
 
     def to(self, device: torch.device) -> "Windows":
         """Moves the data, so that batches are gathered on ``device``."""
-        for name in ("_begin", "_end", "_first_row", "_last_start", "_values", "_known", "_next"):
+        for name in ("_begin", "_end", "_first_row", "_last_start", "_values", "_covariates", "_next"):
             tensor = getattr(self, name)
             setattr(self, name, None if tensor is None else tensor.to(device))
         return self
@@ -89,11 +91,13 @@ class Windows:
 
     def read(self, first: Tensor) -> Batch:
         """Reads windows by their first rows. Shape (B,)."""
-        known = _read(self._known, first, self.length)
+        covariates = _read(self._covariates, first, self.length)
         if self._next is None:
             values = _read(self._values, first, self.length + 1)
-            return Batch(values[:, :-1], known, values[:, 1:])
-        return Batch(_read(self._values, first, self.length), known, _read(self._next, first, self.length))
+            return Batch(values[:, :-1], covariates, values[:, 1:])
+        return Batch(
+            _read(self._values, first, self.length), covariates, _read(self._next, first, self.length)
+        )
 
     def _find(self, chosen: Tensor, offset: Tensor | None) -> tuple[Tensor, Tensor]:
         """Episodes and first rows in them, each (B,)."""
@@ -152,7 +156,9 @@ class WindowLoader:
             self._epoch, self._batch = self._epoch + 1, 0
         self._is_restored = False
         order, offset = self._draw(self._epoch)
-        for several in torch.split(order[self._batch * self.batch_size :], AT_ONCE * self.batch_size):
+        for several in torch.split(
+            order[self._batch * self.batch_size :], BATCHES_PER_LOOKUP * self.batch_size
+        ):
             for whole in torch.split(self.windows.first_rows(several, offset=offset), self.batch_size):
                 self._batch += 1
                 if self._batch == len(self):

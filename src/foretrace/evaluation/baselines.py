@@ -1,6 +1,6 @@
 """Forecasts that cost nothing: what a model has to be better than.
 
-Shapes: B forecasts, T steps, C steps of context, F features, K known inputs.
+Shapes: B forecasts, T steps, C steps of context, F features, K covariates.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from foretrace.data.sequences import Sequences
 from foretrace.data.statistics import Statistics
-from foretrace.evaluation.pieces import Scalings
+from foretrace.evaluation.chunks import Scalings
 from foretrace.evaluation.ridge import fit_ridge
 
 
@@ -44,17 +44,17 @@ class LinearForecast:
         """Steps that it reads, the present one included, C."""
         return len(self.weights)
 
-    def step(self, history: Tensor, known: Tensor) -> Tensor:
+    def step(self, history: Tensor, covariates: Tensor) -> Tensor:
         """Forecasts the step after the last C ones.
 
         Args:
             history: Scaled values. Shape (B, C, F).
-            known: Scaled known inputs of the same steps. Shape (B, C, K).
+            covariates: Scaled covariates of the same steps. Shape (B, C, K).
 
         Returns:
             Shape (B, F).
         """
-        return self.steps(torch.cat([history, known], dim=-1))[:, 0]
+        return self.steps(torch.cat([history, covariates], dim=-1))[:, 0]
 
     def steps(self, inputs: Tensor) -> Tensor:
         """Forecasts one step ahead from each step (B, T, F + K) that has enough before it: (B, T - C + 1, F)."""
@@ -87,8 +87,8 @@ def fit_baselines(
     """
     if longest < 2:
         raise ValueError(f"the baselines need 2 steps of history at least, got {longest}")
-    num_features, num_known = train.values.shape[1], train.known.shape[1]
-    present = torch.eye(num_features + num_known, num_features, dtype=torch.float64)  # (F + K, F)
+    num_features, num_covariates = train.values.shape[1], train.covariates.shape[1]
+    present = torch.eye(num_features + num_covariates, num_features, dtype=torch.float64)  # (F + K, F)
     at_rest = torch.zeros(num_features, dtype=torch.float64)
     mean = scalings.values(torch.from_numpy(Statistics.of(train).mean)).double()
     p, strength, weights, bias = fit_ridge(train, valid, scalings=scalings, longest=longest)

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from foretrace.evaluation.assessment import Assessment
 from foretrace.evaluation.bootstrap import Interval
 from foretrace.evaluation.episode_errors import MODEL
-from foretrace.evaluation.open_loop import HORIZONS, OpenLoop
-from foretrace.evaluation.warmth import WarmErrors
+from foretrace.evaluation.evaluate import EvaluationResult
+from foretrace.evaluation.initial_state import CarriedStateErrors
+from foretrace.evaluation.rollout import HORIZONS, OpenLoop
 
 
-def assessment_metrics(assessment: Assessment, *, seed: int = 0) -> dict[str, float]:
+def evaluation_metrics(assessment: EvaluationResult, *, seed: int = 0) -> dict[str, float]:
     """Flattens an assessment.
 
     - ``test/…``, ``persistence/…`` and ``skill`` are the cold one-step errors, as `Evaluation` names them;
@@ -36,7 +36,9 @@ def assessment_metrics(assessment: Assessment, *, seed: int = 0) -> dict[str, fl
     return named
 
 
-def _warm(assessment: Assessment, warm: WarmErrors, generator: np.random.Generator) -> dict[str, float]:
+def _warm(
+    assessment: EvaluationResult, warm: CarriedStateErrors, generator: np.random.Generator
+) -> dict[str, float]:
     model = warm.errors[MODEL]
     named = _interval("warm/mse", assessment.mse_interval(model, generator=generator))
     named["warm/l1"] = float(model.mean_l1)
@@ -48,7 +50,9 @@ def _warm(assessment: Assessment, warm: WarmErrors, generator: np.random.Generat
     return named
 
 
-def _open_loop(assessment: Assessment, loop: OpenLoop, generator: np.random.Generator) -> dict[str, float]:
+def _open_loop(
+    assessment: EvaluationResult, loop: OpenLoop, generator: np.random.Generator
+) -> dict[str, float]:
     model, named = loop.errors[MODEL], dict[str, float]()
     intervals = assessment.mse_interval(model, generator=generator)  # (H,)
     for steps in loop.horizons:

@@ -107,9 +107,9 @@ def evaluate_one_step(
     collected = {name: _Collector(len(feature_names)) for name in names}
     model.eval()
     with torch.inference_mode():
-        for values, known, targets, _ in batches:
+        for values, covariates, targets, _ in batches:
             x, y = model.scaling(values), model.scaling(targets)
-            forecast, _ = model.forward_scaled(x, known)
+            forecast, _ = model.forward_scaled(x, covariates)
             collected["scaled"].update(forecast, y)
             collected["raw"].update(model.scaling.inverse(forecast), targets)
             collected["persistence_scaled"].update(x, y)
@@ -134,13 +134,13 @@ def forecast_episode(
     )
     steps = min(len(after), max_steps)
     device = model.change.device
-    values, known = (
+    values, covariates = (
         torch.from_numpy(array[None, first : first + steps]).to(device)
-        for array in (sequences.values, sequences.known)
+        for array in (sequences.values, sequences.covariates)
     )
     model.eval()
     with torch.inference_mode():
-        forecast, _ = model(values, known)
+        forecast, _ = model(values, covariates)
     return forecast[0].cpu().numpy(), after[:steps]
 
 

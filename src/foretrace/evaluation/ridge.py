@@ -1,10 +1,10 @@
 """Ridge regression of the next step on the last p steps, in closed form.
 
 Hastie, Tibshirani, Friedman, "The Elements of Statistical Learning", section 3.4.1: W = (XᵀX + λ n)⁻¹ XᵀY on
-centred X and Y, with an intercept that is not penalised. X holds scaled values and known inputs, so one strength
+centred X and Y, with an intercept that is not penalised. X holds scaled values and covariates, so one strength
 λ suits all of them, and λ is per row, so it means the same whatever the number of rows.
 
-Shapes: n rows, p steps, D inputs per step (features and known inputs), F features.
+Shapes: n rows, p steps, D inputs per step (features and covariates), F features.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from foretrace.data.sequences import Sequences
-from foretrace.evaluation.pieces import Scalings, num_targets, pieces
+from foretrace.evaluation.chunks import Scalings, num_targets, pieces
 
 LAGS = (1, 2, 4, 8)
 # Smooth signals at 100 Hz differ little from step to step, and what is foretold lies in these differences:
@@ -47,7 +47,7 @@ def fit_ridge(train: Sequences, valid: Sequences, *, scalings: Scalings, longest
     Raises:
         ValueError: If no episode of a part has a step with a next one.
     """
-    width = train.values.shape[1] + train.known.shape[1]
+    width = train.values.shape[1] + train.covariates.shape[1]
     room = min(int(num_targets(part).max(initial=0)) for part in (train, valid))
     lags = [p for p in LAGS if p <= min(room, longest) and (p == 1 or p * width <= MOST_INPUTS)]
     if not lags:
@@ -76,7 +76,7 @@ def _solve(train: Sequences, p: int, scalings: Scalings) -> Iterator[Ridge]:
 
 def _normal_equations(train: Sequences, p: int, scalings: Scalings) -> tuple[Tensor, Tensor]:
     """XᵀX (p D + 1, p D + 1) and XᵀY (p D + 1, F), the last input being 1."""
-    inputs, num_features = p * (train.values.shape[1] + train.known.shape[1]) + 1, train.values.shape[1]
+    inputs, num_features = p * (train.values.shape[1] + train.covariates.shape[1]) + 1, train.values.shape[1]
     gram = torch.zeros(inputs, inputs, dtype=torch.float64)
     cross = torch.zeros(inputs, num_features, dtype=torch.float64)
     for x, y in _rows(train, p, scalings):
@@ -89,6 +89,6 @@ def _normal_equations(train: Sequences, p: int, scalings: Scalings) -> tuple[Ten
 def _rows(sequences: Sequences, p: int, scalings: Scalings) -> Iterator[tuple[Tensor, Tensor]]:
     """The last p steps (n, p D) before each next step (n, F), in double precision."""
     for piece in pieces(sequences, scalings=scalings, history=p, back=p - 1):
-        inputs, steps = scalings.inputs(piece.x, piece.known), piece.counted.shape[1]
+        inputs, steps = scalings.inputs(piece.x, piece.covariates), piece.counted.shape[1]
         lagged = torch.stack([inputs[:, lag : lag + steps] for lag in range(p)], dim=2)  # (B, S, p, D)
         yield lagged.flatten(2)[piece.counted], piece.targets.double()[piece.counted]

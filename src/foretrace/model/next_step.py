@@ -1,6 +1,6 @@
 """The network with its scaling and its form of output: raw units in, raw units out.
 
-Shapes: B batch, T time, F features, K known inputs.
+Shapes: B batch, T time, F features, K covariates.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ class NextStepModel(nn.Module):
 
     - ``value``: u. The network has to learn to repeat its input before it can improve on it.
     - ``change``: x + c u. An output of zero is the persistence forecast.
-    - ``linear``: x + c (W [x, known] + u). The linear part of the dynamics needs no LSTM; W starts at zero.
+    - ``linear``: x + c (W [x, covariates] + u). The linear part of the dynamics needs no LSTM; W starts at zero.
 
     Args:
         hidden_sizes: Hidden units of each LSTM layer.
         num_features: F.
-        num_known: K.
+        num_covariates: K.
         dropout: Between layers, in training.
         output: The form above.
         input_clip: Largest absolute scaled value that the network reads; x in the sum stays as it is. None: any.
@@ -39,56 +39,58 @@ class NextStepModel(nn.Module):
         *,
         hidden_sizes: Sequence[int],
         num_features: int,
-        num_known: int = 0,
+        num_covariates: int = 0,
         dropout: float = 0.0,
         output: Literal["value", "change", "linear"] = "value",
         input_clip: float | None = None,
     ) -> None:
         super().__init__()
         self.output, self.input_clip = output, input_clip
-        self.stack = StackedLSTM(num_features + num_known, hidden_sizes, num_features, dropout=dropout)
+        self.stack = StackedLSTM(num_features + num_covariates, hidden_sizes, num_features, dropout=dropout)
         self.skip = (
-            nn.Linear(num_features + num_known, num_features, bias=False) if output == "linear" else None
+            nn.Linear(num_features + num_covariates, num_features, bias=False) if output == "linear" else None
         )
         if self.skip is not None:
             nn.init.zeros_(self.skip.weight)
         self.scaling = Standardizer(torch.zeros(num_features), torch.ones(num_features))
-        self.known_scaling = Standardizer(torch.zeros(num_known), torch.ones(num_known))
+        self.covariate_scaling = Standardizer(torch.zeros(num_covariates), torch.ones(num_covariates))
         self.register_buffer("change", torch.ones(num_features))
 
     def set_statistics(
-        self, *, mean: Tensor, std: Tensor, change: Tensor, known_mean: Tensor, known_std: Tensor
+        self, *, mean: Tensor, std: Tensor, change: Tensor, covariate_mean: Tensor, covariate_std: Tensor
     ) -> None:
-        """Takes over the training part's statistics, in raw units: each (F,), the known inputs' (K,)."""
+        """Takes over the training part's statistics, in raw units: each (F,), the covariates' (K,)."""
         self.scaling = Standardizer(mean, std)
-        self.known_scaling = Standardizer(known_mean, known_std)
+        self.covariate_scaling = Standardizer(covariate_mean, covariate_std)
         self.change = change.float() / self.scaling.scale
 
-    def forward(self, values: Tensor, known: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def forward(self, values: Tensor, covariates: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Forecasts one step ahead at each step, in raw units.
 
         Args:
             values: What was measured. Shape (B, T, F).
-            known: Known inputs of the same steps. Shape (B, T, K).
+            covariates: Known inputs of the same steps. Shape (B, T, K).
             state: From an earlier call; None starts from zero.
 
         Returns:
             The forecast of the step after each one, (B, T, F), and the state after the last.
         """
-        scaled, state = self.forward_scaled(self.scaling(values), known, state)
+        scaled, state = self.forward_scaled(self.scaling(values), covariates, state)
         return self.scaling.inverse(scaled), state
 
-    def forward_scaled(self, x: Tensor, known: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """The same from scaled values to scaled forecasts; known inputs stay raw."""
-        inputs = self.inputs(x, known)
+    def forward_scaled(
+        self, x: Tensor, covariates: Tensor, state: State | None = None
+    ) -> tuple[Tensor, State]:
+        """The same from scaled values to scaled forecasts; covariates stay raw."""
+        inputs = self.inputs(x, covariates)
         update, state = self.stack(inputs, state)
         return self.forecast(x, inputs, update), state
 
-    def inputs(self, x: Tensor, known: Tensor) -> Tensor:
-        """What the stack reads: scaled values, then scaled known inputs. Shape (B, T, F + K)."""
+    def inputs(self, x: Tensor, covariates: Tensor) -> Tensor:
+        """What the stack reads: scaled values, then scaled covariates. Shape (B, T, F + K)."""
         if self.input_clip is not None:
             x = x.clamp(-self.input_clip, self.input_clip)
-        return torch.cat([x, self.known_scaling(known)], dim=-1) if known.shape[-1] else x
+        return torch.cat([x, self.covariate_scaling(covariates)], dim=-1) if covariates.shape[-1] else x
 
     def forecast(self, x: Tensor, inputs: Tensor, update: Tensor) -> Tensor:
         """Scaled forecasts from what the stack read and gave; any shape (..., F)."""

@@ -15,7 +15,7 @@ from foretrace.errors import DivergedError, InputError
 from foretrace.sweeps import jobs as names
 from foretrace.sweeps.jobs import Job, own
 from foretrace.tracking.process import Process
-from foretrace.tracking.records import local_folder
+from foretrace.tracking.writer import local_folder
 
 VALID, TEST = "val/mse", "test/mse"
 NOT_STARTED = "NOT STARTED"

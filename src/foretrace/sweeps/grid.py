@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 from hydra.plugins.launcher import Launcher
 
-from foretrace.config import PROJECT_ROOT
-from foretrace.settings import TrainConfig
+from foretrace.config import TrainConfig
 from foretrace.sweeps import presentation
 from foretrace.sweeps.jobs import Job, brief, varied
 from foretrace.sweeps.launching import launch
 from foretrace.sweeps.parent import Sweep, check_parts
+from foretrace.workspace import Workspace
 
 FAILED_STATUS = 1  # exit status of a sweep of which a job failed
 
@@ -31,7 +31,7 @@ def begin(jobs: Sequence[Job], checked: Sequence[TrainConfig], *, command: Seque
         InputError: If there is no such optimiser or simulator, or the store cannot be reached.
     """
     check_parts(checked)
-    return Sweep.begin(jobs, tracking=checked[0].tracking, root=PROJECT_ROOT, command=command)
+    return Sweep.begin(jobs, tracking=checked[0].tracking, workspace=Workspace.default(), command=command)
 
 
 def reopen(run_id: str, *, uri: str | None) -> Sweep:
@@ -40,7 +40,7 @@ def reopen(run_id: str, *, uri: str | None) -> Sweep:
     Raises:
         InputError: If there is no such sweep.
     """
-    return Sweep.reopen(run_id, uri=uri, root=PROJECT_ROOT)
+    return Sweep.reopen(run_id, uri=uri, workspace=Workspace.default())
 
 
 def run(sweep: Sweep, launcher: Launcher, *, batch: int | None = None) -> int:

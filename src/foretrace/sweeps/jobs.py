@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from hydra.core.override_parser.types import Override, RangeSweep
 from omegaconf import DictConfig
 
-from foretrace.config import parse
+from foretrace.config import TrainConfig
+from foretrace.config.parse import parse
 from foretrace.errors import InputError
-from foretrace.settings import TrainConfig
 
 Job = tuple[str, ...]  # overrides, as typed for this one job
 

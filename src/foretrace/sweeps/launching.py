@@ -12,11 +12,11 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from mlflow.exceptions import MlflowException
 
-from foretrace.config import PROJECT_ROOT
 from foretrace.errors import Interrupted
 from foretrace.sweeps import submitted
 from foretrace.sweeps.jobs import Job, brief, varied
 from foretrace.sweeps.parent import Sweep
+from foretrace.workspace import CHECKOUT
 
 LOOK_EVERY_S, REFRESH_EVERY_S = 5.0, 30.0
 SETTLE_S = 20.0  # for jobs that were told to end
@@ -109,7 +109,7 @@ def _share_cores(launcher: Launcher, jobs: int) -> None:
     elif kind == "LocalLauncher":
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // jobs)))
     # What is started with another main script than ours must find our packages in this checkout.
-    source = str(PROJECT_ROOT / "src")
+    source = str(CHECKOUT / "src")
     path = [one for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one and one != source]
     os.environ["PYTHONPATH"] = os.pathsep.join([source, *path])
 

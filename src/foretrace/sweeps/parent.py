@@ -5,24 +5,24 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from pathlib import Path
 from types import TracebackType
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from foretrace import optimization
+from foretrace.config import Tracking, TrainConfig
+from foretrace.config.run_config import check_overrides, read_json
 from foretrace.data import sources
 from foretrace.errors import InputError
-from foretrace.quiet import quiet_libraries
-from foretrace.recorded import check_overrides, read_json
-from foretrace.settings import Tracking, TrainConfig
 from foretrace.sweeps import presentation
 from foretrace.sweeps.children import Child, Children
 from foretrace.sweeps.jobs import Job, own
 from foretrace.tracking import provenance, store
-from foretrace.tracking.mending import mend
+from foretrace.tracking.recovery import mend
 from foretrace.tracking.run import TrackedRun
+from foretrace.training import optimizers
+from foretrace.training.log_filters import filter_library_logs
+from foretrace.workspace import Workspace
 
 RECORD = "sweep.json"
 # Children learn of the store by it, in whatever process: an override would put a password into their records.
@@ -41,7 +41,7 @@ def check_parts(checked: Iterable[TrainConfig]) -> None:
         str((config.data, config.optimizer, config.scheduler)): config for config in checked
     }.values():
         sources.check(config.data)
-        optimization.check(**optimization.chosen(config))
+        optimizers.check(**optimizers.chosen(config))
 
 
 class Sweep:
@@ -49,7 +49,7 @@ class Sweep:
 
     Made by `begin` or `reopen`. The loop around a search or a grid is::
 
-        with Sweep.begin(None, tracking=config.tracking, root=PROJECT_ROOT, command=arguments,
+        with Sweep.begin(None, tracking=config.tracking, workspace=workspace, command=arguments,
                          notes={"study": "..."}) as sweep:
             launcher.launch([sweep.overrides(job, trial=0)], initial_job_idx=0)   # Hydra's launcher
             sweep.refresh()                                 # tables, pictures, tags, metrics; also done at the end
@@ -70,12 +70,12 @@ class Sweep:
         client: MlflowClient,
         run: Run,
         *,
-        root: Path,
+        workspace: Workspace,
         uri: str | None,
         jobs: Sequence[Sequence[str]] | None,
         notes: Mapping[str, str],
     ) -> None:
-        staging = root / "mlruns" / "staging"
+        staging = workspace.staging
         self.tracked = TrackedRun(client, run, staging=staging)
         self.id, self._uri = self.tracked.id, uri
         self._outside = os.environ.get(URI_VARIABLE)
@@ -92,7 +92,7 @@ class Sweep:
         jobs: Sequence[Sequence[str]] | None,
         *,
         tracking: Tracking,
-        root: Path,
+        workspace: Workspace,
         command: Sequence[str],
         notes: Mapping[str, str] | None = None,
     ) -> "Sweep":
@@ -101,45 +101,45 @@ class Sweep:
         Args:
             jobs: Overrides of every job; None if they are not known beforehand, as in a search.
             tracking: Where it is recorded; as one of the jobs has it.
-            root: The checkout.
+            workspace: Where it is kept.
             command: What the user typed after ``-m``, for the record.
             notes: To be found again in `reopen`, e.g. how to go on with a search. No secrets.
 
         Raises:
             InputError: If the store cannot be reached.
         """
-        quiet_libraries()
-        tags = (tracking.tags or {}) | provenance.code(root)
+        filter_library_logs()
+        tags = (tracking.tags or {}) | provenance.code(workspace.root)
         tags |= {"command": provenance.command(["-m", *command]), TAG: "begun"}
         client, run = store.create_run(
-            root=root,
+            workspace=workspace,
             uri=tracking.uri,
             experiment=tracking.experiment,
             name=tracking.run_name or presentation.name(jobs, command),
             tags=tags,
         )
-        return cls(client, run, root=root, uri=tracking.uri, jobs=jobs, notes=notes or {})
+        return cls(client, run, workspace=workspace, uri=tracking.uri, jobs=jobs, notes=notes or {})
 
     @classmethod
-    def reopen(cls, run_id: str, *, uri: str | None, root: Path) -> "Sweep":
+    def reopen(cls, run_id: str, *, uri: str | None, workspace: Workspace) -> "Sweep":
         """Goes on with a sweep of which something is left; its run goes RUNNING again within the block.
 
         Raises:
             InputError: If there is no such run, it is not a sweep's parent, or (on entering) it is at work; if
                 what it or a child recorded makes no sense.
         """
-        quiet_libraries()
-        client, run = store.find_run(run_id, root=root, uri=uri, key="sweep.resume")
+        filter_library_logs()
+        client, run = store.find_run(run_id, workspace=workspace, uri=uri, key="sweep.resume")
         if TAG not in run.data.tags:
             raise InputError("sweep.resume", expected="the id of a sweep's parent run", received=run_id)
-        found = TrackedRun(client, run, staging=root / "mlruns" / "staging", ended=True).fetch(RECORD)
+        found = TrackedRun(client, run, staging=workspace.staging, ended=True).download_artifact(RECORD)
         record = read_json(found, key="sweep.resume")
         jobs, notes = record.get("jobs"), record.get("notes")
         if not isinstance(notes, dict) or not (jobs is None or _are_jobs(jobs)):
             expected = f"a sweep's jobs and notes in {found}"
             raise InputError("sweep.resume", expected=expected, received="something else")
         check_overrides(chain.from_iterable(jobs or []), key="sweep.resume")
-        sweep = cls(client, run, root=root, uri=uri, jobs=jobs, notes=notes)
+        sweep = cls(client, run, workspace=workspace, uri=uri, jobs=jobs, notes=notes)
         sweep.children()  # what is wrong with them is said before anything is done
         return sweep
 
@@ -147,7 +147,7 @@ class Sweep:
         self.tracked.__enter__()
         _set_environment(URI_VARIABLE, self._uri)
         record = {"jobs": self.jobs, "notes": self.notes}
-        self.tracked.text(RECORD, json.dumps(record, indent=1))
+        self.tracked.log_text(RECORD, json.dumps(record, indent=1))
         self.tracked.flush()
         return self
 

@@ -6,9 +6,9 @@ from math import isfinite, nan
 from matplotlib.figure import Figure
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-from foretrace import report
-from foretrace.figures.search import search_course
-from foretrace.figures.sweeps import setting_effect
+from foretrace.reports import render
+from foretrace.reports.figures.search import search_course
+from foretrace.reports.figures.sweeps import setting_effect
 from foretrace.sweeps import table
 from foretrace.sweeps.children import TEST, VALID, Child
 from foretrace.sweeps.jobs import Job, brief, varied
@@ -35,26 +35,26 @@ def name(jobs: Sequence[Sequence[str]] | None, command: Sequence[str]) -> str:
 def write_tables(tracked: TrackedRun, children: Sequence[Child], failures: Mapping[Job, str]) -> None:
     """Tables, and tags and metrics of the best, by which the parent sorts among other runs."""
     groups = table.groups(children)
-    tracked.text("children.csv", table.to_csv(table.child_rows(children, failures)))
-    tracked.text("summary.csv", table.to_csv(table.group_rows(groups)))
+    tracked.log_text("children.csv", table.to_csv(table.child_rows(children, failures)))
+    tracked.log_text("summary.csv", table.to_csv(table.group_rows(groups)))
     counts = count(children, failures)
-    tracked.tags({f"sweep.{what}": number for what, number in counts.items()})
+    tracked.set_tags({f"sweep.{what}": number for what, number in counts.items()})
     if found := table.best(groups):
         group, child = found
         settings = ", ".join(f"{key}={value}" for key, value in group.settings.items())
         settings = settings or "all the same"
         link = f"Best by validation error: [{settings}](#/runs/{child.run_id})"  # shown on MLflow's page of the run
-        tracked.tags({"best_child": child.run_id, "best_settings": settings, MLFLOW_RUN_NOTE: link})
+        tracked.set_tags({"best_child": child.run_id, "best_settings": settings, MLFLOW_RUN_NOTE: link})
         means = {result: estimate.mean for result, estimate in group.results.items()}
         known = {result: mean for result, mean in means.items() if isfinite(mean)}
-        tracked.metrics(known, step=1 + max(tracked.history(VALID)[0], default=-1))
+        tracked.log_metrics(known, step=1 + max(tracked.history(VALID)[0], default=-1))
 
 
 def write_pictures(tracked: TrackedRun, children: Sequence[Child], failures: Mapping[Job, str]) -> None:
     """One picture for each setting that varies, and the page with everything."""
     drawn = dict(pictures(children))
-    tracked.figures((setting.replace("/", "-"), figure) for setting, figure in drawn.items())
-    tracked.text("report.html", page(tracked.id, children, failures, drawn))
+    tracked.log_figures((setting.replace("/", "-"), figure) for setting, figure in drawn.items())
+    tracked.log_text("report.html", page(tracked.id, children, failures, drawn))
 
 
 def count(children: Sequence[Child], failures: Mapping[Job, str]) -> dict[str, int]:
@@ -93,22 +93,22 @@ def page(
     groups = table.groups(children)
     sentence = verdict(children, failures)
     shown = [
-        report.Picture(figure, _of(setting), f"{VALID} against {setting}")
+        render.Picture(figure, _of(setting), f"{VALID} against {setting}")
         for setting, figure in drawn.items()
     ]
-    seeds = report.Section(
+    seeds = render.Section(
         "Settings",
         text=("Means over seeds, ± half of Student's 95 % interval, the lowest validation error first.",),
         tables=(_table("Settings, with seeds taken together", _brief(table.group_rows(groups))),),
     )
-    jobs = report.Section(
+    jobs = render.Section(
         "Jobs",
         text=("The run of each job is among this one's children in MLflow; children.csv has all of them.",),
         tables=(_table("One row per job", _short(table.child_rows(children, failures))),),
     )
-    sections = [seeds, *([report.Section("Pictures", pictures=tuple(shown))] if shown else []), jobs]
+    sections = [seeds, *([render.Section("Pictures", pictures=tuple(shown))] if shown else []), jobs]
     good = all(child.is_done for child in children)
-    return report.render(f"Sweep {run_id}", verdict=[sentence], good=good, sections=sections)
+    return render.render(f"Sweep {run_id}", verdict=[sentence], good=good, sections=sections)
 
 
 def verdict(children: Sequence[Child], failures: Mapping[Job, str]) -> str:
@@ -147,9 +147,9 @@ def _of(setting: str) -> str:
     return f"Lowest validation error of a training (MSE in scaled units) against {setting}."
 
 
-def _table(caption: str, rows: Sequence[table.Row]) -> report.Table:
+def _table(caption: str, rows: Sequence[table.Row]) -> render.Table:
     heading = tuple(rows[0]) if rows else ()
-    return report.Table(caption, heading, tuple(tuple(row.values()) for row in rows))
+    return render.Table(caption, heading, tuple(tuple(row.values()) for row in rows))
 
 
 def _short(rows: Sequence[table.Row]) -> list[table.Row]:

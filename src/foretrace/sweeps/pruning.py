@@ -1,13 +1,13 @@
 """Stops a search's trial whose validation curve is hopeless."""
 
 from math import ceil, isfinite
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from foretrace.forecaster import VALID_MSE
-from foretrace.settings import Sweep
+from foretrace.config import Sweep
+from foretrace.training.forecaster import VALID_MSE
+from foretrace.workspace import Workspace
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -23,7 +23,7 @@ class TrialPruner(Callback):
     is trained again, as its process had ended before the checkpoint, was reported already and is left as it is.
 
     Args:
-        root: The checkout.
+        workspace: Where the study is kept.
         sweep: Id of the search's parent run.
         number: The trial's number.
 
@@ -31,8 +31,8 @@ class TrialPruner(Callback):
         pruned_at: The epoch, from 0, after which it was given up; None if it was not.
     """
 
-    def __init__(self, root: Path, *, sweep: str, number: int) -> None:
-        self._root, self._sweep, self._number = root, sweep, number
+    def __init__(self, workspace: Workspace, *, sweep: str, number: int) -> None:
+        self._workspace, self._sweep, self._number = workspace, sweep, number
         self._study: Study | None = None
         self._pruner: BasePruner | None = None
         self.pruned_at: int | None = None
@@ -51,7 +51,7 @@ class TrialPruner(Callback):
 
         from foretrace.sweeps.study import Study
 
-        self._study = Study(self._root, self._sweep)
+        self._study = Study(self._workspace, self._sweep)
         if (settings := self._study.pruning) is not None:
             self._pruner = MedianPruner(
                 n_startup_trials=settings.startup_trials,
@@ -73,8 +73,8 @@ class TrialPruner(Callback):
             trainer.should_stop = True
 
 
-def pruner_for(sweep: Sweep, root: Path) -> TrialPruner | None:
+def pruner_for(sweep: Sweep, workspace: Workspace) -> TrialPruner | None:
     """What reports and stops a training that is a search's trial; None if it is none."""
     if sweep.parent is None or sweep.trial is None:
         return None
-    return TrialPruner(root, sweep=sweep.parent, number=sweep.trial)
+    return TrialPruner(workspace, sweep=sweep.parent, number=sweep.trial)

@@ -7,10 +7,9 @@ from hydra.plugins.launcher import Launcher
 from optuna.trial import TrialState
 from pydantic import ValidationError
 
-from foretrace.config import PROJECT_ROOT
+from foretrace.config import TrainConfig
+from foretrace.config.run_config import check_overrides
 from foretrace.errors import InputError
-from foretrace.recorded import check_overrides
-from foretrace.settings import TrainConfig
 from foretrace.sweeps import space
 from foretrace.sweeps.children import VALID, Child
 from foretrace.sweeps.grid import FAILED_STATUS, UnfinishedError
@@ -19,6 +18,7 @@ from foretrace.sweeps.launching import launch
 from foretrace.sweeps.parent import Sweep, check_parts
 from foretrace.sweeps.space import Plan
 from foretrace.sweeps.study import Study, path
+from foretrace.workspace import Workspace
 
 NOTE = "search"  # of the parent run: the plan
 
@@ -37,7 +37,7 @@ def begin(plan: Plan, checked: Sequence[TrainConfig], *, command: Sequence[str])
     check_parts(checked)
     tracking = checked[0].tracking
     notes = {NOTE: plan.model_dump_json()}
-    return Sweep.begin(None, tracking=tracking, root=PROJECT_ROOT, command=command, notes=notes)
+    return Sweep.begin(None, tracking=tracking, workspace=Workspace.default(), command=command, notes=notes)
 
 
 def recorded(sweep: Sweep, **changes: int) -> Plan:
@@ -57,7 +57,7 @@ def recorded(sweep: Sweep, **changes: int) -> Plan:
         raise InputError("sweep.resume", expected=expected, received=reason) from error
     choices = [f"{one.key}={value}" for one in plan.space for value in one.choices or ("0",)]
     check_overrides([*plan.fixed, *choices], key="sweep.resume")
-    begun, file = sweep.children(), path(PROJECT_ROOT, sweep.id)
+    begun, file = sweep.children(), path(Workspace.default(), sweep.id)
     if begun and not file.exists():
         remedy = "Go on in the checkout in which the search was begun."
         raise InputError("sweep.resume", expected=f"the study {file}", received="none", remedy=remedy)
@@ -105,7 +105,7 @@ class Search:
 
     def __init__(self, sweep: Sweep, launcher: Launcher, plan: Plan) -> None:
         self._sweep, self._launcher, self._plan = sweep, launcher, plan
-        self._study = Study.begin(PROJECT_ROOT, sweep.id, pruning=plan.pruning)
+        self._study = Study.begin(Workspace.default(), sweep.id, pruning=plan.pruning)
 
     @property
     def told(self) -> int:

@@ -12,9 +12,9 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from omegaconf import DictConfig
 from pydantic import Field, PositiveInt, model_validator
 
-from foretrace.config import parse
+from foretrace.config import Fraction, Settings, TrainConfig
+from foretrace.config.parse import parse
 from foretrace.errors import InputError
-from foretrace.settings import Fraction, Settings, TrainConfig
 from foretrace.sweeps import jobs
 from foretrace.sweeps.jobs import Job
 

@@ -10,15 +10,16 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
 
 from foretrace.sweeps.space import Dimension, Pruning
+from foretrace.workspace import Workspace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # we say ourselves what is tried and what came of it
 
 PRUNING = "pruning"  # attribute of the study
 
 
-def path(root: Path, sweep_id: str) -> Path:
+def path(workspace: Workspace, sweep_id: str) -> Path:
     """Where the study of a search is kept."""
-    return root / "mlruns" / "searches" / f"{sweep_id}.journal"
+    return workspace.mlruns / "searches" / f"{sweep_id}.journal"
 
 
 class Study:
@@ -28,7 +29,7 @@ class Study:
     where SQLite's locks do not hold.
 
     Args:
-        root: The checkout.
+        workspace: Where it is kept.
         sweep_id: The search's parent run.
 
     Attributes:
@@ -38,17 +39,17 @@ class Study:
         KeyError: If there is no such study.
     """
 
-    def __init__(self, root: Path, sweep_id: str) -> None:
-        self._storage = JournalStorage(JournalFileBackend(str(path(root, sweep_id))))
+    def __init__(self, workspace: Workspace, sweep_id: str) -> None:
+        self._storage = JournalStorage(JournalFileBackend(str(path(workspace, sweep_id))))
         self._id = self._storage.get_study_id_from_name(sweep_id)
         # Whoever only reports proposes nothing; `propose` brings its own sampler.
         idle = optuna.samplers.RandomSampler()
         self.optuna = optuna.load_study(study_name=sweep_id, storage=self._storage, sampler=idle)
 
     @classmethod
-    def begin(cls, root: Path, sweep_id: str, *, pruning: Pruning | None) -> "Study":
+    def begin(cls, workspace: Workspace, sweep_id: str, *, pruning: Pruning | None) -> "Study":
         """Makes the study, or takes the one that is there, without what a process left half written."""
-        file = path(root, sweep_id)
+        file = path(workspace, sweep_id)
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.exists():
             _cut_broken_end(file)
@@ -57,7 +58,7 @@ class Study:
             study_name=sweep_id, storage=storage, direction="minimize", load_if_exists=True
         )
         made.set_user_attr(PRUNING, pruning and pruning.model_dump())
-        return cls(root, sweep_id)
+        return cls(workspace, sweep_id)
 
     @property
     def pruning(self) -> Pruning | None:

@@ -9,9 +9,9 @@ from typing import Any
 from mlflow.entities import Run
 
 from foretrace.data.sequences import Sequences
+from foretrace.tracking.git import UNKNOWN, distance
 from foretrace.tracking.libraries import LIBRARIES
 from foretrace.tracking.provenance import PATCH
-from foretrace.tracking.repository import UNKNOWN, distance
 
 Record = Mapping[str, Any]
 

@@ -31,7 +31,7 @@ class RunLogger(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Records an epoch's figures."""
         epoch = int(metrics["epoch"])
-        self._run.metrics({name: value for name, value in metrics.items() if name != "epoch"}, step=epoch)
+        self._run.log_metrics({name: value for name, value in metrics.items() if name != "epoch"}, step=epoch)
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the run already holds the configuration that the module was made from."""
@@ -52,7 +52,7 @@ class BatchLoss(Callback):
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Takes the figure of that name that the training step returned."""
-        self._run.metrics({self._name: outputs[self._name]}, step=trainer.global_step - 1)
+        self._run.log_metrics({self._name: outputs[self._name]}, step=trainer.global_step - 1)
 
     def on_validation_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
         """Lets no point wait for the end of a long validation."""

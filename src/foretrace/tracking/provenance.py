@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 
-from foretrace.tracking import libraries, machine, repository
+from foretrace.tracking import git, libraries, machine
 from foretrace.tracking.redaction import HIDDEN, redact, redacted
 from foretrace.tracking.uncommitted import uncommitted
 
@@ -89,7 +89,7 @@ def code(root: Path) -> dict[str, str]:
 
     An image without ``.git`` says it by the environment variable ``FORETRACE_COMMIT``.
     """
-    found = repository.code(root)
+    found = git.code(root)
     problem = {"git.problem": found.problem} if found.problem else {}
     return {"mlflow.source.git.commit": found.commit, "git.dirty": found.dirty, **problem}
 
@@ -145,15 +145,15 @@ def start(
 
 
 def _code(root: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
-    found, tree = repository.code(root), uncommitted(root)
+    found, tree = git.code(root), uncommitted(root)
     files = {PATCH: tree.patch, "provenance/left_out.tsv": tree.table().encode(errors="surrogateescape")}
     hidden = {"dirty": "true"} if tree.patch else {}  # changes in files at which git was told not to look
     record = (
         asdict(found)
         | hidden
         | {
-            "remote": repository.remote(root),
-            "sources": repository.sources_digest(root),
+            "remote": git.remote(root),
+            "sources": git.sources_digest(root),
             "patch": sha256(tree.patch).hexdigest() if tree.patch else None,
             "patch problem": tree.problem,
             "left out": [asdict(file) for file in tree.left_out],

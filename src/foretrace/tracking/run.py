@@ -14,14 +14,14 @@ from mlflow.entities import Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from foretrace.errors import InputError, Interrupted
-from foretrace.tracking.delivery import Delivery
-from foretrace.tracking.journal import Journal
-from foretrace.tracking.mending import LOCK, RESERVE, clear
+from foretrace.tracking.buffer import Recording
+from foretrace.tracking.outbox import Outbox
 from foretrace.tracking.process import Process
-from foretrace.tracking.recording import Recording
-from foretrace.tracking.records import Teller
+from foretrace.tracking.recovery import LOCK, RESERVE, clear
 from foretrace.tracking.redaction import redact
+from foretrace.tracking.sender import Sender
 from foretrace.tracking.signals import Signals
+from foretrace.tracking.writer import StoreWriter
 
 LOCAL_UI = "http://localhost:5000"
 AWAY_SECONDS = 20.0  # that an ended process waits for a store which is away
@@ -54,14 +54,14 @@ class TrackedRun(Recording):
     def __enter__(self) -> "TrackedRun":
         self._take()
         self.folder.mkdir(parents=True, exist_ok=True)
-        teller = Teller(self.client, self._run, self.folder)
-        self._journal = Journal(self._waiting)
+        teller = StoreWriter(self.client, self._run, self.folder)
+        self._journal = Outbox(self._waiting)
         if teller.deliver(self._journal) or self._run.data.metrics:  # what a killed process left, and did
             self._recall()
         if not self._ended:
             self._claim()
         (self._waiting / RESERVE).write_bytes(bytes(RESERVE_BYTES))
-        self._delivery = Delivery(self._journal, teller.tell)
+        self._delivery = Sender(self._journal, teller.tell)
         self._signals.take()
         return self
 
@@ -75,7 +75,7 @@ class TrackedRun(Recording):
         try:
             if error is not None and not interrupted:
                 with suppress(OSError):  # a full disk: the label says it too
-                    self.text("traceback.txt", redact("".join(traceback.format_exception(error))))
+                    self.log_text("traceback.txt", redact("".join(traceback.format_exception(error))))
             self._leave({"error": redact(f"{type(error).__name__}: {error}")[:500]} if error else {})
         finally:
             self._lock.release()
@@ -93,15 +93,15 @@ class TrackedRun(Recording):
         return f"{host if server.scheme in ('http', 'https') else LOCAL_UI}/#/{place}"
 
     @property
-    def uninterrupted(self) -> bool:
-        """While True, the first signal is kept for `interrupt_if_asked`."""
+    def defer_signals(self) -> bool:
+        """While True, the first signal is kept for `raise_if_stop_requested`."""
         return self._signals.kept
 
-    @uninterrupted.setter
-    def uninterrupted(self, value: bool) -> None:
+    @defer_signals.setter
+    def defer_signals(self, value: bool) -> None:
         self._signals.kept = value
 
-    def interrupt_if_asked(self) -> None:
+    def raise_if_stop_requested(self) -> None:
         """Ends the run where its state is whole, if a signal came since the last such place.
 
         Raises:
@@ -110,7 +110,7 @@ class TrackedRun(Recording):
         self._signals.raise_kept()
 
     @property
-    def is_asked_to_end(self) -> bool:
+    def stop_requested(self) -> bool:
         """Whether a signal waits for the next place where the run can end."""
         return self._signals.came
 
@@ -141,7 +141,7 @@ class TrackedRun(Recording):
         ended_ms, is_written = int(time.time() * 1000), True
         try:
             self.flush()
-            self.tags(labels)
+            self.set_tags(labels)
             self._announce_rest()
             if not self._ended:
                 self._record({"status": [self.status, ended_ms]}, sync=True)

@@ -13,9 +13,10 @@ from mlflow.exceptions import MlflowException
 
 from foretrace.errors import InputError
 from foretrace.tracking.address import check_address, check_file
-from foretrace.tracking.mending import adopt_artifacts, mend, unfix_artifacts
 from foretrace.tracking.process import Process
+from foretrace.tracking.recovery import mend, relocate_artifacts, unfix_artifacts
 from foretrace.tracking.redaction import redact
+from foretrace.workspace import Workspace
 
 NO_ANSWER = (MlflowException, ParseError)  # the latter of a server that is none of MLflow's
 NO_RUN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -24,12 +25,12 @@ MOUNTED = "FORETRACE_MOUNTED"  # set in an image, whose mlruns has another path 
 
 
 def create_run(
-    *, root: Path, uri: str | None, experiment: str, name: str, tags: dict[str, str]
+    *, workspace: Workspace, uri: str | None, experiment: str, name: str, tags: dict[str, str]
 ) -> tuple[MlflowClient, Run]:
     """Begins a run, and makes the database and the experiment first where there are none.
 
     Args:
-        root: The checkout; its ``mlruns/`` holds database and artifacts unless ``uri`` says otherwise.
+        workspace: Holds database and artifacts unless ``uri`` says otherwise.
         uri: A tracking server or database, or None for the checkout's own.
         experiment: The experiment's name.
         name: The run's name.
@@ -39,10 +40,10 @@ def create_run(
         InputError: If the store cannot be reached or written, or the experiment was deleted.
     """
     try:
-        (root / "mlruns").mkdir(parents=True, exist_ok=True)
+        workspace.mlruns.mkdir(parents=True, exist_ok=True)
         # Several first runs at once would make the same tables at once: 3 of 4 crashed (hydraflow#245).
-        with FileLock(root / "mlruns" / ".lock"):
-            return _create_run(root, uri, experiment, name, tags)
+        with FileLock(workspace.mlruns / ".lock"):
+            return _create_run(workspace, uri, experiment, name, tags)
     except NO_ANSWER as error:
         raise silent(error) from error
     except OSError as error:
@@ -60,40 +61,40 @@ def create_run(
 
 
 def _create_run(
-    root: Path, uri: str | None, experiment: str, name: str, tags: dict[str, str]
+    workspace: Workspace, uri: str | None, experiment: str, name: str, tags: dict[str, str]
 ) -> tuple[MlflowClient, Run]:
-    client = open_store(root=root, uri=uri, may_be_new=True)
-    found = _experiment_id(client, _artifacts(root, uri), experiment)
+    client = open_store(workspace=workspace, uri=uri, may_be_new=True)
+    found = _experiment_id(client, _artifacts(workspace, uri), experiment)
     if uri is None and MOUNTED in os.environ:
-        unfix_artifacts(root / "mlflow.db", root / "mlruns" / "artifacts")
-    mend(client, experiments=[found], staging=root / "mlruns" / "staging")
+        unfix_artifacts(workspace.database, workspace.artifacts)
+    mend(client, experiments=[found], staging=workspace.staging)
     run = client.create_run(found, run_name=name, tags=tags | Process.this().tags())
     if not RUN_ID.fullmatch(run.info.run_id):
         raise MlflowException(f"a run without an id: {run.info.run_id!r}")
     return client, run
 
 
-def open_store(*, root: Path, uri: str | None, may_be_new: bool = False) -> MlflowClient:
+def open_store(*, workspace: Workspace, uri: str | None, may_be_new: bool = False) -> MlflowClient:
     """The store of runs, which need not have any yet.
 
     A checkout's own database is pointed to the checkout's own artifacts, should it have been moved. Not by an image:
     others look from outside, where they are at another place.
 
     Args:
-        root: The checkout.
+        workspace: Holds the database unless ``uri`` says otherwise.
         uri: A tracking server or database, or None for the checkout's own.
         may_be_new: Whether a database file may be made.
 
     Raises:
         InputError: If there can be no store at the address, or what is there is no store.
     """
-    database = root / "mlflow.db"
+    database = workspace.database
     if uri is None:
         check_file(database, key="mlflow.db")
     else:
         check_address(uri, may_be_new=may_be_new)
     if uri is None and database.exists() and MOUNTED not in os.environ:
-        adopt_artifacts(database, root / "mlruns" / "artifacts")
+        relocate_artifacts(database, workspace.artifacts)
     # With more attempts the client itself would wait for minutes, unheard; what could not be told waits on disk.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     # Where to look is said by us: the client would print the address with the password in it.
@@ -111,19 +112,21 @@ def silent(error: Exception, *, key: str = "tracking.uri") -> InputError:
     return InputError(key, expected="a tracking store that answers", received=reason)
 
 
-def find_run(run_id: str, *, root: Path, uri: str | None, key: str = "run") -> tuple[MlflowClient, Run]:
+def find_run(
+    run_id: str, *, workspace: Workspace, uri: str | None, key: str = "run"
+) -> tuple[MlflowClient, Run]:
     """Looks a run up.
 
     Args:
         run_id: Its id.
-        root: The checkout.
+        workspace: Holds the database unless ``uri`` says otherwise.
         uri: A tracking server or database, or None for the checkout's own.
         key: The setting that names it.
 
     Raises:
         InputError: If there is no such run, or no store.
     """
-    database = root / "mlflow.db"
+    database = workspace.database
     if uri is None and not database.exists():
         raise InputError(
             key, expected="a run in this checkout", received="no run at all", remedy="Train first."
@@ -131,7 +134,7 @@ def find_run(run_id: str, *, root: Path, uri: str | None, key: str = "run") -> t
     remedy = "`mlflow ui` shows the ids of all runs."
     if not RUN_ID.fullmatch(run_id):  # it becomes the name of a folder, and part of an address
         raise InputError(key, expected="the id of a run", received=run_id, remedy=remedy)
-    client = open_store(root=root, uri=uri)
+    client = open_store(workspace=workspace, uri=uri)
     try:
         found = client.get_run(run_id)
     except NO_ANSWER as error:
@@ -148,10 +151,10 @@ def find_run(run_id: str, *, root: Path, uri: str | None, key: str = "run") -> t
     return client, found
 
 
-def _artifacts(root: Path, uri: str | None) -> str | None:
+def _artifacts(workspace: Workspace, uri: str | None) -> str | None:
     """Where a new experiment keeps its artifacts; a server says that itself."""
     if uri is None:
-        return (root / "mlruns" / "artifacts").as_uri()
+        return workspace.artifacts.as_uri()
     return (_beside(uri) / "artifacts").as_uri() if uri.startswith("sqlite:") else None
 
 

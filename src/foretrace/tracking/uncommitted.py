@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from foretrace.tracking.repository import NO_COMMIT, GitError, Repository
+from foretrace.tracking.git import NO_COMMIT, GitError, Repository
 
 SECONDS = 20.0  # that a start may wait for a huge tree
 FILE_LIMIT = 1_000_000  # bytes of one new file

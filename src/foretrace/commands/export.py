@@ -1,0 +1,104 @@
+"""A trained model in another form, or under a name: what it takes to hand it over."""
+
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import mlflow.pyfunc
+import numpy as np
+
+from foretrace.commands.evaluate import recorded_data
+from foretrace.config import ExportConfig
+from foretrace.data import sources
+from foretrace.errors import InputError
+from foretrace.serving import parity, registry
+from foretrace.serving.loading import load_run
+from foretrace.serving.model_file import save_model
+from foretrace.serving.predictor import Predictor
+from foretrace.serving.rows import FloatArray
+from foretrace.tracking.run import TrackedRun
+from foretrace.training.log_filters import filter_library_logs
+from foretrace.workspace import Workspace, atomic_write, check_target
+
+EPISODES = 4  # of the test part, on which all forms have to agree: the shortest, the longest and two between
+
+
+def run(config: ExportConfig, *, workspace: Workspace) -> Path | None:
+    """Writes a model as one file, or registers it with MLflow, or both.
+
+    ONNX is written only where PyTorch, ONNX Runtime and MLflow's model agree on real episodes.
+
+    Returns:
+        The path of the file, if one was asked for.
+
+    Raises:
+        InputError: If something that the user gave cannot be used, or the forms disagree; then there is no file.
+    """
+    filter_library_logs()
+    target = None
+    if config.format is not None:
+        if config.format == "onnx":
+            _check_installed()
+        target = Path(config.output or f"model.{config.format}").expanduser()
+        check_target(target, overwrite=config.overwrite)
+    trained = registry.find_trained(config.run, uri=config.tracking.uri, workspace=workspace)
+    predictor = load_run(trained.id, uri=config.tracking.uri, workspace=workspace)
+    if target is not None:
+        if config.format == "onnx":
+            _write_onnx(target, predictor, _episodes(trained, predictor, config, workspace))
+        else:
+            save_model(target, predictor.card, predictor.model)
+        print(f"model    {target}, {target.stat().st_size / 1e6:.2g} MB", flush=True)
+    if config.register_as is not None:
+        name = config.register_as
+        version = registry.register(trained, predictor.card, predictor.model, name=name)
+        print(
+            f"run      {trained.id}\nmodel    models:/{name}/{version}, now models:/{name}@{registry.CHAMPION}"
+        )
+        print(f"serve    mlflow models serve -m models:/{name}@{registry.CHAMPION} --env-manager local")
+    return target
+
+
+def _write_onnx(target: Path, predictor: Predictor, episodes: list[FloatArray]) -> None:
+    from foretrace.serving.onnx import OnnxRunner, write_onnx
+
+    with atomic_write(target) as aside, TemporaryDirectory() as folder:
+        write_onnx(aside, predictor)
+        registry.write_mlflow_model(Path(folder) / "model", predictor.card, predictor.model)
+        loaded = mlflow.pyfunc.load_model(str(Path(folder) / "model"))
+        found = {
+            "ONNX Runtime": parity.check_onnx(predictor, OnnxRunner(aside), episodes),
+            "MLflow": parity.check_pyfunc(predictor, loaded, episodes),
+        }
+    print(parity.summary(found, episodes=len(episodes)))
+
+
+def _episodes(
+    trained: TrackedRun, predictor: Predictor, config: ExportConfig, workspace: Workspace
+) -> list[FloatArray]:
+    """Real recordings with the model's columns, each (T, C)."""
+    settings = config.data or recorded_data(trained)
+    sources.check(settings)
+    data = sources.load(settings, cache=workspace.cache)
+    sequences = data.windows.get("test", data.windows["valid"]).sequences
+    if sequences.feature_names + sequences.covariate_names != predictor.columns:
+        received = ", ".join(sequences.feature_names + sequences.covariate_names)
+        raise InputError("data", expected=f"the columns {', '.join(predictor.columns)}", received=received)
+    by_length = np.argsort(sequences.lengths, kind="stable")
+    places = np.linspace(0, len(by_length) - 1, min(EPISODES, len(by_length))).round().astype(int)
+    chosen = [sequences.bounds[by_length[place]] for place in places]
+    return [
+        np.concatenate([sequences.values[first:end], sequences.covariates[first:end]], axis=1)
+        for first, end in chosen
+    ]
+
+
+def _check_installed() -> None:
+    try:
+        import_module("onnx")
+        import_module("onnxruntime")
+    except ImportError as error:
+        remedy = "pip install 'foretrace[serving]', in the checkout '.[serving]'."
+        raise InputError(
+            "format", expected="onnx and onnxruntime installed", received=f"no {error.name}", remedy=remedy
+        ) from error

@@ -1,0 +1,48 @@
+"""What a person can choose, as checked and typed values; ``conf/`` gives the defaults.
+
+Only what is cheap to import is imported, so that a wrong setting is answered at once.
+"""
+
+from foretrace.config.base import Fraction, Settings
+from foretrace.config.commands import EvaluateConfig, ExportConfig, PredictConfig, Recordings, Store
+from foretrace.config.data import DataConfig, FilesData, PublishedData, SimulatedData, Split, Windowing
+from foretrace.config.training import (
+    EarlyStopping,
+    Evaluation,
+    Loss,
+    Model,
+    OpenLoop,
+    Optimizer,
+    Scheduler,
+    Sweep,
+    Tracking,
+    TrainConfig,
+    Trainer,
+)
+
+__all__ = [
+    "DataConfig",
+    "EarlyStopping",
+    "EvaluateConfig",
+    "Evaluation",
+    "ExportConfig",
+    "FilesData",
+    "Fraction",
+    "Loss",
+    "Model",
+    "OpenLoop",
+    "Optimizer",
+    "PredictConfig",
+    "PublishedData",
+    "Recordings",
+    "Scheduler",
+    "Settings",
+    "SimulatedData",
+    "Split",
+    "Store",
+    "Sweep",
+    "Tracking",
+    "TrainConfig",
+    "Trainer",
+    "Windowing",
+]

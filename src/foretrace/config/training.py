@@ -1,0 +1,147 @@
+"""What a training run is made from."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from foretrace.config.base import Fraction, Settings
+from foretrace.config.data import DataConfig
+from foretrace.errors import InputError, suggest
+
+PART = r"(?!\.+(/|$))[\w. :-]+"
+TAG = re.compile(rf"(?=.{{1,200}}$){PART}(/{PART})*")
+
+
+class Model(Settings):
+    """The network."""
+
+    hidden_sizes: Annotated[list[Annotated[int, Field(gt=0, le=2**16)]], Field(min_length=1)]
+    dropout: Fraction
+    output: Literal["value", "change", "linear"]  # see foretrace.model.next_step
+    input_clip: PositiveFloat | None = None  # largest absolute scaled value that the network reads
+    frozen: list[str]  # layers that stay at their initial values: lstm.0, lstm.1, …, head, skip
+
+    @model_validator(mode="after")
+    def _frozen_layers_exist(self) -> "Model":
+        layers = [f"lstm.{depth}" for depth in range(len(self.hidden_sizes))] + ["head"]
+        layers += ["skip"] if self.output == "linear" else []
+        for name in self.frozen:
+            if name not in layers:
+                expected = f"layers among {', '.join(layers)}"
+                raise InputError("frozen", expected=expected, received=name, remedy=suggest(name, layers))
+        return self
+
+
+class Optimizer(Settings):
+    """A class of `torch.optim` by name; further keys are its own arguments."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    name: str
+    lr: PositiveFloat
+
+
+class Scheduler(Settings):
+    """A class of `torch.optim.lr_scheduler` by name; further keys are its own arguments."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    name: str
+    interval: Literal["epoch", "step"]
+
+
+class OpenLoop(Settings):
+    """A second term of the loss: the error of forecasts that feed on themselves to the end of the window."""
+
+    weight: PositiveFloat  # beside 1 for the one-step error
+    horizon: PositiveInt  # steps that are forecast without looking
+    growth_epochs: PositiveInt  # the horizon grows evenly from 1 step to all during the first so many epochs
+
+
+class Loss(Settings):
+    """What training minimises: the one-step MSE, and more if asked for."""
+
+    # raw: as the published errors are; wide features count for more.
+    units: Literal["scaled", "raw"] = "scaled"
+    input_noise: Annotated[float, Field(ge=0)]  # standard deviation, in units of each feature's own
+    open_loop: OpenLoop | None
+
+
+class EarlyStopping(Settings):
+    """Stops when the validation error has not fallen for a while."""
+
+    patience: PositiveInt
+    min_delta: Annotated[float, Field(ge=0)]
+
+
+class Trainer(Settings):
+    """How long and how precisely to train."""
+
+    max_epochs: PositiveInt
+    devices: PositiveInt = 1  # processes on this machine, one to a GPU, that share each batch
+    checkpoint_minutes: PositiveFloat = 5  # from one checkpoint to the next within an epoch
+    precision: Literal["auto", "32-true", "bf16-mixed"]  # auto: see foretrace.training.precision
+    gradient_clip: PositiveFloat | None
+    early_stopping: EarlyStopping | None
+    weight_averaging: Fraction | None = None  # decay per step of the moving average of weights that is kept
+    diagnose_every: PositiveInt | None  # epochs from one look at the gradients to the next; None: never
+    progress: bool
+
+
+class Evaluation(Settings):
+    """How the trained model is judged beyond one step from a cold state."""
+
+    warmup: Annotated[int, Field(ge=2)]  # steps that are read before a forecast counts or an open loop starts
+    horizon: PositiveInt  # steps of an open loop
+
+
+class Tracking(Settings):
+    """Where runs are recorded."""
+
+    uri: str | None  # None: a database in this checkout's mlruns/
+    experiment: Annotated[str, Field(min_length=1)]
+    run_name: str | None
+    tags: dict[str, str] | None
+
+    @field_validator("tags")
+    @classmethod
+    def _tags_have_names(cls, tags: dict[str, str] | None) -> dict[str, str] | None:
+        """They become MLflow's, and parts of the names of its parameters."""
+        for name in tags or {}:
+            if not TAG.fullmatch(name):
+                expected = "names of tags of at most 200 letters, digits, spaces, -, _, ., : and /"
+                raise InputError("", expected=expected, received=name or "none")
+        return tags
+
+
+class Sweep(Settings):
+    """A run's place among the jobs of a multirun."""
+
+    resume: str | None  # id of a parent run: do what is missing of its sweep
+    parent: str | None  # id of the parent run; the sweeper sets it for each job
+    trial: int | None  # number of the search's trial; the sweeper sets it for each job
+
+
+class TrainConfig(Settings):
+    """Everything that a training run is made from."""
+
+    resume: str | None  # id of a run to go on with, or `last`
+    rerun: str | None  # id of a run to repeat from its record, in a new run
+    sweep: Sweep
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    data: DataConfig
+    model: Model
+    loss: Loss
+    optimizer: Optimizer
+    scheduler: Scheduler | None
+    trainer: Trainer
+    evaluation: Evaluation
+    tracking: Tracking
+
+    @model_validator(mode="after")
+    def _open_loop_fits_into_a_window(self) -> "TrainConfig":
+        horizon = self.loss.open_loop.horizon if self.loss.open_loop else 0
+        name = "window" if self.data.train_window is None else "train_window"
+        if horizon >= (steps := getattr(self.data, name)):
+            expected = f"fewer steps than a training window has (data.{name}={steps})"
+            raise InputError("loss.open_loop.horizon", expected=expected, received=str(horizon))
+        return self

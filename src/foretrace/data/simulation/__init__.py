@@ -1,0 +1,1 @@
+"""Simulated robots as a source of sequences."""

@@ -1,0 +1,68 @@
+"""The simulated robots: what is measured on them, and in which environment."""
+
+from dataclasses import dataclass, field
+
+from foretrace.errors import InputError, suggest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Robot:
+    """A planar robot of gymnasium's MuJoCo suite, with 17 measured features.
+
+    The root's horizontal position is not among them: it grows without limit and says nothing about the gait.
+
+    Args:
+        env_id: Name under which gymnasium knows the environment.
+        joints: Driven joints, in the order in which they are measured and driven.
+        amplitude: Smallest and largest swing of a joint in a random gait, as shares of the largest torque.
+        env_options: Options of the environment.
+
+    >>> ROBOTS["halfcheetah"].feature_names[7:10], ROBOTS["halfcheetah"].units[7:10]
+    (('ffoot', 'rootx_vel', 'rootz_vel'), ('rad', 'm/s', 'm/s'))
+    """
+
+    env_id: str
+    joints: tuple[str, ...]
+    amplitude: tuple[float, float]
+    env_options: dict[str, bool] = field(default_factory=dict)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Positions, then velocities (``_vel``), in the order in which the environment gives them."""
+        positions = ("rootz", "rooty", *self.joints)
+        return positions + tuple(f"{name}_vel" for name in ("rootx", *positions))
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Unit of each feature: height in m, angles in rad, and both per second."""
+        positions = ("m", *("rad",) * (1 + len(self.joints)))
+        return (*positions, "m/s", *(f"{unit}/s" for unit in positions))
+
+
+ROBOTS = {
+    "halfcheetah": Robot(
+        env_id="HalfCheetah-v5",
+        joints=("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot"),
+        amplitude=(0.2, 1.0),  # from a gentle to a full swing; one in six ends on its back and kicks on
+    ),
+    "walker2d": Robot(
+        env_id="Walker2d-v5",
+        joints=("thigh", "leg", "foot", "thigh_left", "leg_left", "foot_left"),
+        # It falls at any swing. More than this whirls it about, with up to a fifth of the velocities at ±10,
+        # where the environment cuts them off; much less leaves it lying still.
+        amplitude=(0.05, 0.3),
+        # A robot that fell still moves by the same laws, and episodes of equal length need no padding.
+        env_options={"terminate_when_unhealthy": False},
+    ),
+}
+
+
+def find_robot(name: str) -> Robot:
+    """Looks a robot up.
+
+    Raises:
+        InputError: If there is none of that name.
+    """
+    if name not in ROBOTS:
+        raise InputError("data.source", expected="a robot", received=repr(name), remedy=suggest(name, ROBOTS))
+    return ROBOTS[name]

@@ -1,0 +1,127 @@
+"""What the gates of each layer do over an episode.
+
+Shapes: T steps, H hidden units of a layer.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from foretrace.data.sequences import Sequences
+from foretrace.model.gates import Gates, gates
+from foretrace.model.next_step import NextStepModel
+
+FloatArray = npt.NDArray[np.float64]
+
+OPEN, SHUT = 0.9, 0.1
+QUANTILES = (0.1, 0.5, 0.9)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GateSummary:
+    """How a layer uses its gates over an episode.
+
+    A gate that is open or shut all the time is one that the layer could do without; a candidate near ±1 has no
+    slope to learn by. A unit forgets c to a share 1/e within its memory length, −1/ln f, with f the geometric
+    mean of its forget gate over time: ∂c_t/∂c_{t−1} = f_t along the cell, so logarithms are what adds up.
+
+    Args:
+        opened: Share of all units and steps with a gate above 0.9; by gate i, f, o.
+        shut: The same below 0.1.
+        g_saturated: Share with |g| above 0.9.
+        memory_steps: Memory length of each unit in steps. Shape (H,).
+
+    >>> half = np.full((20, 3), 0.5)
+    >>> summary = summarize_gates(i=half, f=half, g=half, o=np.ones((20, 3)))
+    >>> summary.opened, round(summary.memory_quantiles[1], 3)
+    ({'i': 0.0, 'f': 0.0, 'o': 1.0}, 1.443)
+    """
+
+    opened: dict[str, float]
+    shut: dict[str, float]
+    g_saturated: float
+    memory_steps: FloatArray
+
+    @property
+    def memory_quantiles(self) -> tuple[float, float, float]:
+        """Memory length in steps of which a tenth, a half and nine tenths of the units have at most that."""
+        # Of the units' own values: between a finite and an infinite memory nothing can be interpolated.
+        low, median, high = np.quantile(self.memory_steps, QUANTILES, method="inverted_cdf")
+        return float(low), float(median), float(high)
+
+    def metrics(self, layer: str) -> dict[str, float]:
+        """The figures to track, by the names under which they are."""
+        return {
+            f"gates/{layer}/memory steps": self.memory_quantiles[1],
+            f"gates/{layer}/forget open": self.opened["f"],
+            f"gates/{layer}/forget shut": self.shut["f"],
+            f"gates/{layer}/candidate saturated": self.g_saturated,
+        }
+
+    def describe(self, layer: str) -> str:
+        """The same as a line."""
+        low, median, high = self.memory_quantiles
+        shares = ", ".join(f"{gate} {self.opened[gate]:.0%} / {self.shut[gate]:.0%}" for gate in self.opened)
+        return (
+            f"{layer}: remembers {median:.3g} steps (a tenth of the units under {low:.3g}, a tenth over {high:.3g}); "
+            f"open / shut {shares}; candidate saturated {self.g_saturated:.0%}"
+        )
+
+
+def episode_gates(
+    model: NextStepModel, sequences: Sequences, index: int, *, max_steps: int | None = None
+) -> dict[str, Gates]:
+    """Runs the written-out equations over an episode, from a state of zero.
+
+    Args:
+        model: Dropout is left out, whatever the model's mode, which stays.
+        sequences: Where the episode is.
+        index: Its number.
+        max_steps: Read at most its beginning of that length, T; None reads all.
+
+    Returns:
+        For each LSTM layer, by name from the input up, its gates on the CPU; each (T, H).
+    """
+    first, end = sequences.bounds[index]
+    end = end if max_steps is None else min(end, first + max_steps)
+    device = model.change.device
+    values, covariates = (
+        torch.from_numpy(array[None, first:end]).to(device)
+        for array in (sequences.values, sequences.covariates)
+    )
+    inside = {}
+    with torch.no_grad():
+        x = model.inputs(model.scaling(values), covariates)
+        for depth, layer in enumerate(model.stack.lstm):
+            assert isinstance(layer, torch.nn.LSTM)
+            found = gates(layer, x)
+            x = found.h
+            inside[f"lstm.{depth}"] = Gates(*(gate[0].cpu() for gate in found))
+    return inside
+
+
+def summarize_gates(
+    *, i: npt.ArrayLike, f: npt.ArrayLike, g: npt.ArrayLike, o: npt.ArrayLike, **_: npt.ArrayLike
+) -> GateSummary:
+    """Sums up one layer's gates, each (T, H); what else `Gates._asdict` holds is not needed.
+
+    Raises:
+        ValueError: If the gates differ in shape or are empty.
+    """
+    named = {
+        name: np.asarray(gate, dtype=np.float64) for name, gate in {"i": i, "f": f, "o": o, "g": g}.items()
+    }
+    shapes = {gate.shape for gate in named.values()}
+    if len(shapes) != 1 or named["f"].ndim != 2 or not named["f"].size:
+        raise ValueError(f"expected gates of one shape (T, H), received {sorted(shapes)}")
+    candidate = named.pop("g")
+    with np.errstate(divide="ignore"):  # a gate that rounds to 1 remembers for ever, one at 0 nothing
+        memory_steps = np.abs(1 / np.log(named["f"]).mean(axis=0))
+    return GateSummary(
+        opened={name: float((gate > OPEN).mean()) for name, gate in named.items()},
+        shut={name: float((gate < SHUT).mean()) for name, gate in named.items()},
+        g_saturated=float((np.abs(candidate) > OPEN).mean()),
+        memory_steps=memory_steps,
+    )

@@ -1,0 +1,1 @@
+"""What a person reads about a run: figures, a page, lines in the terminal."""

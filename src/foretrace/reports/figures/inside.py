@@ -1,0 +1,261 @@
+"""What happens inside the layers: gates, gradients and the movement of weights.
+
+Shapes: T steps, H hidden units of a layer, L layers, E epochs.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from foretrace.reports.figures.style import (
+    DIVERGING,
+    INK,
+    MUTED,
+    NOT_FINITE,
+    count_on_x,
+    dress,
+    house_style,
+    new_figure,
+    plain_text,
+)
+
+FloatArray = npt.NDArray[np.float64]
+
+GATES = {"i": "input gate i", "f": "forget gate f", "o": "output gate o", "g": "candidate g"}
+OPEN, SHUT = 0.9, 0.1
+SEQUENTIAL = "viridis"  # one order of lightness, told apart by colour-blind people; a deeper layer is lighter
+DASHES = ("-", (0, (6, 1.5)), (0, (1.5, 1.2)), (0, (7, 1.5, 1.5, 1.5)))
+MARKERS, MARKED_EPOCHS = "osv^D", 20
+HUNDREDTH = 0.01
+SHOWN_DOWN_TO = 1e-8  # of the last step's gradient: below it, single precision is noise
+
+
+@house_style()
+def gate_pictures(
+    gates: Mapping[str, Mapping[str, npt.ArrayLike]], *, dt_s: float | None, title: str = ""
+) -> Figure:
+    """Draws a row of images per layer: its three gates and its candidate, time to the right, a unit per line.
+
+    The units of a layer are in the order of their mean forget gate, alike in its four images: those that forget
+    fastest lie on top. Above each image stand the shares of it that are open (> 0.9) and shut (< 0.1), or
+    saturated (|g| > 0.9).
+
+    Args:
+        gates: For each layer, by name, the arrays i, f, o and g, each (T, H); other keys are left out.
+        dt_s: Time from one row to the next in seconds, > 0; None draws steps.
+        title: What is shown, e.g. the episode.
+
+    Raises:
+        ValueError: If there is no layer, or a layer's arrays differ in shape or are empty.
+
+    >>> half = np.full((20, 3), 0.5)
+    >>> figure = gate_pictures({"lstm.0": dict.fromkeys("ifog", half)}, dt_s=0.01)
+    >>> figure.axes[1].get_title("left")
+    'forget gate f'
+    """
+    layers = {name: _layer(arrays) for name, arrays in gates.items()}
+    if not layers:
+        raise ValueError("expected the gates of at least one layer, received none")
+    figure = new_figure(1.3 + 1.9 * len(layers))
+    panels = figure.subplots(len(layers), len(GATES), sharex=True, squeeze=False)
+    for row, (name, arrays) in zip(panels, layers.items(), strict=True):
+        images = _draw_layer(row, arrays, dt_s=dt_s)
+        row[0].set_ylabel(f"{plain_text(name)}: unit")
+    for axes, gate in zip(panels[0], GATES, strict=True):
+        axes.set_title(GATES[gate], pad=16)
+    for axes in panels[-1]:
+        axes.set_xlabel("time (steps)" if dt_s is None else "time (s)")
+    _draw_bar(figure, images["o"], panels[:, :3], "gate: 0 shut, 1 open")
+    _draw_bar(figure, images["g"], panels[:, 3:], "candidate")
+    what = "Units in the order of their mean forget gate: above, those that forget fastest"
+    heading = f"{plain_text(title, longest=100)}\n{what}" if title else what
+    figure.suptitle(heading, x=0.01, horizontalalignment="left")
+    return figure
+
+
+@house_style()
+def gradient_flow(h: npt.ArrayLike, c: npt.ArrayLike, *, layers: Sequence[str], title: str = "") -> Figure:
+    """Draws how much of a gradient is left on its way back from the loss of the last step.
+
+    Each line is relative to its own value at the last step, so that all start at 1. Dashed lines mark 1, where
+    gradients neither vanish nor explode, and a hundredth. A gradient of exactly zero has no place on a
+    logarithmic axis: its line ends.
+
+    Args:
+        h: Norm of ∂L/∂h_t per layer, the last step last. Shape (L, T).
+        c: Norm of ∂L/∂c_t. Shape (L, T).
+        layers: Names, from the input up.
+        title: What is shown, e.g. the epoch.
+
+    Raises:
+        ValueError: If the shapes or names do not fit together, or there is nothing to draw.
+
+    >>> falling = 0.5 ** np.arange(10.0)[None, ::-1]
+    >>> gradient_flow(falling, falling, layers=["lstm.0"]).axes[0].get_xlabel()
+    'steps back from the loss'
+    """
+    norms = [np.asarray(values, dtype=np.float64) for values in (h, c)]
+    shape = norms[0].shape
+    if norms[1].shape != shape or len(shape) != 2 or not norms[0].size or len(layers) != shape[0]:
+        shapes = f"{shape} and {norms[1].shape} for {len(layers)} layers"
+        raise ValueError(f"expected h and c of one shape (L, T), received {shapes}")
+    figure = new_figure(3.8)
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, values, state in zip(panels, norms, ("output, ∂L/∂h", "cell, ∂L/∂c"), strict=True):
+        axes.set_title(state)
+        _draw_flow(axes, values, layers)
+    panels[0].set_ylabel("norm, relative to the last step")
+    figure.legend(*panels[1].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    if title:
+        figure.suptitle(plain_text(title, longest=100), x=0.01, horizontalalignment="left")
+    return figure
+
+
+@house_style()
+def layer_norms(
+    epochs: npt.ArrayLike, *, norms: Mapping[str, npt.ArrayLike], updates: Mapping[str, npt.ArrayLike]
+) -> Figure:
+    """Draws how large each layer's weights are, relative to the first epoch, and how far an epoch moves them.
+
+    A layer that never moved has no place on the logarithmic axis of the updates: the legend says so.
+
+    Args:
+        epochs: Number of each epoch, ascending. Shape (E,).
+        norms: ‖W‖ per layer, by its name; each (E,).
+        updates: ‖ΔW‖ / ‖W‖ of the epoch, for the same layers; each (E,).
+
+    Raises:
+        ValueError: If the columns differ in length or are empty, or the layers differ.
+
+    >>> figure = layer_norms([0, 1], norms={"head": [2, 3]}, updates={"head": [0.0, 0.0]})
+    >>> figure.legends[0].get_texts()[0].get_text()
+    'head (never moved)'
+    """
+    if set(norms) != set(updates):
+        raise ValueError(f"expected the same layers twice, received {sorted(norms)} and {sorted(updates)}")
+    x = np.asarray(epochs, dtype=np.float64)
+    columns = {
+        name: [np.asarray(values, dtype=np.float64) for values in (norms[name], updates[name])]
+        for name in norms
+    }
+    shapes = {x.shape} | {column.shape for pair in columns.values() for column in pair}
+    if not columns or len(shapes) != 1 or x.ndim != 1 or not len(x):
+        raise ValueError(f"expected layers with a value per epoch, received shapes {sorted(shapes)}")
+    figure = new_figure(3.8)
+    left, right = figure.subplots(1, 2)
+    for place, (name, (norm, update)) in enumerate(columns.items()):
+        style = _line_style(place, len(columns))
+        if len(x) <= MARKED_EPOCHS:
+            style |= {"marker": MARKERS[place % len(MARKERS)], "markersize": 4}
+        label = plain_text(name) + ("" if (update != 0).any() else " (never moved)")
+        left.plot(x, norm / (norm[0] or 1.0), **style, label=label)
+        right.plot(x, np.where(update > 0, update, np.nan), **style)
+    left.set_ylabel("‖W‖ relative to the first epoch")
+    right.set_ylabel("update of an epoch, ‖ΔW‖ / ‖W‖")
+    for axes in (left, right):
+        axes.set_xlabel("epoch")
+        count_on_x(axes)
+        dress(axes)
+    right.set_yscale("log")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    return figure
+
+
+def _layer(arrays: Mapping[str, npt.ArrayLike]) -> dict[str, FloatArray]:
+    found = {gate: np.array(arrays[gate], dtype=np.float64) for gate in GATES}
+    shapes = {values.shape for values in found.values()}
+    if len(shapes) != 1 or found["f"].ndim != 2 or not found["f"].size:
+        raise ValueError(f"expected gates of one shape (T, H), received {sorted(shapes)}")
+    return found
+
+
+def _draw_layer(
+    row: Sequence[Axes], arrays: dict[str, FloatArray], *, dt_s: float | None
+) -> dict[str, AxesImage]:
+    """Draws a layer's four images, and gives them by their gates."""
+    order = np.argsort(arrays["f"].mean(axis=0), kind="stable")  # NaN goes last
+    images = {}
+    for axes, (gate, values) in zip(row, arrays.items(), strict=True):
+        images[gate] = _draw_image(axes, values[:, order], is_candidate=gate == "g", dt_s=dt_s)
+        axes.tick_params(left=gate == "i", labelleft=gate == "i")
+        axes.text(
+            0,
+            1.02,
+            _shares(values, is_candidate=gate == "g"),
+            transform=axes.transAxes,
+            color=MUTED,
+            fontsize=8,
+        )
+    return images
+
+
+def _draw_image(axes: Axes, values: FloatArray, *, is_candidate: bool, dt_s: float | None) -> AxesImage:
+    num_steps, num_units = values.shape
+    step = dt_s or 1.0
+    image = axes.imshow(
+        np.ma.masked_invalid(values).T,
+        cmap=matplotlib.colormaps[DIVERGING if is_candidate else SEQUENTIAL].with_extremes(bad=NOT_FINITE),
+        vmin=-1 if is_candidate else 0,
+        vmax=1,
+        aspect="auto",
+        extent=(-step / 2, (num_steps - 0.5) * step, num_units + 0.5, 0.5),
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=dt_s is None))
+    axes.set_yticks(np.unique(np.linspace(1, num_units, 3).round()))
+    dress(axes, grid=False)
+    return image
+
+
+def _shares(values: FloatArray, *, is_candidate: bool) -> str:
+    if is_candidate:
+        return f"saturated {(np.abs(values) > OPEN).mean():.0%}"
+    return f"open {(values > OPEN).mean():.0%}, shut {(values < SHUT).mean():.0%}"
+
+
+def _draw_bar(figure: Figure, image: AxesImage, panels: npt.NDArray[np.object_], label: str) -> None:
+    shrink = 0.7 if panels.shape[1] > 1 else 1.0
+    bar = figure.colorbar(
+        image,
+        ax=list(panels.ravel()),
+        location="bottom",
+        label=label,
+        pad=0.015,
+        shrink=shrink,
+        aspect=50 * shrink,
+    )
+    bar.outline.set_visible(False)
+    dress(bar.ax, grid=False)
+
+
+def _draw_flow(axes: Axes, norms: FloatArray, layers: Sequence[str]) -> None:
+    back = np.arange(norms.shape[1])
+    for depth, (name, values) in enumerate(zip(layers, norms[:, ::-1], strict=True)):
+        left = values / values[0] if values[0] > 0 else np.full(len(values), np.nan)
+        shown = np.where(left > SHOWN_DOWN_TO, left, np.nan)
+        axes.plot(back, shown, **_line_style(depth, len(layers)), label=plain_text(name))
+    axes.axhline(1, color=INK, linewidth=1, linestyle="--", zorder=1, label="neither vanishes nor explodes")
+    axes.axhline(HUNDREDTH, color=MUTED, linewidth=1, linestyle=":", zorder=1, label="a hundredth")
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(numticks=9))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("steps back from the loss")
+    axes.margins(x=0.02)
+    count_on_x(axes)
+    dress(axes)
+
+
+def _line_style(place: int, count: int) -> dict[str, Any]:
+    """Colour by depth, and dashes for who sees none."""
+    shade = 0.8 * place / max(1, count - 1)
+    return {
+        "color": matplotlib.colormaps[SEQUENTIAL](shade),
+        "linestyle": DASHES[place % len(DASHES)],
+        "linewidth": 1.7,
+    }

@@ -1,0 +1,96 @@
+"""Where runs, artifacts and caches lie on this machine, and files that are either whole or absent."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from foretrace.errors import InputError
+
+CHECKOUT = Path(__file__).resolve().parents[2]  # in a checkout: the folder that holds src/ and conf/
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder with its tracking database, artifacts, undelivered records and caches.
+
+    Args:
+        root: The folder.
+
+    >>> Workspace(Path("/project")).artifacts.as_posix()
+    '/project/mlruns/artifacts'
+    """
+
+    root: Path
+
+    @classmethod
+    def default(cls) -> "Workspace":
+        """The folder named by ``FORETRACE_HOME``, else the checkout, else the working directory."""
+        if home := os.environ.get("FORETRACE_HOME"):
+            return cls(Path(home).expanduser().resolve())
+        return cls(CHECKOUT if (CHECKOUT / "src" / "foretrace").is_dir() else Path.cwd())
+
+    @property
+    def mlruns(self) -> Path:
+        """Everything that a run leaves."""
+        return self.root / "mlruns"
+
+    @property
+    def database(self) -> Path:
+        """The tracking database; where a bare ``mlflow ui`` looks for it."""
+        return self.root / "mlflow.db"
+
+    @property
+    def artifacts(self) -> Path:
+        """Files of the runs, a folder for each."""
+        return self.mlruns / "artifacts"
+
+    @property
+    def staging(self) -> Path:
+        """Records that the tracking store has not received, a folder for each run."""
+        return self.mlruns / "staging"
+
+    @property
+    def cache(self) -> Path:
+        """Data that can be made again."""
+        return self.root / ".cache"
+
+
+@contextmanager
+def atomic_write(target: Path) -> Iterator[Path]:
+    """Gives the path of a file beside the target; at the end of the block, it takes the target's name.
+
+    If the block raises, there is nothing new, and what was there before is still there.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder, atomic_write(Path(folder) / "a.txt") as aside:
+    ...     _ = aside.write_text("all of it")
+    """
+    aside = target.with_name(f".{target.name}.part")
+    try:
+        yield aside
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # a new name is safe from a power cut once its folder is on the disk
+    finally:
+        os.close(folder)
+
+
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """Sees whether a file that the user asked for can be made.
+
+    Raises:
+        InputError: If it exists and is not to be replaced, or there is no such folder.
+    """
+    if not target.parent.is_dir():
+        raise InputError("output", expected="a folder that exists", received=str(target.parent))
+    if target.is_dir() or (target.exists() and not overwrite):
+        remedy = "" if target.is_dir() else "Set overwrite=true to replace it."
+        received = f"{target}, which exists"
+        raise InputError("output", expected="the path of a new file", received=received, remedy=remedy)

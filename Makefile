@@ -1,5 +1,6 @@
 # make train [ARGS="trainer.max_epochs=5 …"]   set up and run the main job
-# make test                                    set up and run the tests
+# make test-fast [ARGS="tests/data"]           set up and run the quick tests; between two edits
+# make test [ARGS="--cov"]                     set up and run all but what needs a server, a browser or the image
 # make fuzz [ARGS="--minutes 10 csv model"]    inputs made at random for what reads files and settings
 # make check                                   format, lint, types, import contracts
 # make bench [ARGS="steps job"]                measure; docs/performance.md
@@ -22,9 +23,12 @@ RUN_ARGS ?=
 # An environment that lasts for one line: tools that neither train nor test have no say in our lock.
 TOOL = d=$$(mktemp -d) && trap 'rm -rf "$$d"' EXIT && $(PYTHON) -m venv "$$d" && "$$d/bin/python" -m pip install --quiet
 
-.PHONY: train test fuzz check bench bench-peers lock image image-check sbom audit
+.PHONY: train test test-fast fuzz check bench bench-peers lock image image-check sbom audit
 train: $(READY)
 	$(BIN)/python src/train.py $(ARGS)
+
+test-fast: $(READY)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 -m "not slow and not server and not browser and not image" $(ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 $(ARGS)

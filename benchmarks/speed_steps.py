@@ -173,7 +173,7 @@ def stock(config: TrainConfig, data: WindowDataModule, steps: int, root: Path) -
         enable_model_summary=False,
     )
     with patch.dict(os.environ):  # MLflow puts the address there, for whatever this process starts
-        trainer.fit(Stock(model), loader)
+        lightning_trainer.fit(Stock(model), loader)
     return clock.step_s
 
 

@@ -72,8 +72,8 @@ def test_resamples_are_repeatable_at_each_step(generator):
 
 
 def test_there_is_no_interval_from_one_episode_or_from_infinite_errors(generator):
-    assert not bootstrap_ratio(np.array([3.0]), np.array([2]), generator=generator).covariates
-    assert not bootstrap_ratio(np.array([3.0, np.inf]), np.array([2, 2]), generator=generator).covariates
+    assert not bootstrap_ratio(np.array([3.0]), np.array([2]), generator=generator).known
+    assert not bootstrap_ratio(np.array([3.0, np.inf]), np.array([2, 2]), generator=generator).known
 
 
 @given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=6), min_size=2, max_size=5))

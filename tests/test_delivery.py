@@ -161,7 +161,7 @@ def test_nobody_delivers_for_a_process_at_work(begin, monkeypatch, tmp_path, cap
     from foretrace.commands import runs
 
     tracked = begin()
-    monkeypatch.setattr(runs, "STAGING", tmp_path / "mlruns" / "staging")
+    monkeypatch.setenv("FORETRACE_HOME", str(tmp_path))
     journal = killed(tracked, {"tags": {"colour": "blue"}})
     with FileLock(journal.folder / recovery.LOCK):
         assert runs._deliver(tracked.client, journal.folder)
@@ -179,7 +179,7 @@ def test_names_that_are_no_text_are_recorded_as_far_as_they_are(begin):
 
 @pytest.mark.parametrize(("scores", "best"), [((float("nan"), 2.0, 3.0), 1), ((2.0, float("nan"), 3.0), 0)])
 def test_an_epoch_without_a_number_is_never_the_best(tmp_path, monkeypatch, scores, best):
-    run = SimpleNamespace(folder=tmp_path, metrics=lambda *_, **__: None)
+    run = SimpleNamespace(folder=tmp_path, log_metrics=lambda *_, **__: None)
     checkpoints = Checkpoints(run, Group(Place()), monitor="val/mse", every_minutes=1)
     monkeypatch.setattr(checkpoints, "_save", lambda *_, **__: None)
     for epoch, score in enumerate(scores):

@@ -49,7 +49,8 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         patch.setenv("FORETRACE_HOME", str(place))
         train.run(
-            compose("train", overrides=[*files, *small, "model.hidden_sizes=[8,6]", "model.output=linear"])
+            compose("train", overrides=[*files, *small, "model.hidden_sizes=[8,6]", "model.output=linear"]),
+            workspace=Workspace(place),
         )
     [run] = client(place).search_runs(["1"])
     return place, run.info.run_id
@@ -159,7 +160,7 @@ def test_onnx_is_called_whole_in_batches_and_step_by_step(at, capsys):
 
 def test_onnx_that_says_something_else_is_not_exported(at, monkeypatch):
     _, run_id = at
-    write = onnx.write_onnx
+    write = onnx_module.write_onnx
 
     def write_another(path, predictor):
         with torch.no_grad():
@@ -167,7 +168,7 @@ def test_onnx_that_says_something_else_is_not_exported(at, monkeypatch):
             write(path, predictor)
             predictor.model.stack.head.bias -= 1e-3
 
-    monkeypatch.setattr(onnx, "write_onnx", write_another)
+    monkeypatch.setattr(onnx_module, "write_onnx", write_another)
     with pytest.raises(InputError, match=r"ONNX over \d+ rows: expected at most 1e-05 standard deviations"):
         run_export(f"run={run_id}", "format=onnx")
     assert list(Path.cwd().iterdir()) == []

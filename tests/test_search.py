@@ -14,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from foretrace.errors import InputError
 from foretrace.sweeps import space
+from foretrace.workspace import Workspace
 
 pytest.importorskip("optuna")
 from optuna.trial import TrialState
@@ -86,20 +87,20 @@ def test_a_search_that_was_cut_proposes_what_it_would_have(tmp_path):
     rate = space.Dimension(key="lr", kind="float", low=1e-4, high=1e-2, log=True)
     proposals = []
     for name, cut in (("whole", False), ("cut", True)):
-        study = Study.begin(tmp_path, name, pruning=None)
+        study = Study.begin(Workspace(tmp_path), name, pruning=None)
         for value in range(14):  # the last ones are modelled
             number = study.begin_trial(seed=1)
             if cut:
-                with path(tmp_path, name).open("a") as file:
+                with path(Workspace(tmp_path), name).open("a") as file:
                     file.write('{"half a li')
-                study = Study.begin(tmp_path, name, pruning=None)
+                study = Study.begin(Workspace(tmp_path), name, pruning=None)
             proposals.append(study.propose(number, [rate], seed=1))
             study.tell(number, TrialState.COMPLETE, float(value))
     assert proposals[:14] == proposals[14:]
 
 
 def test_an_epoch_is_reported_once(tmp_path):
-    study = Study.begin(tmp_path, "search", pruning=None)
+    study = Study.begin(Workspace(tmp_path), "search", pruning=None)
     study.begin_trial(seed=None)
     study.report(0, 0.5, 3)
     assert study.report(0, 0.7, 3).intermediate_values == {3: 0.5}

@@ -17,7 +17,7 @@ from foretrace.errors import InputError
 pytest.importorskip("mujoco", reason='needs pip install "foretrace[simulation]"')
 TINY = {"episodes": 3, "steps": 20, "frame_skip": 1, "seed": 0}
 SCRIPT = """
-import signal, sys; from pathlib import Path; from foretrace.data.simulation import simulate
+import signal, sys; from pathlib import Path; from foretrace.data.simulation.generate import simulate
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in a shell's background
 told = []
 simulate("halfcheetah", episodes={episodes}, steps={steps}, frame_skip=1, seed=0, cache=Path(sys.argv[1]),

@@ -26,7 +26,7 @@ from foretrace.tracking.run import TrackedRun
 from foretrace.tracking.writer import local_path
 from foretrace.workspace import Workspace
 
-CODE = Path(__file__).with_name("pyfunc.py")
+CODE = Path(__file__).with_name("mlflow_model.py")
 CHAMPION = "champion"
 # What it takes to run it, beside foretrace itself, which is in no registry: it has to be installed.
 LIBRARIES = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")

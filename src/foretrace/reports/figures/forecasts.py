@@ -202,7 +202,7 @@ def _draw_image(axes: Axes, values: FloatArray, *, limit: float, dt_s: float | N
         vmin=-limit,
         vmax=limit,
         aspect="auto",
-        interpolation="suggest",  # smoothing would mix neighbouring features, and red with blue to a purple
+        interpolation="nearest",  # smoothing would mix neighbouring features, and red with blue to a purple
         extent=(-step / 2, (num_steps - 0.5) * step, num_features - 0.5, -0.5),
     )
     axes.xaxis.set_major_locator(round_ticks(10 if num_features <= MAX_STACKED else 4, whole=dt_s is None))

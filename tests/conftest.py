@@ -1,58 +1,104 @@
-"""What several tests stand on: composed configurations, and a checkout of one's own."""
+"""Fixtures of all rooms: composed configurations, workspaces, and what is made once for all tests."""
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: small networks only lose time to threads
 
 import numpy as np
+import pandas as pd
 import pytest
+from filelock import FileLock
+from helpers import ROOT, SMALL, client, new_checkout
 from hydra import compose, initialize_config_dir
 from hypothesis import settings
+from mlflow import MlflowClient
 
+from foretrace.commands import train as train_command
 from foretrace.data.sequences import Sequences
+from foretrace.workspace import Workspace
 
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 
-ROOT = Path(__file__).parents[1]
-SHARED = ROOT.parent / "shared" / "datasets"
 
-# The real job made small: one simulated second, a layer of 8, two batches.
-SMALL = [
-    "data.episodes=4",
-    "data.steps=40",
-    "data.window=10",
-    "data.stride=10",
-    "data.batch_size=4",
-    "model.hidden_sizes=[8]",
-    "trainer.max_epochs=1",
-    "trainer.precision=32-true",
-    "trainer.progress=false",
-    "evaluation={warmup: 8, horizon: 10}",
-]
+@dataclass(frozen=True)
+class Trained:
+    """Runs that are there for all tests: look at them, or `copy` them to change something."""
+
+    root: Path
+    run_ids: list[str]
+
+    @property
+    def run_id(self) -> str:
+        """The first run."""
+        return self.run_ids[0]
+
+    def copy(self, root: Path) -> "Trained":
+        """The same workspace at another place."""
+        shutil.copytree(self.root, root, dirs_exist_ok=True, symlinks=True)
+        return Trained(root, self.run_ids)
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Makes a folder once for all of pytest's processes."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def make_once(name: str, make: Callable[[Path], None]) -> Path:
+        folder, done = base / name, base / f"{name}.done"
+        with FileLock(base / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return make_once
+
+
+@pytest.fixture(scope="session")
+def empty_database(once: Callable[..., Path]) -> Path:
+    """A database with MLflow's tables, which take a second to make."""
+    return once("tables", lambda root: MlflowClient(f"sqlite:///{root}/mlflow.db").search_experiments())
+
+
+@pytest.fixture(scope="session")
+def simulated(once: Callable[..., Path]) -> Path:
+    """A cache of simulated data, which any test may add to."""
+    return once("simulated", lambda root: None)
+
+
+def composed_with(*overrides: str, command: str = "train") -> object:
+    """Composes a command's configuration, as the command does."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose(command, overrides=list(overrides))
 
 
 @pytest.fixture
 def composed() -> Callable[..., object]:
     """Composes ``conf/train.yaml`` with overrides, as the command does."""
-
-    def compose_with(*overrides: str, command: str = "train") -> object:
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            return compose(command, overrides=list(overrides))
-
-    return compose_with
+    return composed_with
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Sends runs and caches of this process to a folder of the test's own."""
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Sends runs and caches of this process to a folder in which there is nothing."""
     monkeypatch.setenv("FORETRACE_HOME", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def here(bare: Path, empty_database: Path, simulated: Path) -> Path:
+    """Sends runs and caches of this process to a folder of the test's own, with a database that has no run yet."""
+    shutil.copy(empty_database / "mlflow.db", bare)
+    (bare / ".cache").symlink_to(simulated)
+    return bare
 
 
 @pytest.fixture
@@ -61,21 +107,50 @@ def checkout(tmp_path: Path) -> Path:
     return new_checkout(tmp_path / "a checkout")  # with a space, as people have them
 
 
-def new_checkout(root: Path) -> Path:
-    """Copies what a clone has to a folder that is not there yet."""
-    for folder in ("src", "conf"):
-        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "mlruns").mkdir()
-    (root / "mlflow.db").symlink_to("mlruns/mlflow.db")
-    return root
+@pytest.fixture(scope="session")
+def trained(once: Callable[..., Path], empty_database: Path, simulated: Path) -> Trained:
+    """Two runs on simulated gaits, seeds 1 and 2, with all that a run shows. Not to be changed."""
+
+    def make(root: Path) -> None:
+        shutil.copy(empty_database / "mlflow.db", root)
+        (root / ".cache").symlink_to(simulated)
+        for seed in (1, 2):
+            config = composed_with(*SMALL, "data.episodes=8", f"seed={seed}")
+            train_command.run(config, workspace=Workspace(root))
+
+    return runs_of(once("trained", make))
 
 
-def train(
-    checkout: Path, *overrides: str, command: str = "train", **options: object
-) -> subprocess.CompletedProcess[str]:
-    """Runs the real command of a checkout."""
-    arguments = [sys.executable, str(checkout / "src" / f"{command}.py"), *overrides]
-    return subprocess.run(arguments, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
+@pytest.fixture(scope="session")
+def trained_on_files(once: Callable[..., Path], empty_database: Path) -> Trained:
+    """A run on ten recordings, ``<n>.csv``, of two features and a covariate. Not to be changed."""
+
+    def make(root: Path) -> None:
+        shutil.copy(empty_database / "mlflow.db", root)
+        generator = np.random.default_rng(0)
+        for n in range(10):
+            steps, push = np.arange(60 + 5 * n), generator.normal(size=60 + 5 * n)
+            columns = [30 + np.cos(steps / 7 + n), 0.01 * np.sin(steps / 5 + n) + 0.001 * push, push]
+            table = pd.DataFrame(np.stack(columns, axis=1), columns=["height", "angle", "push"])
+            table.to_csv(root / f"{n}.csv", index=False)
+        files = ["data=files", f"data.path='{root}/*.csv'", "data.inputs=[push]", "data.dt_s=0.1"]
+        network = ["model.hidden_sizes=[8,6]", "model.output=linear"]
+        train_command.run(composed_with(*files, *SMALL[2:], *network), workspace=Workspace(root))
+
+    return runs_of(once("trained_on_files", make))
+
+
+def runs_of(root: Path) -> Trained:
+    """The runs of a workspace, the oldest first."""
+    found = client(root).search_runs(["1"], order_by=["attributes.start_time ASC"])
+    return Trained(root, [run.info.run_id for run in found])
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws nothing, which takes seconds."""
+    monkeypatch.setattr("foretrace.reports.report._pictures", lambda *_: [])
+    monkeypatch.setattr("foretrace.reports.report._animate", lambda *_: None)
 
 
 @pytest.fixture

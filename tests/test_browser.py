@@ -5,7 +5,7 @@ from types import ModuleType
 
 import mlflow
 import pytest
-from conftest import ROOT, SMALL, new_checkout, train
+from helpers import ROOT, SMALL, new_checkout, train
 
 pytestmark = pytest.mark.browser
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import mlflow
 import pytest
-from conftest import SMALL, train
+from helpers import SMALL, train
 
 
 def runs(checkout):

@@ -1,9 +1,8 @@
 """The whole path in this process: configurations in, a tracked run out."""
 
-import mlflow
 import pytest
 import torch
-from conftest import ROOT, SHARED, SMALL
+from helpers import ROOT, SHARED, SMALL, client, only_run
 
 from foretrace.commands import train
 from foretrace.errors import InputError
@@ -37,37 +36,14 @@ def run(composed, here, no_pictures):
     return lambda *overrides: train.run(composed(*SMALL, *overrides), workspace=Workspace.default())
 
 
-@pytest.fixture
-def no_pictures(monkeypatch):
-    """Draws nothing: that takes seconds, and is tested once, below."""
-    monkeypatch.setattr("foretrace.reports.report._pictures", lambda *_: [])
-    monkeypatch.setattr("foretrace.reports.report._animate", lambda *_: None)
-
-
-@pytest.fixture(scope="module")
-def one_place(tmp_path_factory):
-    """One database for many runs: making its tables takes seconds."""
-    return tmp_path_factory.mktemp("checkout")
-
-
-def client(root) -> mlflow.MlflowClient:
-    return mlflow.MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}")
-
-
-def only_run(root) -> mlflow.entities.Run:
-    [found] = client(root).search_runs(["1"])
-    return found
-
-
 @pytest.mark.parametrize("choice", [*CHOICES, *VALUES])
-def test_every_choice_trains_and_is_tested(composed, choice, monkeypatch, one_place, no_pictures):
-    monkeypatch.setenv("FORETRACE_HOME", str(one_place))
+def test_every_choice_trains_and_is_tested(composed, here, choice, no_pictures):
     three = ["model.hidden_sizes=[4,4,4]"] if choice.startswith("experiment") else []
     tracking = [f"tracking.run_name='{choice}'", "tracking.experiment=foretrace"]
     metrics = train.run(composed(*SMALL, choice, *three, *tracking), workspace=Workspace.default())
     assert metrics["test/l1"] <= metrics["test/mse"] ** 0.5
     assert metrics["skill"] == pytest.approx(1 - metrics["test/mse"] / metrics["persistence/mse"])
-    [latest] = client(one_place).search_runs(["1"], max_results=1)
+    [latest] = client(here).search_runs(["1"], max_results=1)
     assert (latest.info.run_name, latest.info.status) == (choice, "FINISHED")
 
 
@@ -188,15 +164,15 @@ def test_frozen_layers_stay_as_they_were_made(run, here):
     assert same == {name: "lstm.1" in name for name in same}
 
 
-def test_a_wrong_argument_leaves_nothing_behind(run, here):
+def test_a_wrong_argument_leaves_nothing_behind(composed, bare):
     with pytest.raises(InputError, match=r"optimizer\.name"):
-        run("optimizer.name=Adem")
-    assert list(here.iterdir()) == []
+        train.run(composed(*SMALL, "optimizer.name=Adem"), workspace=Workspace(bare))
+    assert list(bare.iterdir()) == []
 
 
-def test_files_that_do_not_fit_leave_nothing_behind(composed, here, tmp_path_factory):
+def test_files_that_do_not_fit_leave_nothing_behind(composed, bare, tmp_path_factory):
     recording = tmp_path_factory.mktemp("recordings") / "one.csv"
     recording.write_text("height\n" + "\n".join("123456789012"))
     with pytest.raises(InputError, match=r"data\.window: expected episodes longer than a window"):
         train.run(composed("data=files", f"data.path='{recording}'"), workspace=Workspace.default())
-    assert list(here.iterdir()) == []
+    assert list(bare.iterdir()) == []

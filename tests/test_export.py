@@ -20,12 +20,11 @@ import onnxruntime
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, SMALL
+from helpers import ROOT, artifacts, client
 from hydra import compose, initialize_config_dir
 
 import foretrace
 from foretrace.commands import export as export_command
-from foretrace.commands import train
 from foretrace.config import ExportConfig
 from foretrace.config.parse import parse
 from foretrace.errors import InputError
@@ -34,43 +33,12 @@ from foretrace.workspace import Workspace
 COLUMNS = ["height", "angle", "push"]
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A place with a run that was trained on recordings with a covariate, and the run's id."""
-    place = tmp_path_factory.mktemp("checkout")
-    generator = np.random.default_rng(0)
-    for n in range(10):
-        steps, push = np.arange(60 + 5 * n), generator.normal(size=60 + 5 * n)
-        rows = [30 + np.cos(steps / 7 + n), 0.01 * np.sin(steps / 5 + n) + 0.001 * push, push]
-        table = pd.DataFrame(np.stack(rows, axis=1), columns=COLUMNS)
-        table.to_csv(place / f"{n}.csv", index=False)
-    files = ["data=files", f"data.path='{place}/*.csv'", "data.inputs=[push]", "data.dt_s=0.1"]
-    small = [one for one in SMALL if not one.startswith(("data.episodes", "data.steps"))]
-    with pytest.MonkeyPatch.context() as patch, initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        patch.setenv("FORETRACE_HOME", str(place))
-        train.run(
-            compose("train", overrides=[*files, *small, "model.hidden_sizes=[8,6]", "model.output=linear"]),
-            workspace=Workspace(place),
-        )
-    [run] = client(place).search_runs(["1"])
-    return place, run.info.run_id
-
-
 @pytest.fixture
-def at(trained, tmp_path, monkeypatch):
-    """The same, with this process's commands at work there and in a folder of the test's own."""
-    monkeypatch.setenv("FORETRACE_HOME", str(trained[0]))
+def at(trained_on_files, bare, tmp_path_factory, monkeypatch):
+    """A place with a trained run, and the run's id; at work in another folder."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(tmp_path)
-    return trained
-
-
-def client(place: Path) -> mlflow.MlflowClient:
-    return mlflow.MlflowClient(tracking_uri=f"sqlite:///{place / 'mlflow.db'}")
-
-
-def artifacts(place: Path, run_id: str) -> Path:
-    return place / "mlruns" / "artifacts" / run_id / "artifacts"
+    monkeypatch.chdir(tmp_path_factory.mktemp("work"))
+    return trained_on_files.copy(bare).root, trained_on_files.run_id
 
 
 def run_export(*overrides: str) -> None:

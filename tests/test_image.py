@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SMALL, train
+from helpers import ROOT, SMALL, train
 from mlflow import MlflowClient
 from packaging.utils import canonicalize_name
 

@@ -1,49 +1,30 @@
 """Judging runs that were trained before."""
 
-import mlflow
 import pytest
 import torch
-from conftest import SMALL, train
+from helpers import client, train
 
 from foretrace.commands import evaluate as evaluate_command
-from foretrace.commands import train as train_command
 from foretrace.errors import InputError
 from foretrace.workspace import Workspace
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A place with two trained runs."""
-    from conftest import ROOT
-    from hydra import compose, initialize_config_dir
-
-    place, ids = tmp_path_factory.mktemp("checkout"), []
-    with pytest.MonkeyPatch.context() as patch, initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        patch.setenv("FORETRACE_HOME", str(place))
-        for seed in (1, 2):
-            train_command.run(
-                compose("train", overrides=[*SMALL, "data.episodes=8", f"seed={seed}"]),
-                workspace=Workspace.default(),
-            )
-            ids.append(client(place).search_runs(["1"], max_results=1)[0].info.run_id)
-    return place, ids
-
-
-def client(place) -> mlflow.MlflowClient:
-    return mlflow.MlflowClient(tracking_uri=f"sqlite:///{place / 'mlflow.db'}")
+@pytest.fixture
+def place(trained, bare):
+    """The trained runs, to add to."""
+    return trained.copy(bare).root
 
 
 @pytest.fixture
-def judge(trained, composed, monkeypatch):
-    monkeypatch.setenv("FORETRACE_HOME", str(trained[0]))
+def judge(place, composed):
     evaluation = "evaluation={warmup: 8, horizon: 10}"
     return lambda *overrides: evaluate_command.run(
         composed(evaluation, *overrides, command="evaluate"), workspace=Workspace.default()
     )
 
 
-def test_judging_a_run_again_finds_what_training_found(trained, judge):
-    place, [first, _] = trained
+def test_judging_a_run_again_finds_what_training_found(trained, place, judge):
+    first = trained.run_id
     before = client(place).get_run(first).data.metrics
     again = judge(f"run={first}")
     assert again == pytest.approx({name: before[name] for name in again}, rel=1e-6)
@@ -51,8 +32,8 @@ def test_judging_a_run_again_finds_what_training_found(trained, judge):
     assert latest.data.tags["evaluated_run"] == first
 
 
-def test_other_data_are_recorded_in_the_same_run_under_their_own_name(trained, judge):
-    place, [first, _] = trained
+def test_other_data_are_recorded_in_the_same_run_under_their_own_name(trained, place, judge):
+    first = trained.run_id
     before = client(place).get_run(first)
     metrics = judge(f"run={first}", "data=halfcheetah", "data.episodes=4", "data.steps=60", "data.seed=9",
                     "data.window=10", "data.stride=10", "log=same")  # fmt: skip
@@ -64,7 +45,7 @@ def test_other_data_are_recorded_in_the_same_run_under_their_own_name(trained, j
 
 
 def test_two_runs_are_paired_on_the_same_episodes(trained, judge, capsys):
-    _, [first, second] = trained
+    first, second = trained.run_ids
     ratios = judge(f"runs=[{first},{second}]")
     said = capsys.readouterr().out
     assert "cannot be told apart over 1 episode" in said
@@ -72,8 +53,8 @@ def test_two_runs_are_paired_on_the_same_episodes(trained, judge, capsys):
     assert judge(f"runs=[{first},{first}]")["ratio/cold"] == 1
 
 
-def test_a_checkpoint_is_judged_on_named_data(trained, judge):
-    place, [first, _] = trained
+def test_a_checkpoint_is_judged_on_named_data(trained, place, judge):
+    first = trained.run_id
     checkpoint = place / "mlruns" / "artifacts" / first / "artifacts" / "checkpoints" / "best.ckpt"
     small = ["data=halfcheetah", "data.episodes=8", "data.steps=40", "data.window=10", "data.stride=10"]
     metrics = judge(f"checkpoint='{checkpoint}'", *small)
@@ -110,7 +91,7 @@ def test_a_foreign_file_is_no_checkpoint_and_is_not_executed(judge, tmp_path):
 
 
 def test_features_other_than_those_of_training_are_named(trained, judge, tmp_path):
-    _, [first, _] = trained
+    first = trained.run_id
     (tmp_path / "other.csv").write_text("height\n" + "\n".join(str(n) for n in range(300)))
     with pytest.raises(InputError, match=r"data: expected the features of training .*received height"):
         judge(f"run={first}", "data=files", f"data.path='{tmp_path / 'other.csv'}'", "data.window=10")

@@ -4,7 +4,7 @@ import shutil
 import signal
 
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 from mlflow import MlflowClient
 
 from foretrace.commands import cli

@@ -7,45 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import NAMES, made, rows
 
 import foretrace
 from foretrace.errors import InputError
 from foretrace.evaluation.rollout import rollout
 from foretrace.serving import predictor as predictor_module
-from foretrace.serving.model_file import ModelCard, save_model
-from foretrace.serving.predictor import Predictor
-
-NAMES = ["height", "angle", "push"]
-
-
-def made(*, covariates: bool = True, seed: int = 0, **settings) -> Predictor:
-    """A model that is far from trivial, with features of different scales."""
-    torch.manual_seed(seed)
-    card = ModelCard(
-        feature_names=NAMES[:2],
-        units=["m", "rad"],
-        covariate_names=NAMES[2:] if covariates else [],
-        dt_s=0.1,
-        data_digest="d1",
-        model={"hidden_sizes": [6, 5], "dropout": 0.2, "output": "linear", "frozen": []} | settings,
-        run_id="r1",
-    )
-    model = card.build()
-    for parameter in model.parameters():
-        torch.nn.init.uniform_(parameter, -0.4, 0.4)
-    model.set_statistics(
-        mean=torch.tensor([50.0, 0.0]),
-        std=torch.tensor([9.0, 0.1]),
-        change=torch.tensor([0.5, 0.02]),
-        covariate_mean=torch.ones(int(covariates)),
-        covariate_std=torch.full((int(covariates),), 2.0),
-    )
-    return Predictor(card, model)
-
-
-def rows(count: int, *, covariates: bool = True, seed: int = 0) -> pd.DataFrame:
-    drawn = np.random.default_rng(seed).normal([50, 0, 1], [9, 0.1, 2], size=(count, 3))
-    return pd.DataFrame(drawn, columns=NAMES)[NAMES if covariates else NAMES[:2]]
+from foretrace.serving.model_file import save_model
 
 
 @pytest.mark.parametrize("covariates", [True, False])

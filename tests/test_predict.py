@@ -4,10 +4,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from conftest import ROOT, train
+from helpers import NAMES, ROOT, made, rows, train
 from hydra import compose, initialize_config_dir
 from pyarrow import csv, parquet
-from test_portable import NAMES, made, rows
 
 from foretrace.commands import predict as predict_command
 from foretrace.config import PredictConfig

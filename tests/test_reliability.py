@@ -14,11 +14,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
 from filelock import FileLock
-from test_resume import LONG, client, cut, history, newest, same_end
-from test_resume import quick as quick
-from test_resume import train as train
+from helpers import LONG, ROOT, client, cut, history, newest, same_end
 
 from foretrace.commands import cli
 from foretrace.commands import train as train_command
@@ -31,6 +28,13 @@ from foretrace.workspace import Workspace
 # A process that has imported everything is forked for each start: half a second in place of five.
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["foretrace.commands.train", "hydra"])
+
+
+@pytest.fixture
+def train(composed, here, no_pictures):
+    return lambda *overrides: train_command.run(
+        composed(*overrides), overrides=list(overrides), workspace=Workspace(here)
+    )
 
 
 def checkpoints(root: Path) -> Path:

@@ -11,9 +11,9 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from helpers import numbered
 from hypothesis import given
 from hypothesis import strategies as st
-from test_windows import numbered
 
 from foretrace.commands import train as train_command
 from foretrace.data.windows import WindowLoader, Windows

@@ -9,7 +9,7 @@ import time
 
 import mlflow
 import pytest
-from conftest import SMALL, train
+from helpers import SMALL, train
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from foretrace.errors import InputError

@@ -15,7 +15,7 @@ from urllib.request import urlopen
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import new_checkout, train
+from helpers import new_checkout, train
 from mlflow import MlflowClient
 
 pytestmark = pytest.mark.server

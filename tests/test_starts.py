@@ -1,8 +1,7 @@
 """Going on with a run under other settings, and repeating one."""
 
 import pytest
-from conftest import SMALL
-from test_resume import client, history, newest
+from helpers import SMALL, client, history, newest
 
 from foretrace.commands import train as train_command
 from foretrace.errors import InputError
@@ -12,9 +11,7 @@ FEW = [*SMALL, "data.batch_size=2", "model.dropout=0", "loss.input_noise=0.1"]
 
 
 @pytest.fixture
-def train(composed, here, monkeypatch):
-    monkeypatch.setattr("foretrace.reports.report._pictures", lambda *_: [])
-    monkeypatch.setattr("foretrace.reports.report._animate", lambda *_: None)
+def train(composed, here, no_pictures):
     return lambda *overrides: train_command.run(
         composed(*overrides), overrides=list(overrides), workspace=Workspace.default()
     )

@@ -10,7 +10,7 @@ import time
 
 import mlflow
 import pytest
-from conftest import SMALL, new_checkout, train
+from helpers import SMALL, new_checkout, train
 
 from foretrace.reports.figures.sweeps import Scale, setting_effect
 from foretrace.sweeps import table

@@ -1,22 +1,16 @@
 import numpy as np
 import pytest
 import torch
+from helpers import numbered
 from hypothesis import given
 from hypothesis import strategies as st
 
 from foretrace.data.datamodule import WindowDataModule
-from foretrace.data.sequences import Sequences
 from foretrace.data.splits import split
 from foretrace.data.statistics import Statistics
 from foretrace.data.windows import WindowLoader, Windows
 
 lengths_of_episodes = st.lists(st.integers(1, 40), min_size=1, max_size=8)
-
-
-def numbered(lengths: list[int], **more: object) -> Sequences:
-    """Each value says which episode and which row it is: 1000 e + t."""
-    episodes = [1000.0 * e + np.arange(float(n))[:, None] for e, n in enumerate(lengths)]
-    return Sequences.from_episodes(episodes, feature_names=["number"], **more)
 
 
 @given(lengths_of_episodes, st.integers(1, 12), st.integers(1, 12), st.integers(0, 12))

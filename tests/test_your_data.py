@@ -13,7 +13,7 @@ from urllib.request import urlopen
 
 import pandas as pd
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SERVERS = {"mlflow ui": "5000", "mlflow models serve": "5001"}  # and their ports on the page

@@ -192,8 +192,8 @@ def parquets() -> Iterator[bytes]:
 def cards() -> Iterator[ModelCard]:
     """Two models, without and with covariates."""
     for network, covariates in zip(NETWORKS, ([], ["u"]), strict=True):
-        yield ModelCard(feature_names=["a", "b"], units=["m", ""], covariate_names=covariates, dt_s=0.1, data_digest="0",
-                   model=network | {"frozen": [], "dropout": 0.0}, format=WITHOUT_DIGEST)  # fmt: skip
+        yield ModelCard(feature_names=["a", "b"], units=["m", ""], covariate_names=covariates, dt_s=0.1,
+                   data_digest="0", model=network | {"frozen": [], "dropout": 0.0}, format=WITHOUT_DIGEST)  # fmt: skip
 
 
 def models() -> Iterator[bytes]:

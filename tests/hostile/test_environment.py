@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import new_checkout
+from helpers import new_checkout
 
 from foretrace.errors import InputError, is_plain
 from foretrace.training.place import Place

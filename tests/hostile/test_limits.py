@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SMALL
+from helpers import SMALL
 
 from foretrace.commands import train as train_command
 from foretrace.errors import InputError

@@ -9,10 +9,10 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
+from helpers import made, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
-from test_portable import made, rows
 from trained import Opens, refused, saved
 
 import foretrace
@@ -81,7 +81,8 @@ CHANGED = {
     "names as a text": (card(feature_names="ab"), "valid tuple"),
     "a unit too few": (card(units=["m"]), "1 units for 2"),
     "a name too many": (card(feature_names=["a", "b", "c"], units=[]), "change has shape (2,), not (3,)"),
-    "another input": (card(covariate_names=["a", "b"]), "size mismatch"), "a step of 0": (card(dt_s=0), "greater than 0"),
+    "another input": (card(covariate_names=["a", "b"]), "size mismatch"),
+    "a step of 0": (card(dt_s=0), "greater than 0"),
     "a step of NaN": (file({"dt_s": "NaN"}), "finite number"), "a digest of 5": (card(data_digest=5), "valid string"),
     "no network": (card(model=None), "valid dictionary"), "a network of text": (card(model="big"), "valid dictionary"),
     "1 TB of units": (network(hidden_sizes=[2**18, 2**18]), "has shape (24, 6), not"),

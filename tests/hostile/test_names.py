@@ -7,7 +7,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, SMALL
+from helpers import ROOT, SMALL
 from hydra import compose, initialize_config_dir
 
 import foretrace

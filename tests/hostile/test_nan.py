@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL
-from conftest import train as command
-from test_resume import client, history, newest, weights
+from helpers import SMALL, client, history, newest, weights
+from helpers import train as command
 
 from foretrace.commands import train as train_command
 from foretrace.data.datamodule import WindowDataModule

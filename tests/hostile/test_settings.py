@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import new_checkout
+from helpers import new_checkout
 
 from foretrace.errors import is_plain
 

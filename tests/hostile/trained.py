@@ -18,7 +18,8 @@ from foretrace.training.forecaster import Forecaster
 
 SLOWEST_S, MOST_MB = 5, 300
 SETTINGS = {
-    "features": {"names": ["height", "angle"], "units": ["m", "rad"], "covariates": ["push"], "dt_s": 0.1, "digest": "d"},
+    "features": {"names": ["height", "angle"], "units": ["m", "rad"], "covariates": ["push"], "dt_s": 0.1,
+                 "digest": "d"},
     "model": {"hidden_sizes": [6, 5], "dropout": 0.2, "output": "linear", "input_clip": None, "frozen": []},
     "loss": {"units": "scaled", "input_noise": 0.0, "open_loop": None},
     "optimizer": {"name": "Adam", "lr": 0.001},

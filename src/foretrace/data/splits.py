@@ -61,7 +61,7 @@ def split(sequences: Sequences, shares: tuple[float, float, float], *, by: str =
 
 
 def divide(total: int, shares: tuple[float, float, float]) -> list[int]:
-    """Whole numbers that sum to ``total``, suggest to the shares, none of them 0.
+    """Whole numbers that sum to ``total``, nearest to the shares, none of them 0.
 
     >>> divide(160, (0.8, 0.1, 0.1)), divide(3, (0.8, 0.1, 0.1))
     ([128, 16, 16], [1, 1, 1])

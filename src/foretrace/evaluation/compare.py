@@ -52,10 +52,10 @@ class Comparison:
         low, high = (100 * (float(end) - 1) for end in (self.ratio.low, self.ratio.high))
         change = 100 * (float(self.ratio.value) - 1)
         if self.told_apart:
-            suggest, farthest = sorted((abs(low), abs(high)))
+            nearest, farthest = sorted((abs(low), abs(high)))
             return (
                 f"{first}'s error is {abs(change):.2g} % {_direction(change)} than {second}'s (95 % interval"
-                f" {suggest:.2g} to {farthest:.2g} %), {over}: larger than chance ({_chance(self.p_value)})"
+                f" {nearest:.2g} to {farthest:.2g} %), {over}: larger than chance ({_chance(self.p_value)})"
             )
         interval = (
             f", 95 % interval {abs(low):.2g} % {_direction(low)} to {abs(high):.2g} % {_direction(high)}"

@@ -28,6 +28,7 @@ from foretrace.commands import export as export_command
 from foretrace.config import ExportConfig
 from foretrace.config.parse import parse
 from foretrace.errors import InputError
+from foretrace.serving import onnx as onnx_file
 from foretrace.workspace import Workspace
 
 COLUMNS = ["height", "angle", "push"]
@@ -128,7 +129,7 @@ def test_onnx_is_called_whole_in_batches_and_step_by_step(at, capsys):
 
 def test_onnx_that_says_something_else_is_not_exported(at, monkeypatch):
     _, run_id = at
-    write = onnx_module.write_onnx
+    write = onnx_file.write_onnx
 
     def write_another(path, predictor):
         with torch.no_grad():
@@ -136,7 +137,7 @@ def test_onnx_that_says_something_else_is_not_exported(at, monkeypatch):
             write(path, predictor)
             predictor.model.stack.head.bias -= 1e-3
 
-    monkeypatch.setattr(onnx_module, "write_onnx", write_another)
+    monkeypatch.setattr(onnx_file, "write_onnx", write_another)
     with pytest.raises(InputError, match=r"ONNX over \d+ rows: expected at most 1e-05 standard deviations"):
         run_export(f"run={run_id}", "format=onnx")
     assert list(Path.cwd().iterdir()) == []

@@ -41,7 +41,7 @@ def read(run_id: str) -> tuple[int, float, dict[str, Curve]]:
 
 @house_style()
 def main() -> None:
-    """Draws a line per run, in a colour per number of trained parameters."""
+    """Draws a line per run, in a color per number of trained parameters."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN")
     filter_library_logs()

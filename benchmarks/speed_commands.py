@@ -14,7 +14,7 @@ from speed_rows import ROOT, Row, folder, in_turn, ratios
 
 SMALL = ("trainer.max_epochs=1", "data.episodes=10", "model.hidden_sizes=[8]", "trainer.progress=false")
 ANSWERS = {"--help": "--help", "a setting that does not exist": "trainer.max_epoch=3",
-           "an optimiser that does not exist": "optimizer.name=Adem"}  # fmt: skip
+           "an optimizer that does not exist": "optimizer.name=Adem"}  # fmt: skip
 
 
 def rows(*, quick: bool) -> Iterator[Row]:

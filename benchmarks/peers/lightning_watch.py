@@ -38,7 +38,7 @@ class Watch(Callback):
         self.trial.continue_rollout()
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-        """After the optimiser's step."""
+        """After the optimizer's step."""
         trainer.should_stop = self.trial.step() or trainer.should_stop
 
     def on_validation_start(self, *_: Any) -> None:

@@ -1,13 +1,12 @@
-"""What the commands beside training are told."""
+"""Settings of the commands beside training."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from foretrace.config.base import Settings
+from foretrace.config.base import Count, Settings
 from foretrace.config.data import DataConfig
 from foretrace.config.training import Evaluation, Tracking
-from foretrace.errors import InputError
 
 
 class EvaluateConfig(Settings):
@@ -25,15 +24,11 @@ class EvaluateConfig(Settings):
     def _one_thing(self) -> "EvaluateConfig":
         given = [name for name in ("run", "checkpoint", "runs") if getattr(self, name) is not None]
         if len(given) != 1:
-            received = " and ".join(given) or "none of them"
-            raise InputError("run", expected="one of run, checkpoint and runs", received=received)
+            raise ValueError(f"give one of run, checkpoint and runs, got {' and '.join(given) or 'none'}")
         if self.checkpoint is not None and self.data is None:
-            remedy = "Name the data to judge it on: data=…"
-            raise InputError(
-                "data", expected="a data set beside a checkpoint", received="none", remedy=remedy
-            )
+            raise ValueError("data: a checkpoint alone names no data. Choose some: data=…")
         if self.checkpoint is not None and self.log == "same":
-            raise InputError("log", expected="new, as a checkpoint alone names no run", received="same")
+            raise ValueError("log: must be new, as a checkpoint alone names no run")
         return self
 
 
@@ -58,7 +53,7 @@ class PredictConfig(Settings):
     model: str | None  # whatever foretrace.load takes
     data: Recordings
     output: str
-    horizon: PositiveInt
+    horizon: Count
     start: Literal["end", "each"]
     overwrite: bool
     tracking: Store
@@ -66,12 +61,9 @@ class PredictConfig(Settings):
     @model_validator(mode="after")
     def _one_model(self) -> "PredictConfig":
         if (self.run is None) == (self.model is None):
-            received = "none of them" if self.run is None else "run and model"
-            raise InputError("run", expected="one of run and model", received=received)
+            raise ValueError(f"give either run or model, got {'neither' if self.run is None else 'both'}")
         if self.start == "each" and self.horizon > 1:
-            remedy = "Leave it out, or set start=end."
-            received = str(self.horizon)
-            raise InputError("horizon", expected="1 with start=each", received=received, remedy=remedy)
+            raise ValueError(f"horizon: must be 1 with start=each, got {self.horizon}")
         return self
 
 
@@ -89,9 +81,7 @@ class ExportConfig(Settings):
     @model_validator(mode="after")
     def _something_to_do(self) -> "ExportConfig":
         if self.format is None and self.register_as is None:
-            raise InputError(
-                "format", expected="onnx, safetensors, or register_as=<name>", received="neither"
-            )
+            raise ValueError("give format=onnx, format=safetensors or register_as=<name>")
         if self.format is None and self.output is not None:
-            raise InputError("output", expected="a format beside it", received=self.output)
+            raise ValueError("output: needs a format=… beside it")
         return self

@@ -1,11 +1,10 @@
-"""Where sequences come from and how they are cut into windows."""
+"""Settings of the data: where sequences come from, how they are split and cut into windows."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
-from foretrace.config.base import Settings
-from foretrace.errors import InputError
+from foretrace.config.base import LARGEST, Count, Settings
 
 
 class Split(Settings):
@@ -18,38 +17,36 @@ class Split(Settings):
     @model_validator(mode="after")
     def _sums_to_one(self) -> "Split":
         if abs(self.train + self.valid + self.test - 1) > 1e-6:
-            shares = f"{self.train} + {self.valid} + {self.test}"
-            raise InputError("", expected="shares train + valid + test that sum to 1", received=shares)
+            raise ValueError(f"shares must sum to 1, got {self.train} + {self.valid} + {self.test}")
         return self
 
 
 class Windowing(Settings):
     """How episodes are cut into windows and these into batches."""
 
-    window: PositiveInt  # steps that the model reads; the target is the same window one step later
-    stride: PositiveInt  # steps from one window's start to the next one's
+    window: Count  # steps that the model reads; the target is the same window one step later
+    stride: Count  # steps from one window's start to the next one's
     # Steps of training windows, one after the other; None: window and stride.
-    train_window: PositiveInt | None = None
+    train_window: Count | None = None
     random_offset: bool  # training windows start at another offset (below the stride) each epoch
-    batch_size: PositiveInt
+    batch_size: Count
 
 
 class SimulatedData(Windowing):
     """Gaits of a simulated robot."""
 
     source: Literal["halfcheetah", "walker2d"]
-    episodes: Annotated[int, Field(ge=3)]
-    steps: PositiveInt  # simulated steps per episode; one row more than that, with the first state
-    frame_skip: PositiveInt
-    seed: Annotated[int, Field(ge=0)]
+    episodes: Annotated[int, Field(ge=3, le=LARGEST)]
+    steps: Count  # simulated steps per episode; one row more than that, with the first state
+    frame_skip: Count
+    seed: Annotated[int, Field(ge=0, le=LARGEST)]
     split: Split
 
     @model_validator(mode="after")
     def _window_fits(self) -> "SimulatedData":
         for name, steps in (("window", self.window), ("train_window", self.train_window or 1)):
             if steps > self.steps:
-                expected = f"at most as many steps as an episode has (data.steps={self.steps})"
-                raise InputError(name, expected=expected, received=str(steps))
+                raise ValueError(f"{name} {steps} is longer than an episode (data.steps={self.steps})")
         return self
 
 
@@ -72,7 +69,7 @@ class FilesData(Windowing):
     order_column: str | None
     dt_s: PositiveFloat | None
     missing: Literal["refuse", "interpolate", "drop"]
-    missing_limit: PositiveInt  # longest gap in rows that `interpolate` fills
+    missing_limit: Count  # longest gap in rows that `interpolate` fills
     split: Split
     split_by: Literal["auto", "episode", "time"]
 

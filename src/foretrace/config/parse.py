@@ -1,43 +1,32 @@
-"""The typed form of ``conf/``: what Hydra composed becomes checked values here, once."""
+"""From what Hydra composed to checked, typed settings; and from what is wrong with it to one sentence."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from foretrace.config import (
-    EvaluateConfig,
-    ExportConfig,
-    FilesData,
-    PredictConfig,
-    PublishedData,
-    Settings,
-    SimulatedData,
-    TrainConfig,
-)
-from foretrace.errors import InputError, suggest
-
-SOURCES = {
-    name
-    for kind in (SimulatedData, PublishedData, FilesData)
-    for name in get_args(kind.model_fields["source"].annotation)
-}
+from foretrace.config.base import Settings
+from foretrace.config.commands import EvaluateConfig, ExportConfig, PredictConfig
+from foretrace.config.training import TrainConfig
+from foretrace.errors import UserError, suggest
 
 Parsed = TypeVar("Parsed", bound=Settings)
+RENAMED = {  # since 0.1.0
+    "data.inputs": "data.covariates",
+    "trainer.weight_averaging": "trainer.ema_decay",
+    "start": "mode=forecast or mode=one_step",
+    "log": "log_to=new_run or log_to=evaluated_run",
+}
 
 
 def parse(cfg: DictConfig | Mapping[str, Any], kind: type[Parsed]) -> Parsed:
-    """Checks a composed configuration and gives it types.
-
-    Args:
-        cfg: What Hydra composed.
-        kind: What it is to be.
+    """Check a composed configuration and return it as settings of a kind.
 
     Raises:
-        InputError: If a key is unknown, missing or has a value that does not fit.
+        UserError: If a key is unknown or missing, or a value does not fit.
     """
     try:
         plain = (
@@ -45,29 +34,34 @@ def parse(cfg: DictConfig | Mapping[str, Any], kind: type[Parsed]) -> Parsed:
             if OmegaConf.is_config(cfg)
             else cfg
         )
+        return kind.model_validate(plain)
     except OmegaConfBaseException as error:
         raise _from_omegaconf(error) from error
-    try:
-        return kind.model_validate(plain)
     except ValidationError as error:
-        details = error.errors()
-        more = f" And {len(details) - 1} more." if len(details) > 1 else ""
-        raise _from_pydantic(details[0], more) from error
+        first, *further = error.errors()
+        raise _from_pydantic(first, f"And {len(further)} more." if further else "") from error
 
 
 def known_keys() -> list[str]:
-    """All keys that a configuration may have, with dots."""
+    """List all settings of all commands, with dots."""
     kinds = (TrainConfig, EvaluateConfig, PredictConfig, ExportConfig)
     return list(dict.fromkeys(key for kind in kinds for key in _keys(kind, "")))
 
 
+def unknown_setting(key: str) -> UserError:
+    """Return the error about a setting that does not exist."""
+    if key in RENAMED:
+        return UserError(f"{key}: has a new name", hint=f"Use {RENAMED[key]}.")
+    return UserError(f"{key}: unknown setting", hint=suggest(key, known_keys()))
+
+
 def _keys(settings: type[BaseModel], prefix: str) -> list[str]:
-    keys: dict[str, None] = {}
+    keys: list[str] = []
     for name, info in settings.model_fields.items():
-        keys[prefix + name] = None
+        keys.append(prefix + name)
         for inner in _settings_in(info.annotation):
-            keys |= dict.fromkeys(_keys(inner, f"{prefix}{name}."))
-    return list(keys)
+            keys += _keys(inner, f"{prefix}{name}.")
+    return keys
 
 
 def _settings_in(annotation: Any) -> list[type[BaseModel]]:
@@ -76,37 +70,27 @@ def _settings_in(annotation: Any) -> list[type[BaseModel]]:
     return [inner for argument in getattr(annotation, "__args__", ()) for inner in _settings_in(argument)]
 
 
-def _from_pydantic(detail: ErrorDetails, more: str) -> InputError:
-    key = ".".join(str(part) for part in detail["loc"] if not _is_union_tag(detail["loc"], part))
-    message, received = detail["msg"], repr(detail["input"])
-    if detail["type"] == "extra_forbidden":
-        remedy = suggest(key, known_keys()) + more
-        return InputError(key, expected="a setting that exists", received=key, remedy=remedy)
-    if detail["type"] == "missing":
-        return InputError(key, expected="a value", received="none", remedy=f"Set {key}=….{more}")
-    context = detail.get("ctx", {})
-    if detail["type"] == "union_tag_invalid":
-        key = f"{key}.{context['discriminator'].strip(chr(39))}"
-        expected = f"one of {context['expected_tags']}"
-        return InputError(key, expected=expected, received=context["tag"], remedy=more.strip())
-    if detail["type"] in ("string_too_short", "too_short"):
-        expected = f"at least {context['min_length']} character or element"
-        return InputError(key, expected=expected, received=received, remedy=more.strip())
-    error = context.get("error")
-    if isinstance(error, InputError):
-        key = f"{key}.{error.where}".strip(".")
-        return InputError(key, expected=error.expected, received=error.received, remedy=error.remedy + more)
-    message = message.removeprefix("Input should be ")
-    return InputError(key, expected=message, received=received, remedy=more.strip())
+def _from_pydantic(detail: ErrorDetails, more: str) -> UserError:
+    location, context = detail["loc"], detail.get("ctx", {})
+    if location[:1] == ("data",) and len(location) > 1:  # pydantic names the kind of data too
+        location = location[:1] + location[2:]
+    key, kind = ".".join(str(part) for part in location), detail["type"]
+    if kind == "extra_forbidden":
+        unknown = unknown_setting(key)
+        return UserError(unknown.message, hint=f"{unknown.hint} {more}".strip())
+    if kind == "missing":
+        return UserError(f"{key}: needs a value", hint=f"Set {key}=…. {more}".strip())
+    if kind == "union_tag_invalid":
+        problem = f"must be one of {context['expected_tags']}, got {context['tag']}"
+        return UserError(f"data.source: {problem}", hint=more)
+    if kind == "value_error":  # of a validator, whose sentence may start with the key of a setting within
+        return UserError(f"{key}: {context['error']}" if key else str(context["error"]), hint=more)
+    problem = detail["msg"][0].lower() + detail["msg"][1:]
+    return UserError(f"{key}: {problem.replace('input should', 'must')}, got {detail['input']!r}", hint=more)
 
 
-def _is_union_tag(location: tuple[int | str, ...], part: int | str) -> bool:
-    return len(location) > 1 and location[0] == "data" and part is location[1] and part in SOURCES
-
-
-def _from_omegaconf(error: OmegaConfBaseException) -> InputError:
-    key = error.full_key or "configuration"
-    reason = str(error).splitlines()[0]
+def _from_omegaconf(error: OmegaConfBaseException) -> UserError:
+    key, reason = error.full_key or "configuration", str(error).splitlines()[0]
     if "Missing mandatory value" in reason:
-        return InputError(key, expected="a value", received="none", remedy=f"Set {key}=….")
-    return InputError(key, expected="a value that can be resolved", received=reason)
+        return UserError(f"{key}: needs a value", hint=f"Set {key}=….")
+    return UserError(f"{key}: cannot be resolved ({reason})")

@@ -1,13 +1,13 @@
-"""What a training run is made from."""
+"""Settings of a training run."""
 
 import re
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveFloat, field_validator, model_validator
 
-from foretrace.config.base import Fraction, Settings
+from foretrace.config.base import LARGEST, Count, Fraction, OpenSettings, Settings
 from foretrace.config.data import DataConfig
-from foretrace.errors import InputError, suggest
+from foretrace.errors import suggest
 
 PART = r"(?!\.+(/|$))[\w. :-]+"
 TAG = re.compile(rf"(?=.{{1,200}}$){PART}(/{PART})*")
@@ -28,23 +28,20 @@ class Model(Settings):
         layers += ["skip"] if self.output == "linear" else []
         for name in self.frozen:
             if name not in layers:
-                expected = f"layers among {', '.join(layers)}"
-                raise InputError("frozen", expected=expected, received=name, remedy=suggest(name, layers))
+                raise ValueError(f"no layer {name!r} to freeze. {suggest(name, layers)}")
         return self
 
 
-class Optimizer(Settings):
+class Optimizer(OpenSettings):
     """A class of `torch.optim` by name; further keys are its own arguments."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
     name: str
     lr: PositiveFloat
 
 
-class Scheduler(Settings):
+class Scheduler(OpenSettings):
     """A class of `torch.optim.lr_scheduler` by name; further keys are its own arguments."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
     name: str
     interval: Literal["epoch", "step"]
 
@@ -53,8 +50,8 @@ class OpenLoop(Settings):
     """A second term of the loss: the error of forecasts that feed on themselves to the end of the window."""
 
     weight: PositiveFloat  # beside 1 for the one-step error
-    horizon: PositiveInt  # steps that are forecast without looking
-    growth_epochs: PositiveInt  # the horizon grows evenly from 1 step to all during the first so many epochs
+    horizon: Count  # steps that are forecast without looking
+    growth_epochs: Count  # the horizon grows evenly from 1 step to all during the first so many epochs
 
 
 class Loss(Settings):
@@ -69,29 +66,29 @@ class Loss(Settings):
 class EarlyStopping(Settings):
     """Stops when the validation error has not fallen for a while."""
 
-    patience: PositiveInt
+    patience: Count
     min_delta: Annotated[float, Field(ge=0)]
 
 
 class Trainer(Settings):
     """How long and how precisely to train."""
 
-    max_epochs: PositiveInt
-    devices: PositiveInt = 1  # processes on this machine, one to a GPU, that share each batch
+    max_epochs: Count
+    devices: Count = 1  # processes on this machine, one to a GPU, that share each batch
     checkpoint_minutes: PositiveFloat = 5  # from one checkpoint to the next within an epoch
     precision: Literal["auto", "32-true", "bf16-mixed"]  # auto: see foretrace.training.precision
     gradient_clip: PositiveFloat | None
     early_stopping: EarlyStopping | None
     weight_averaging: Fraction | None = None  # decay per step of the moving average of weights that is kept
-    diagnose_every: PositiveInt | None  # epochs from one look at the gradients to the next; None: never
+    diagnose_every: Count | None  # epochs from one look at the gradients to the next; None: never
     progress: bool
 
 
 class Evaluation(Settings):
     """How the trained model is judged beyond one step from a cold state."""
 
-    warmup: Annotated[int, Field(ge=2)]  # steps that are read before a forecast counts or an open loop starts
-    horizon: PositiveInt  # steps of an open loop
+    warmup: Annotated[int, Field(ge=2, le=LARGEST)]  # steps that are read before a forecast counts or an open loop starts
+    horizon: Count  # steps of an open loop
 
 
 class Tracking(Settings):
@@ -108,8 +105,8 @@ class Tracking(Settings):
         """They become MLflow's, and parts of the names of its parameters."""
         for name in tags or {}:
             if not TAG.fullmatch(name):
-                expected = "names of tags of at most 200 letters, digits, spaces, -, _, ., : and /"
-                raise InputError("", expected=expected, received=name or "none")
+                allowed = "at most 200 letters, digits, spaces, -, _, ., : and /"
+                raise ValueError(f"a tag's name has {allowed}, got {name!r}")
         return tags
 
 
@@ -142,6 +139,6 @@ class TrainConfig(Settings):
         horizon = self.loss.open_loop.horizon if self.loss.open_loop else 0
         name = "window" if self.data.train_window is None else "train_window"
         if horizon >= (steps := getattr(self.data, name)):
-            expected = f"fewer steps than a training window has (data.{name}={steps})"
-            raise InputError("loss.open_loop.horizon", expected=expected, received=str(horizon))
+            limit = f"a training window's length (data.{name}={steps})"
+            raise ValueError(f"loss.open_loop.horizon: must be below {limit}, got {horizon}")
         return self

@@ -1,4 +1,4 @@
-"""What a user can mend, and what a user or a scheduler asked for."""
+"""Errors that a user can fix, and requests to stop."""
 
 import difflib
 import errno
@@ -53,12 +53,12 @@ class InputError(UserError):
 
 
 def is_plain(character: str) -> bool:
-    """Whether a character is no control character, half of a surrogate pair, or change of direction."""
+    """Tell whether a character is no control character, half of a surrogate pair, or change of direction."""
     return unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp") and character not in DIRECTIONS
 
 
 def sanitize(text: str, *, longest: int = LONGEST) -> str:
-    r"""A text on one line, without its middle if it is long, and with escapes for what is not `is_plain`.
+    r"""Return a text on one line, without its middle if it is long, and with escapes for what is not `is_plain`.
 
     >>> sanitize("two\nlines and \x1b[31mred")
     'two lines and \\x1b[31mred'
@@ -70,21 +70,21 @@ def sanitize(text: str, *, longest: int = LONGEST) -> str:
 
 
 def suggest(name: str, valid: Iterable[str]) -> str:
-    """Says which valid name was probably meant, or lists a few when none is near.
+    """Say which valid name was probably meant, or list a few when none is near.
 
     >>> suggest("max_epoch", ["max_epochs", "precision"])
-    "Did you mean 'max_epochs'?"
+    'Did you mean max_epochs?'
     """
     names = list(valid)
     match = difflib.get_close_matches(name[:LONGEST], names[:1000], n=1, cutoff=0.6)  # each takes time
     if match:
-        return f"Did you mean {match[0]!r}?"
+        return f"Did you mean {match[0]}?"
     shown = ", ".join(sanitize(one, longest=30) for one in names[:12])
     return f"Valid: {shown}{', …' if len(names) > 12 else ''}." if names else ""
 
 
 def full_disk(error: BaseException | None) -> OSError | None:
-    """The full disk behind an error, where that is the reason: torch's own says nothing of it.
+    """Return the full disk behind an error, where that is the reason: torch's own error says nothing of it.
 
     >>> full_disk(OSError(errno.ENOSPC, "No space left on device")).strerror
     'No space left on device'
@@ -97,7 +97,7 @@ def full_disk(error: BaseException | None) -> OSError | None:
 
 
 class DivergedError(ArithmeticError):
-    """A training's figures are no finite numbers any more; says where that began, and what to try."""
+    """Training produced numbers that are not finite; says where that began, and what to try."""
 
 
 class Interrupted(BaseException):  # like KeyboardInterrupt: not an error

@@ -6,9 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from foretrace.errors import InputError
+from foretrace.errors import UserError
 
-CHECKOUT = Path(__file__).resolve().parents[2]  # in a checkout: the folder that holds src/ and conf/
+PACKAGE = Path(__file__).resolve().parent
+CHECKOUT = PACKAGE.parents[1]  # the folder that holds src/ and conf/, where foretrace runs from its checkout
+CONF = (
+    PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else CHECKOUT / "conf"
+)  # an installed package has its own
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Workspace:
 
 @contextmanager
 def atomic_write(target: Path) -> Iterator[Path]:
-    """Gives the path of a file beside the target; at the end of the block, it takes the target's name.
+    """Give the path of a file beside the target that takes the target's name at the end of the block.
 
     If the block raises, there is nothing new, and what was there before is still there.
 
@@ -83,14 +87,14 @@ def atomic_write(target: Path) -> Iterator[Path]:
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
-    """Sees whether a file that the user asked for can be made.
+    """Make sure that a file which the user asked for can be written.
 
     Raises:
-        InputError: If it exists and is not to be replaced, or there is no such folder.
+        UserError: If it exists and is not to be replaced, or there is no such folder.
     """
     if not target.parent.is_dir():
-        raise InputError("output", expected="a folder that exists", received=str(target.parent))
-    if target.is_dir() or (target.exists() and not overwrite):
-        remedy = "" if target.is_dir() else "Set overwrite=true to replace it."
-        received = f"{target}, which exists"
-        raise InputError("output", expected="the path of a new file", received=received, remedy=remedy)
+        raise UserError(f"output: there is no folder {str(target.parent)!r}")
+    if target.is_dir():
+        raise UserError(f"output: {str(target)!r} is a folder")
+    if target.exists() and not overwrite:
+        raise UserError(f"output: {str(target)!r} exists", hint="Set overwrite=true to replace it.")

@@ -31,7 +31,13 @@ OTHER = {
     "tracking.experiment": "other",
     "tracking.tags": {"who": "me"},
 }
-OPTIONAL = ["model.input_clip", "loss.open_loop", "trainer.early_stopping", "trainer.gradient_clip", "tracking.tags"]
+OPTIONAL = [
+    "model.input_clip",
+    "loss.open_loop",
+    "trainer.early_stopping",
+    "trainer.gradient_clip",
+    "tracking.tags",
+]
 
 
 def get(settings, key):
@@ -68,7 +74,9 @@ def mapping(key, value) -> list[str]:
 @pytest.fixture
 def recorded(composed):
     """The record of a run that differs from today's defaults in each of the settings above."""
-    config = parse(composed(*(one for key, value in OTHER.items() for one in dotted(key, value))), TrainConfig)
+    config = parse(
+        composed(*(one for key, value in OTHER.items() for one in dotted(key, value))), TrainConfig
+    )
     return config.model_dump(exclude={"tracking": {"uri"}, "resume": True, "rerun": True, "sweep": True})
 
 

@@ -3,7 +3,7 @@ from omegaconf import OmegaConf
 
 from foretrace.config import TrainConfig
 from foretrace.config import parse as parsing
-from foretrace.config.parse import known_keys
+from foretrace.config.wording import known_keys
 from foretrace.errors import UserError
 
 
@@ -78,14 +78,14 @@ WRONG = {
     "model.hidden_sizes=[8,x]": r"model.hidden_sizes.1: must be a valid integer, got 'x'",
     "model.dropout=1": "model.dropout: must be less than 1, got 1",
     "model.output=delta": "model.output: must be 'value', 'change' or 'linear', got 'delta'",
-    "model.frozen=[lstm.3]": r"model: no layer 'lstm.3' to freeze. Did you mean 'lstm.2'\?",
+    "model.frozen=[lstm.3]": r"model: no layer 'lstm.3' to freeze. Did you mean lstm.2\?",
     "model.frozen=[skip]": "model: no layer 'skip' to freeze",
     "data.window=1001": r"data: window 1001 is longer than an episode \(data.steps=1000\)",
     "data.episodes=2": "data.episodes: must be greater than or equal to 3, got 2",
     "data.split.test=0.5": "data.split: shares must sum to 1, got",
-    "+data.widow=3": r"data.widow: unknown setting. Did you mean 'data.window'\?",
+    "+data.widow=3": r"data.widow: unknown setting. Did you mean data.window\?",
     "tracking.experiment=''": "tracking.experiment: .*at least 1 character",
-    "loss.open_loop={weight: 1, horizon: 50, growth_epochs: 5}": r"loss.open_loop.horizon: must be below .*\(data.window=50\)",
+    "loss.open_loop={weight: 1, horizon: 50, growth_epochs: 5}": r"loss.open_loop.horizon: must be below .*window=50",
     "data.source=mars": "data.source: must be one of .*'halfcheetah'.* got mars",
 }
 

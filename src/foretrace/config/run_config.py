@@ -112,7 +112,11 @@ def _plain_yaml(text: str) -> Any:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             raise ValueError(f"more than {DEEPEST} levels")
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) or getattr(event, "tag", None):
+        if (
+            isinstance(event, yaml.AliasEvent)
+            or getattr(event, "anchor", None)
+            or getattr(event, "tag", None)
+        ):
             raise ValueError("a reference or a type")
         if len(getattr(event, "value", "")) > LONGEST:
             raise ValueError(f"a value of more than {LONGEST:,} characters")

@@ -87,8 +87,8 @@ class Trainer(Settings):
 class Evaluation(Settings):
     """How the trained model is judged beyond one step from a cold state."""
 
-    warmup: Annotated[int, Field(ge=2, le=LARGEST)]  # steps that are read before a forecast counts or an open loop starts
-    horizon: Count  # steps of an open loop
+    warmup: Annotated[int, Field(ge=2, le=LARGEST)]  # steps read before a forecast counts or a rollout starts
+    horizon: Count  # steps of a rollout
 
 
 class Tracking(Settings):

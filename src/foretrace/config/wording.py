@@ -1,0 +1,119 @@
+"""One sentence and one hint for whatever pydantic, OmegaConf or Hydra finds wrong with settings."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from pydantic import BaseModel, ValidationError
+
+from foretrace.config.commands import EvaluateConfig, ExportConfig, PredictConfig
+from foretrace.config.training import TrainConfig
+from foretrace.errors import UserError, suggest
+
+RENAMED = {  # since 0.1.0
+    "data.inputs": "data.covariates",
+    "trainer.weight_averaging": "trainer.ema_decay",
+    "start": "mode=forecast or mode=one_step",
+    "log": "log_to=new_run or log_to=evaluated_run",
+}
+
+
+def known_keys() -> list[str]:
+    """List all settings of all commands, with dots."""
+    kinds = (TrainConfig, EvaluateConfig, PredictConfig, ExportConfig)
+    return list(dict.fromkeys(key for kind in kinds for key in _keys(kind, "")))
+
+
+def unknown_setting(key: str) -> UserError:
+    """Return the error about a setting that does not exist."""
+    if key in RENAMED:
+        return UserError(f"{key}: has a new name", hint=f"Use {RENAMED[key]}.")
+    return UserError(f"{key}: unknown setting", hint=suggest(key, known_keys()))
+
+
+def _keys(settings: type[BaseModel], prefix: str) -> list[str]:
+    keys: list[str] = []
+    for name, info in settings.model_fields.items():
+        keys.append(prefix + name)
+        for inner in _settings_in(info.annotation):
+            keys += _keys(inner, f"{prefix}{name}.")
+    return keys
+
+
+def _settings_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [inner for argument in getattr(annotation, "__args__", ()) for inner in _settings_in(argument)]
+
+
+def from_pydantic(error: ValidationError) -> UserError:
+    """Word what pydantic found wrong first, and count the rest."""
+    detail, *further = error.errors()
+    more = f"And {len(further)} more." if further else ""
+    location, context = detail["loc"], detail.get("ctx", {})
+    if location[:1] == ("data",) and len(location) > 1:  # pydantic names the kind of data too
+        location = location[:1] + location[2:]
+    key, kind = ".".join(str(part) for part in location), detail["type"]
+    if kind == "extra_forbidden":
+        unknown = unknown_setting(key)
+        return UserError(unknown.message, hint=f"{unknown.hint} {more}".strip())
+    if kind == "missing":
+        return UserError(f"{key}: needs a value", hint=f"Set {key}=…. {more}".strip())
+    if kind == "union_tag_invalid":
+        problem = f"must be one of {context['expected_tags']}, got {context['tag']}"
+        return UserError(f"data.source: {problem}", hint=more)
+    if kind == "value_error":  # of a validator, whose sentence may start with the key of a setting within
+        return UserError(f"{key}: {context['error']}" if key else str(context["error"]), hint=more)
+    problem = detail["msg"][0].lower() + detail["msg"][1:]
+    return UserError(f"{key}: {problem.replace('input should', 'must')}, got {detail['input']!r}", hint=more)
+
+
+def from_omegaconf(error: OmegaConfBaseException) -> UserError:
+    """Word what is missing, or refers to something that is not there."""
+    key, reason = error.full_key or "configuration", str(error).splitlines()[0]
+    if "Missing mandatory value" in reason:
+        return UserError(f"{key}: needs a value", hint=f"Set {key}=….")
+    return UserError(f"{key}: cannot be resolved ({reason})")
+
+
+def from_hydra(error: Exception, *, conf: Path) -> UserError:
+    """Word what Hydra found wrong with the command line.
+
+    Args:
+        error: What it raised.
+        conf: The folder of the settings, whose files are the options of each group.
+    """
+    cause = error.__cause__
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        return UserError(f"{group}: no option {option or 'given'!r}", hint=suggest(option, error.options))
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.full_key:
+        return _from_missing_key(str(cause.full_key), conf)
+    if isinstance(error, OverrideParseException):
+        hint = "Write KEY=VALUE; quote special characters twice: 'tracking.run_name=\"a, b\"'."
+        return UserError(f"cannot read {error.override!r}", hint=hint)
+    if isinstance(error, ValueError):  # `model=5`; Hydra does not say which
+        return UserError(
+            f"{' '.join(sys.argv[1:])}: after GROUP= comes the name of an option", hint="See --help."
+        )
+    if cause is not None and str(error).startswith("Error merging override"):
+        return UserError(f"{error} ({str(cause).partition(chr(10))[0]})")
+    return UserError(str(error))
+
+
+def _from_missing_key(key: str, conf: Path) -> UserError:
+    group, _, name = key.rpartition(".")
+    root = key.partition(".")[0]
+    if key == root and (options := sorted(f"{key}={file.stem}" for file in conf.glob(f"{key}/*.yaml"))):
+        return UserError(
+            f"{key}: choose one first", hint=f"Write one before its settings: {', '.join(options)}."
+        )
+    if key not in known_keys() or key in RENAMED:
+        return unknown_setting(key)
+    if (conf / root).is_dir() and group == root:
+        return UserError(f"{key}: belongs to another choice of {root}=…")
+    return UserError(
+        f"{key}: {group} is null by default", hint=f"Set the whole of it: {group}={{{name}: …}}."
+    )

@@ -53,7 +53,7 @@ class Examples(Dataset[tuple[Tensor, Tensor]]):
     """Windows one by one, as a DataLoader wants them."""
 
     def __init__(self, windows: Windows, model: NextStepModel) -> None:
-        self.places = windows.places(torch.arange(len(windows))).numpy()
+        self.places = windows.origins(torch.arange(len(windows))).numpy()
         self.length = windows.length
         self.first = windows.sequences.bounds[:, 0]
         self.values = model.scaling(torch.from_numpy(windows.sequences.values))

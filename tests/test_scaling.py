@@ -106,7 +106,7 @@ def test_the_parts_of_a_batch_make_the_batch(batch_size, processes):
     windows = Windows(numbered([50, 33]), length=5, stride=5)
     whole = WindowLoader(windows, batch_size=batch_size, seed=1)
     parts = [
-        WindowLoader(windows, batch_size=batch_size, seed=1, place=(r, processes)) for r in range(processes)
+        WindowLoader(windows, batch_size=batch_size, seed=1, shard=(r, processes)) for r in range(processes)
     ]
     for batch, *shares in zip(whole, *parts, strict=True):
         counted = [share.values for share in shares if share.weight]

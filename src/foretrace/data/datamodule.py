@@ -1,4 +1,4 @@
-"""The three parts as Lightning wants them."""
+"""The three parts of a data set as Lightning's data module."""
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -54,32 +54,32 @@ class WindowDataModule(LightningDataModule):
                 )
 
     def setup(self, stage: str) -> None:
-        """Lays the data where the model is: a batch is then a gather on that device, with no copy across."""
+        """Move the data to where the model is: a batch is then a gather on that device, with no copy across."""
         if self.trainer is not None:
             for windows in self.windows.values():
                 windows.to(self.trainer.strategy.root_device)
 
     def train_dataloader(self) -> WindowLoader:
-        """Training windows, shuffled anew each epoch; of each batch this process's part."""
+        """Return training windows, shuffled anew each epoch; of each batch this process's part."""
         return WindowLoader(
             self.windows["train"],
             batch_size=self.batch_size,
             seed=self.seed,
             random_offset=self.random_offset,
-            place=self._place(),
+            shard=self._shard(),
         )
 
     def val_dataloader(self) -> WindowLoader:
-        """Validation windows, in order; of each batch this process's part."""
-        return WindowLoader(self.windows["valid"], batch_size=self.batch_size, place=self._place())
+        """Return validation windows, in order; of each batch this process's part."""
+        return WindowLoader(self.windows["valid"], batch_size=self.batch_size, shard=self._shard())
 
     def test_dataloader(self) -> WindowLoader:
-        """Test windows, in order and all of them: one process alone judges the model."""
+        """Return all test windows, in order: one process alone evaluates the model."""
         return WindowLoader(self.windows["test"], batch_size=self.batch_size)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Nothing to do: a batch is made on the device."""
+        """Return the batch: it was made on the device."""
         return batch
 
-    def _place(self) -> tuple[int, int]:
+    def _shard(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)

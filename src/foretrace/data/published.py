@@ -17,17 +17,15 @@ import numpy as np
 from foretrace.data.sequences import FloatArray, IntArray, Sequences
 from foretrace.data.simulation.robots import ROBOTS
 from foretrace.data.splits import Splits
-from foretrace.errors import InputError
+from foretrace.errors import UserError
 
-HALFCHEETAH_SOURCE = (
-    "github.com/raminmh/liquid_time_constant_networks, folder experiments_with_ltcs/data/cheetah"
-)
+HALFCHEETAH_SOURCE = "github.com/raminmh/liquid_time_constant_networks, experiments_with_ltcs/data/cheetah"
 WALKER2D_SOURCE = "github.com/raminmh/CfC, folder data/walker"
 WALKER2D_KEPT = 0.9  # share of the pairs that the protocol keeps
 
 
 def load_halfcheetah_ltc(root: Path) -> Splits:
-    """Half-cheetah as in "Liquid Time-constant Networks" (Hasani et al., AAAI 2021).
+    """Load the half-cheetah of "Liquid Time-constant Networks" (Hasani et al., AAAI 2021).
 
     25 traces of 1000 rows of HalfCheetah-v2 under a trained controller, with 5 % of the actions replaced at
     random. The published windows are those of 32 steps at a stride of 10: 970 / 485 / 970.
@@ -36,7 +34,7 @@ def load_halfcheetah_ltc(root: Path) -> Splits:
         root: Folder with ``trace_0000.npy`` … ``trace_0024.npy``, or with a folder ``traces`` holding them.
 
     Raises:
-        InputError: If a file is missing or is not the published one.
+        UserError: If a file is missing or is not the published one.
     """
     folder, names = _folder(root, "traces"), [f"trace_{number:04d}.npy" for number in range(25)]
     _require(folder, names, HALFCHEETAH_SOURCE)
@@ -57,7 +55,7 @@ def load_halfcheetah_ltc(root: Path) -> Splits:
 
 
 def load_walker2d_cfc(root: Path) -> Splits:
-    """Walker2d as in "Closed-form continuous-time neural networks" (Hasani et al., Nat. Mach. Intell. 2022).
+    """Load the Walker2d of "Closed-form continuous-time neural networks" (Hasani et al., Nat. Mach. Intell. 2022).
 
     400 rollouts of Walker2d-v2 under a trained policy. A tenth of the pairs (state, next state) is left out
     at random; the number of steps since the last kept pair is an input, not scaled. The published windows are
@@ -70,7 +68,7 @@ def load_walker2d_cfc(root: Path) -> Splits:
             are known, so only their shape is checked.
 
     Raises:
-        InputError: If a training or validation file is missing or is not the published one.
+        UserError: If a training or validation file is missing or is not the published one.
     """
     folder = _folder(root, "rollouts")
     test_names, valid_names, train_names = _walker2d_split()
@@ -93,7 +91,7 @@ def load_walker2d_cfc(root: Path) -> Splits:
 
 
 def _walker2d_split() -> tuple[list[str], list[str], list[str]]:
-    """Names of the test, validation and training files, in the published order."""
+    """Return the names of the test, validation and training files, in the published order."""
     names = [f"rollout_{number:03d}.npy" for number in range(400)]
     np.random.RandomState(125487).shuffle(names)  # published
     return names[:60], names[60:100], names[100:]
@@ -134,14 +132,9 @@ def _folder(root: Path, inner: str) -> Path:
 def _require(folder: Path, names: Sequence[str], source: str) -> None:
     absent = [name for name in names if not (folder / name).is_file()]
     if absent:
-        raise InputError(
-            "data.root",
-            expected=f"{len(names)} published files in {folder}",
-            received=f"a folder without {len(absent)} of them ({_few(absent)})"
-            if folder.is_dir()
-            else "no folder",
-            remedy=f"They are published in {source}.",
-        )
+        lacking = f"lacks {len(absent)} of {len(names)} published files ({_few(absent)})"
+        problem = lacking if folder.is_dir() else "is no folder"
+        raise UserError(f"data.root: {folder} {problem}", hint=f"They are published in {source}.")
 
 
 def _few(names: Sequence[str]) -> str:
@@ -149,26 +142,26 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _checksums(name: str) -> dict[str, str]:
-    """SHA-256 per file name."""
+    """Return the SHA-256 of each file by its name."""
     text = resources.files("foretrace.data").joinpath("checksums", f"{name}.sha256").read_text("ascii")
     return {file: checksum for checksum, file in (line.split() for line in text.splitlines())}
 
 
 def _read(path: Path, checksums: dict[str, str], source: str) -> FloatArray:
-    """Reads one file, after a look at its checksum, if one is known. Shape (T, F)."""
+    """Read one file after comparing its checksum, where one is known. Shape (T, F)."""
     content = path.read_bytes()
     wanted, found = checksums.get(path.name), hashlib.sha256(content).hexdigest()
     if wanted not in (None, found):
-        raise _not_as_published(path, f"a file with SHA-256 {wanted}", f"SHA-256 {found}", source)
+        raise _not_as_published(path, f"its SHA-256 is {found}, not {wanted}", source)
     try:
         values: FloatArray = np.load(io.BytesIO(content)).astype(np.float32)
     except (ValueError, EOFError) as error:
-        raise _not_as_published(path, "an .npy array", f"something else ({error})", source) from error
+        raise _not_as_published(path, f"it is no .npy array ({error})", source) from error
     if values.ndim != 2 or values.shape[1] != 17 or len(values) < 2:
-        raise _not_as_published(path, "an array of shape (rows, 17)", f"shape {values.shape}", source)
+        raise _not_as_published(path, f"its shape is {values.shape}, not (rows, 17)", source)
     return values
 
 
-def _not_as_published(path: Path, expected: str, received: str, source: str) -> InputError:
-    remedy = f"Fetch it anew; it is published in {source}."
-    return InputError(str(path), expected=expected, received=received, remedy=remedy)
+def _not_as_published(path: Path, reason: str, source: str) -> UserError:
+    hint = f"Fetch it again from {source}."
+    return UserError(f"{path} is not the published file: {reason}", hint=hint)

@@ -32,7 +32,7 @@ class Sequences:
         dt_s: Time from one row to the next in seconds; None where unknown or not constant.
         episode_names: One name per episode.
         recordings: The recording that each episode is a piece of; one that was cut at gaps has several.
-        covariates: Inputs that are known but never predicted (actions, elapsed time). Shape (N, K).
+        covariates: What is known but never predicted (actions, elapsed time). Shape (N, K).
         covariate_names: One name per covariate.
         next_values: What follows each row, where that is not the next row (rows were left out). Shape (N, F).
         origin: Where the data came from, for the record, e.g. a path or a simulator with its version.
@@ -91,7 +91,7 @@ class Sequences:
         origin: str = "",
         notes: dict[str, int] | None = None,
     ) -> "Sequences":
-        """Lays episodes of shape (T_e, F) end to end."""
+        """Lay episodes of shape (T_e, F) end to end."""
         lengths = [len(np.asarray(episode)) for episode in episodes]
         ends = np.cumsum(lengths, dtype=np.int64)
         values = _concatenate(episodes, len(feature_names))
@@ -129,12 +129,12 @@ class Sequences:
         return int(self.lengths.sum())
 
     def episode(self, index: int) -> FloatArray:
-        """Values of one episode, as a view. Shape (T_e, F)."""
+        """Return the values of one episode, as a view. Shape (T_e, F)."""
         first, end = self.bounds[index]
         return self.values[first:end]
 
     def select(self, episodes: Sequence[int] | IntArray) -> "Sequences":
-        """The chosen episodes, in the order given, over the same array."""
+        """Return the chosen episodes, in the order given, over the same array."""
         index = np.asarray(episodes, dtype=np.int64)
         return replace(
             self,
@@ -156,7 +156,7 @@ class Sequences:
 
 
 def blocks(bounds: IntArray) -> Iterator[tuple[int, int]]:
-    """First row and one past the last of pieces of episodes, so that a long one is not converted as a whole.
+    """Iterate over pieces of episodes, so that a long one is not converted as a whole: first row, one past the last.
 
     >>> list(blocks(np.array([[0, 3], [3, 70000]])))
     [(0, 3), (3, 65539), (65539, 70000)]

@@ -18,7 +18,7 @@ class Splits:
     Args:
         train: What the model and its scaling are fitted to.
         valid: What choices are made on.
-        test: What the model is judged on; None where the data set came without it.
+        test: What the model is evaluated on; None where the data set came without it.
         test_missing: Why there is no test part, and what to do about it.
     """
 
@@ -29,7 +29,7 @@ class Splits:
 
 
 def split(sequences: Sequences, shares: tuple[float, float, float], *, by: str = "auto") -> Splits:
-    """Splits into training, validation and test parts, over the same array.
+    """Split into training, validation and test parts, over the same array.
 
     Args:
         sequences: Episodes of one or more recordings.
@@ -61,7 +61,7 @@ def split(sequences: Sequences, shares: tuple[float, float, float], *, by: str =
 
 
 def divide(total: int, shares: tuple[float, float, float]) -> list[int]:
-    """Whole numbers that sum to ``total``, nearest to the shares, none of them 0.
+    """Return whole numbers that sum to ``total``, nearest to the shares, none of them 0.
 
     >>> divide(160, (0.8, 0.1, 0.1)), divide(3, (0.8, 0.1, 0.1))
     ([128, 16, 16], [1, 1, 1])

@@ -15,7 +15,7 @@ DoubleArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Statistics:
-    """What a model needs to know of its training data's size and spread.
+    """Size and spread of the training data, by which a model scales.
 
     Args:
         mean: Mean per feature, in its unit. Shape (F,).
@@ -38,7 +38,7 @@ class Statistics:
 
     @classmethod
     def of(cls, sequences: Sequences) -> "Statistics":
-        """Measures the episodes in ``sequences`` and nothing else, some rows in memory at a time."""
+        """Measure the episodes in ``sequences`` and nothing else, some rows in memory at a time."""
         mean, std = _moments(sequences, sequences.values)
         covariate_mean, covariate_std = _moments(sequences, sequences.covariates)
         squares, steps = np.zeros(len(mean)), 0
@@ -55,7 +55,7 @@ class Statistics:
 
 
 def _moments(sequences: Sequences, array: FloatArray) -> tuple[DoubleArray, DoubleArray]:
-    """Mean and standard deviation in two passes: one pass would cancel where the mean is large."""
+    """Return mean and standard deviation in two passes: one pass would cancel where the mean is large."""
     rows, width = sequences.num_rows, array.shape[1]
     mean, variance = np.zeros(width), np.zeros(width)
     for first, end in blocks(sequences.bounds):

@@ -12,9 +12,7 @@ from torch import Tensor
 
 from foretrace.data.sequences import Sequences
 
-BATCHES_PER_LOOKUP = (
-    64  # batches whose rows are looked up together: one by one, that takes as long as reading them
-)
+BATCHES_PER_LOOKUP = 64  # looking rows up batch by batch takes as long as reading them
 
 
 class Batch(NamedTuple):
@@ -23,7 +21,7 @@ class Batch(NamedTuple):
     values: Tensor  # (B, T, F)
     covariates: Tensor  # (B, T, K)
     targets: Tensor  # (B, T, F)
-    weight: float = 1.0  # of its mean error: the mean over processes is then that of the batch they share
+    weight: float = 1.0  # of its mean error, so that the mean over processes is that of the batch they share
 
 
 class Windows:
@@ -39,7 +37,7 @@ class Windows:
 
     >>> ten_rows = Sequences.from_episodes([np.arange(10.0)[:, None]], feature_names=["height"])
     >>> windows = Windows(ten_rows, length=4, stride=3)
-    >>> windows.places(torch.arange(len(windows))).tolist()
+    >>> windows.origins(torch.arange(len(windows))).tolist()
     [[0, 0], [0, 3]]
     >>> windows.gather(torch.tensor([1])).targets.flatten().tolist()
     [4.0, 5.0, 6.0, 7.0]
@@ -65,18 +63,18 @@ class Windows:
         return self._count
 
     def to(self, device: torch.device) -> "Windows":
-        """Moves the data, so that batches are gathered on ``device``."""
+        """Move the data, so that batches are gathered on ``device``."""
         for name in ("_begin", "_end", "_first_row", "_last_start", "_values", "_covariates", "_next"):
             tensor = getattr(self, name)
             setattr(self, name, None if tensor is None else tensor.to(device))
         return self
 
-    def places(self, chosen: Tensor, *, offset: Tensor | None = None) -> Tensor:
-        """Episode and first row in it of windows by their number; see `gather`. Shape (B, 2)."""
+    def origins(self, chosen: Tensor, *, offset: Tensor | None = None) -> Tensor:
+        """Return the episode, and the first row in it, of windows by their number; see `gather`. Shape (B, 2)."""
         return torch.stack(self._find(chosen, offset), dim=1)
 
     def gather(self, chosen: Tensor, *, offset: Tensor | None = None) -> Batch:
-        """Reads windows by their number.
+        """Read windows by their number.
 
         Args:
             chosen: Numbers of windows. Shape (B,).
@@ -85,12 +83,12 @@ class Windows:
         return self.read(self.first_rows(chosen, offset=offset))
 
     def first_rows(self, chosen: Tensor, *, offset: Tensor | None = None) -> Tensor:
-        """Rows of all the data in which windows begin, by their number; see `gather`. Shape (B,)."""
+        """Return the rows of the flat array in which windows begin, by number; see `gather`. Shape (B,)."""
         episode, start = self._find(chosen, offset)
         return _at(self._first_row, episode) + start
 
     def read(self, first: Tensor) -> Batch:
-        """Reads windows by their first rows. Shape (B,)."""
+        """Read windows by their first rows. Shape (B,)."""
         covariates = _read(self._covariates, first, self.length)
         if self._next is None:
             values = _read(self._values, first, self.length + 1)
@@ -100,7 +98,7 @@ class Windows:
         )
 
     def _find(self, chosen: Tensor, offset: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Episodes and first rows in them, each (B,)."""
+        """Return episodes and first rows in them, each (B,)."""
         chosen = chosen.to(self._end.device)
         episode = torch.searchsorted(self._end, chosen, right=True)
         start = (chosen - _at(self._begin, episode)) * self.stride
@@ -118,13 +116,13 @@ class WindowLoader:
         batch_size: Windows in a batch; the last batch of an epoch holds what is left.
         seed: Shuffles anew each epoch; None keeps the windows' own order.
         random_offset: Shift each episode's windows by a random offset below the stride, another each epoch.
-        place: Which of how many equal parts of each batch to take; (0, 1) is all of it. The order is the same for
+        shard: Which of how many equal parts of each batch to take; (0, 1) is all of it. The order is the same for
             all parts. Parts differ by one window where there is no other way; one without a window gets another's,
             with a weight of 0.
 
     >>> five_rows = Sequences.from_episodes([np.arange(6.0)[:, None]], feature_names=["height"])
     >>> windows = Windows(five_rows, length=1, stride=1)
-    >>> [(len(batch.values), batch.weight) for batch in WindowLoader(windows, batch_size=3, place=(1, 2))]
+    >>> [(len(batch.values), batch.weight) for batch in WindowLoader(windows, batch_size=3, shard=(1, 2))]
     [(1, 0.6666666666666666), (1, 1.0)]
     """
 
@@ -135,9 +133,9 @@ class WindowLoader:
         batch_size: int,
         seed: int | None = None,
         random_offset: bool = False,
-        place: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
-        self.windows, self.batch_size, self.place = windows, batch_size, place
+        self.windows, self.batch_size, self.shard = windows, batch_size, shard
         self.seed, self.random_offset = seed, random_offset
         self._epoch = 0  # from which the next batch comes
         self._batch = 0  # the next batch's number in it
@@ -148,7 +146,7 @@ class WindowLoader:
         return -(-len(self.windows) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        """One epoch, or what is left of it where a position was restored.
+        """Iterate over one epoch, or what is left of it where a position was restored.
 
         The position moves on as a batch is handed out: the trainer need not exhaust the iterator.
         """
@@ -167,23 +165,23 @@ class WindowLoader:
                 yield self.windows.read(part)._replace(weight=weight)
 
     def part(self, epoch: int, number: int) -> tuple[Tensor, Batch]:
-        """Any batch again, after the place of each of its windows; see `Windows.places`."""
+        """Return any batch again, after the origin of each of its windows; see `Windows.origins`."""
         order, offset = self._draw(epoch)
         part, weight = self._part(torch.split(order, self.batch_size)[number])
         batch = self.windows.gather(part, offset=offset)
-        return self.windows.places(part, offset=offset), batch._replace(weight=weight)
+        return self.windows.origins(part, offset=offset), batch._replace(weight=weight)
 
     def state_dict(self) -> dict[str, int]:
-        """The position: which batch of which epoch comes next."""
+        """Return the position: which batch of which epoch comes next."""
         return {"epoch": self._epoch, "batch": self._batch}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on from there."""
+        """Continue from a position."""
         self._epoch, self._batch, self._is_restored = state["epoch"], state["batch"], True
 
     def _part(self, whole: Tensor) -> tuple[Tensor, float]:
-        """What this process takes of a batch, and its weight."""
-        rank, size = self.place
+        """Return what this process takes of a batch, and its weight."""
+        rank, size = self.shard
         if size == 1:
             return whole, 1.0
         part = torch.tensor_split(whole, size)[rank]
@@ -200,13 +198,13 @@ class WindowLoader:
         return order, torch.randint(self.windows.stride, (len(self.windows.sequences),), generator=generator)
 
 
-def _at(values: Tensor, places: Tensor) -> Tensor:
-    """Several elements of a vector: a third of the time that indexing with brackets takes."""
-    return values.index_select(0, places)
+def _at(values: Tensor, index: Tensor) -> Tensor:
+    """Return elements of a vector in a third of the time that indexing with brackets takes."""
+    return values.index_select(0, index)
 
 
 def _read(rows: Tensor, first: Tensor, length: int) -> Tensor:
-    """Copies ``length`` rows of (N, C) from each of B first ones on. Shape (B, length, C).
+    """Copy ``length`` rows of (N, C) from each of B first ones on. Shape (B, length, C).
 
     From a view of all windows that overlap, each is one piece of memory: eight times as fast as row by row.
     """

@@ -89,7 +89,7 @@ def evaluate_zero_state(model: NextStepModel, windows: Windows) -> ZeroStateErro
         with torch.inference_mode():
             x, y = model.scaling(values), model.scaling(targets)
             forecast, _ = model.forward_scaled(x, covariates)
-        episodes = windows.places(chosen)[:, 0].cpu()
+        episodes = windows.origins(chosen)[:, 0].cpu()
         for name, tensor in zip(names, (forecast, x), strict=True):
             error = tensor.cpu().double() - y.cpu()
             squared[name] += error.square().sum(dim=0)

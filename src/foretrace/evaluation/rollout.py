@@ -99,7 +99,7 @@ def evaluate_open_loop(
     valid = {name: np.zeros((len(sequences), horizon + 1), np.int64) for name in names}
     model.eval()
     for chosen in torch.split(torch.arange(len(windows)), STARTS):
-        batch, episodes = windows.gather(chosen), windows.places(chosen)[:, 0]
+        batch, episodes = windows.gather(chosen), windows.origins(chosen)[:, 0]
         truth = scalings.values(batch.targets[:, warmup - 1 :])  # (B, H, F)
         for name, forecast in _roll_out_all(model, baselines, batch, scalings, warmup=warmup):
             error = forecast.double() - truth

@@ -19,15 +19,12 @@ import numpy.typing as npt
 
 from foretrace.data.simulation.robots import Robot, find_robot
 
-FREQUENCY_HZ = (
-    0.5,
-    3.0,
-)  # a stride in 2 s to 3 strides a second; faster is filtered out by the legs' inertia
+FREQUENCY_HZ = (0.5, 3.0)  # a stride in 2 s to 3 a second; faster is filtered out by the legs' inertia
 DIVERGED = ("mjWARN_BADQPOS", "mjWARN_BADQVEL", "mjWARN_BADQACC")  # MuJoCo then starts over by itself
 
 
 def draw_gait(rng: np.random.Generator, *, robot: Robot, steps: int, dt_s: float) -> npt.NDArray[np.float64]:
-    """Torques of a random gait: a sine per joint, with an amplitude, a frequency and a phase of its own.
+    """Draw the torques of a random gait: a sine per joint, with an amplitude, a frequency and a phase of its own.
 
     Each joint draws its amplitude from the robot's range, its frequency from 0.5–3 Hz and its phase from the
     full circle, all uniformly.
@@ -54,7 +51,7 @@ def simulate_episode(
     episode: int,
     steps: int,
 ) -> npt.NDArray[np.float32]:
-    """Simulates one episode; gait and initial state depend on ``seed`` and ``episode`` alone.
+    """Simulate one episode; gait and initial state depend on ``seed`` and ``episode`` alone.
 
     Args:
         env: The robot's environment, without wrappers.
@@ -82,7 +79,7 @@ def simulate_episode(
 
 
 def fill(path: Path, *, robot: str, steps: int, frame_skip: int, seed: int, episodes: Iterable[int]) -> None:
-    """Simulates episodes into their places in an array on disk; writes the time step in s when one is done.
+    """Simulate episodes into an array on disk, and report the time step in s as each is done.
 
     Args:
         path: An ``.npy`` file of shape (episodes * (T + 1), F), float32.
@@ -108,7 +105,7 @@ def fill(path: Path, *, robot: str, steps: int, frame_skip: int, seed: int, epis
             values[episode * len(rows) : (episode + 1) * len(rows)] = rows
             print(
                 float(env.dt), file=report
-            )  # breaks the pipe, and so ends this process, if the caller is gone
+            )  # if the caller is gone, this breaks the pipe and ends the process
 
 
 if __name__ == "__main__":

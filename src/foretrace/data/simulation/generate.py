@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from foretrace.data.sequences import FloatArray, Sequences
 from foretrace.data.simulation.robots import find_robot
-from foretrace.errors import InputError
+from foretrace.errors import UserError
 
 RECIPE_VERSION = 1  # raise it when the same settings would give other values
 MIN_STEPS_PER_WORKER = 5_000  # a process takes half a second to start, about as long as so many steps
@@ -39,7 +39,7 @@ def simulate(
     cache: Path,
     progress: Progress | None = None,
 ) -> Sequences:
-    """Episodes of a robot, each with a random gait of its own (`foretrace.data.simulation.gaits`).
+    """Return episodes of a robot, each with a random gait of its own (`foretrace.data.simulation.gaits`).
 
     The values depend on the arguments and on the versions of gymnasium, MuJoCo and numpy, not on the number
     of processes. They are kept in ``cache`` and simulated again only if they are missing or damaged; of
@@ -55,7 +55,7 @@ def simulate(
         progress: Told how many episodes of how many have been simulated.
 
     Raises:
-        InputError: If the simulator is not installed or ``cache`` cannot be written.
+        UserError: If the simulator is not installed or ``cache`` cannot be written.
         RuntimeError: If the simulator failed.
     """
     kind = find_robot(robot)
@@ -66,12 +66,8 @@ def simulate(
     try:
         values, dt_s = _read(folder, recipe, shape) or _make_once(folder, recipe, shape, progress)
     except OSError as error:
-        raise InputError(
-            "data cache",
-            expected="a folder that can be written",
-            received=f"{cache} ({error.strerror or error})",
-            remedy="Free some space, or choose another folder.",
-        ) from error
+        problem = f"simulated data cannot be kept in {cache} ({error.strerror or error})"
+        raise UserError(problem, hint="Free some space, or set FORETRACE_HOME to another folder.") from error
     ends = np.arange(1, episodes + 1, dtype=np.int64) * (steps + 1)
     names = tuple(f"gait {episode}" for episode in range(episodes))
     versions = ", ".join(f"{name} {recipe[name]}" for name in ("gymnasium", "mujoco", "numpy"))
@@ -89,20 +85,16 @@ def simulate(
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of what the values depend on; quick, for it imports nothing.
+    """Return the versions of what the values depend on; quick, for it imports nothing.
 
     Raises:
-        InputError: If the simulator is not installed.
+        UserError: If the simulator is not installed.
     """
     try:
         return {name: version(name) for name in ("gymnasium", "mujoco", "numpy")}
     except PackageNotFoundError as error:
-        raise InputError(
-            "data.source",
-            expected="the simulator, for a simulated robot",
-            received=f"no package {error.name}",
-            remedy='Run: pip install "foretrace[simulation]"',
-        ) from error
+        problem = f"data.source: a simulated robot needs the package {error.name}"
+        raise UserError(problem, hint='Run: pip install "foretrace[simulation]"') from error
 
 
 def _recipe(robot: str, **numbers: int) -> Recipe:
@@ -111,7 +103,7 @@ def _recipe(robot: str, **numbers: int) -> Recipe:
 
 
 def _read(folder: Path, recipe: Recipe, shape: tuple[int, int]) -> tuple[FloatArray, float] | None:
-    """Values and time step, or None if they are not there whole and unharmed."""
+    """Return values and time step, or None if they are not there whole and unharmed."""
     try:
         note: dict[str, Any] = json.loads((folder / "recipe.json").read_bytes())
         if note["recipe"] != recipe or note["values_sha256"] != _sha256(folder / "values.npy"):
@@ -139,7 +131,7 @@ def _make_once(
 
 @contextlib.contextmanager
 def _whole_or_nothing(folder: Path) -> Iterator[Path]:
-    """Gives a folder to fill, which is named ``folder`` at the end, and vanishes if anything goes wrong."""
+    """Give a folder to fill that gets its name at the end, and vanishes if anything goes wrong."""
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed; the lock says that it is gone
     partial.mkdir()
@@ -166,7 +158,7 @@ def _make(partial: Path, recipe: Recipe, shape: tuple[int, int], progress: Progr
 
 
 def _run_workers(values: Path, recipe: Recipe, scratch: Path, progress: Progress | None) -> float:
-    """Fills the array in several processes, which report each episode on one pipe; returns the time step."""
+    """Fill the array in several processes, which report each episode on one pipe; returns the time step."""
     episodes = int(recipe["episodes"])
     count = _num_workers(episodes, int(recipe["steps"]))
     reading, writing = os.pipe()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from foretrace.errors import InputError, suggest
+from foretrace.errors import UserError, suggest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +28,13 @@ class Robot:
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """Positions, then velocities (``_vel``), in the order in which the environment gives them."""
+        """Name positions, then velocities (``_vel``), in the order in which the environment gives them."""
         positions = ("rootz", "rooty", *self.joints)
         return positions + tuple(f"{name}_vel" for name in ("rootx", *positions))
 
     @property
     def units(self) -> tuple[str, ...]:
-        """Unit of each feature: height in m, angles in rad, and both per second."""
+        """Return the unit of each feature: height in m, angles in rad, and both per second."""
         positions = ("m", *("rad",) * (1 + len(self.joints)))
         return (*positions, "m/s", *(f"{unit}/s" for unit in positions))
 
@@ -58,11 +58,11 @@ ROBOTS = {
 
 
 def find_robot(name: str) -> Robot:
-    """Looks a robot up.
+    """Return a robot by its name.
 
     Raises:
-        InputError: If there is none of that name.
+        UserError: If there is none of that name.
     """
     if name not in ROBOTS:
-        raise InputError("data.source", expected="a robot", received=repr(name), remedy=suggest(name, ROBOTS))
+        raise UserError(f"data.source: no robot {name!r}", hint=suggest(name, ROBOTS))
     return ROBOTS[name]

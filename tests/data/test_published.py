@@ -7,9 +7,9 @@ import pytest
 
 from foretrace.data.published import load_halfcheetah_ltc, load_walker2d_cfc
 from foretrace.data.sequences import Sequences
-from foretrace.errors import InputError
+from foretrace.errors import UserError
 
-DATASETS = Path(__file__).parents[2] / "shared/datasets"
+DATASETS = Path(__file__).parents[3] / "shared/datasets"
 CHEETAH, WALKER = DATASETS / "halfcheetah_ltc", DATASETS / "walker2d"
 
 
@@ -102,12 +102,12 @@ def test_walker_test_files_change_nothing_but_the_test_part(walker, whole_walker
 def test_missing_training_files_are_named(whole_walker):
     missing = json.loads((WALKER / "split.json").read_text())["train"][0]
     (whole_walker / missing).unlink()
-    with pytest.raises(InputError, match=rf"1 of them \({missing}\).*raminmh/CfC"):
+    with pytest.raises(UserError, match=rf"lacks 1 of [0-9]+ published files \({missing}\).*raminmh/CfC"):
         load_walker2d_cfc(whole_walker)
 
 
 def test_a_missing_folder_says_where_the_files_are_published(tmp_path):
-    with pytest.raises(InputError, match=r"no folder.*liquid_time_constant_networks"):
+    with pytest.raises(UserError, match=r"is no folder.*liquid_time_constant_networks"):
         load_halfcheetah_ltc(tmp_path / "nowhere")
 
 
@@ -115,7 +115,7 @@ def test_a_missing_folder_says_where_the_files_are_published(tmp_path):
 def test_another_file_than_the_published_one_is_refused(tmp_path):
     root = shutil.copytree(CHEETAH / "traces", tmp_path / "traces")
     np.save(root / "trace_0007.npy", np.zeros((1000, 17)))
-    with pytest.raises(InputError, match=r"trace_0007\.npy: expected a file with SHA-256"):
+    with pytest.raises(UserError, match=r"trace_0007\.npy is not the published file: its SHA-256"):
         load_halfcheetah_ltc(tmp_path)
 
 
@@ -124,5 +124,5 @@ def test_a_test_file_of_another_kind_is_refused(whole_walker):
     name = json.loads((WALKER / "split.json").read_text())["test"][0]
     (whole_walker / name).unlink()
     (whole_walker / name).write_bytes(b"not an array")
-    with pytest.raises(InputError, match=name):
+    with pytest.raises(UserError, match=name):
         load_walker2d_cfc(whole_walker)

@@ -12,7 +12,7 @@ import pytest
 
 from foretrace.data.simulation import gaits, generate
 from foretrace.data.simulation.generate import simulate
-from foretrace.errors import InputError
+from foretrace.errors import UserError
 
 pytest.importorskip("mujoco", reason='needs pip install "foretrace[simulation]"')
 TINY = {"episodes": 3, "steps": 20, "frame_skip": 1, "seed": 0}
@@ -137,19 +137,19 @@ def test_a_missing_simulator_is_said_before_anything_is_made(tmp_path, monkeypat
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(generate, "version", version)
-    with pytest.raises(InputError, match=r'pip install "foretrace\[simulation\]"'):
+    with pytest.raises(UserError, match=r'pip install "foretrace\[simulation\]"'):
         simulate("halfcheetah", **TINY, cache=tmp_path)
     assert entries(tmp_path) == []
 
 
 def test_a_cache_that_cannot_be_written_is_the_users_to_mend(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="a folder that can be written"):
+    with pytest.raises(UserError, match="cannot be kept in"):
         simulate("halfcheetah", **TINY, cache=tmp_path / "file")
 
 
 def test_an_unknown_robot_names_the_nearest(tmp_path):
-    with pytest.raises(InputError, match="Did you mean 'walker2d'"):
+    with pytest.raises(UserError, match="Did you mean walker2d"):
         simulate("walker", **TINY, cache=tmp_path)
 
 

@@ -32,7 +32,7 @@ def test_a_window_and_its_targets_are_consecutive_rows_of_one_episode(lengths, l
 def test_windows_are_numbered_episode_by_episode_whatever_is_too_short(lengths, length, stride):
     windows = Windows(numbered(lengths), length=length, stride=stride)
     numbers = [[e, start] for e, n in enumerate(lengths) for start in range(0, n - length, stride)]
-    assert windows.places(torch.arange(len(windows))).tolist() == numbers
+    assert windows.origins(torch.arange(len(windows))).tolist() == numbers
 
 
 @given(st.lists(st.integers(12, 40), min_size=3, max_size=30), st.sampled_from(["auto", "episode", "time"]))

@@ -1,35 +1,31 @@
-"""How fast it is: python benchmarks/speed.py [steps rates commands growth memory job].
+"""How fast it is: python benchmarks/speed.py [steps rates commands growth memory job gpu].
 
 Prints a table and writes it into docs/performance.md, between the two marks there. Without a name, all but the job,
-which takes as long as the main job does. Rows that are not measured keep their figures, with their date.
+which takes as long as the main job does, and the GPU. Rows that are not measured keep their figures, with their date.
 """
 
 import argparse
 import json
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import speed_commands
-import speed_growth
-import speed_memory
-import speed_rates
-import speed_steps
 import torch
-from speed_rows import ROOT, Row
 
-PARTS: dict[str, Callable[..., Iterator[Row]]] = {
-    "steps": speed_steps.rows,
-    "rates": speed_rates.rows,
-    "commands": speed_commands.rows,
-    "growth": speed_growth.rows,
-    "memory": speed_memory.rows,
-    "job": speed_commands.job_rows,
+ROOT = Path(__file__).parents[1]
+# Module and function: each is imported when it is wanted, as that of the GPU needs little of what the others do.
+PARTS = {
+    "steps": ("speed_steps", "rows"),
+    "rates": ("speed_rates", "rows"),
+    "commands": ("speed_commands", "rows"),
+    "growth": ("speed_growth", "rows"),
+    "memory": ("speed_memory", "rows"),
+    "job": ("speed_commands", "job_rows"),
 }
 PAGE, FIGURES = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.json"
 BEGIN, END = "<!-- measured: make bench -->\n", "<!-- end -->\n"
@@ -40,23 +36,44 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", metavar="PART", choices=[*PARTS, []], help=", ".join(PARTS))
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", choices=[*PARTS, "gpu", []], help=", ".join([*PARTS, "gpu"])
+    )
     parser.add_argument(
         "--quick", action="store_true", help="with little of each, to see that it works; writes nothing"
     )
     asked = parser.parse_args()
     held: dict[str, Any] = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
     for part in asked.parts or [name for name in PARTS if name != "job"]:
-        began, found = time.monotonic(), []
-        for row in PARTS[part](quick=asked.quick):
-            found.append(row.plain())
-            print(_line(found[-1]), flush=True)
-        took = (time.monotonic() - began) / 60
-        print(f"{part}: {took:.1f} min", flush=True)
-        held[part] = {"rows": found, "minutes": round(took, 1), "of": _machine()}
-        if not asked.quick:
+        measured, keep = (
+            (_gpu(), torch.cuda.is_available())
+            if part == "gpu"
+            else (_measure(part, quick=asked.quick), True)
+        )
+        print(f"{part}: {measured['minutes']} min, {measured['of']}", flush=True)
+        held[part] = measured
+        if keep and not asked.quick:
             FIGURES.write_text(json.dumps(held, indent=1, ensure_ascii=False) + "\n")
             _write(held)
+
+
+def _measure(part: str, *, quick: bool) -> dict[str, Any]:
+    module, function = PARTS[part]
+    rows: Iterator[Any] = getattr(import_module(module), function)(quick=quick)
+    began, found = time.monotonic(), []
+    for row in rows:
+        found.append(row.plain())
+        print(_line(found[-1]), flush=True)
+    return {"rows": found, "minutes": round((time.monotonic() - began) / 60, 1), "of": _machine()}
+
+
+def _gpu() -> dict[str, Any]:
+    import gpu
+
+    measured = gpu.measure(gpu.Plan.here(), say=lambda row: print(_line(row), flush=True))
+    Path("gpu.json").write_text(json.dumps(measured, indent=1, ensure_ascii=False) + "\n")
+    print(*(f"skipped: {line}" for line in measured["skipped"]), "written: gpu.json", sep="\n")
+    return measured
 
 
 def _machine() -> str:

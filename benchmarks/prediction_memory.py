@@ -65,7 +65,7 @@ def measure(path: Path, model: Path, rows: int) -> float:
         sys.executable,
         str(PREDICT),
         *arguments,
-        "start=each",
+        "mode=one_step",
         "overwrite=true",
     ]
     done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603

@@ -105,16 +105,16 @@ def _epoch_s(run: Callable[[], object], times: int = 20) -> float:
 def _streaming(config: TrainConfig) -> Iterator[Row]:
     """One sequence, a row at a time, the state carried."""
     forecaster = trainer.make_forecaster(config, load(config))
-    card = ModelCard.of_training(forecaster.hparams["features"], forecaster.hparams["model"])
+    card = ModelCard.from_training(forecaster.hparams["features"], forecaster.hparams["model"])
     predictor, row = Predictor(card, forecaster.model.eval()), np.zeros((1, 17), np.float32)
     with folder() as root:
         write_onnx(root / "model.onnx", predictor)
         runner = OnnxRunner(root / "model.onnx")
-        _, torch_state = predictor.follow(row, None)
-        _, onnx_state = runner.follow(row, None)
+        _, torch_state = predictor.forecast_steps(row, None)
+        _, onnx_state = runner.forecast_steps(row, None)
         by_torch, by_onnx = in_turn(
-            lambda: seconds_of(lambda: predictor.follow(row, torch_state), 300),
-            lambda: seconds_of(lambda: runner.follow(row, onnx_state), 300),
+            lambda: seconds_of(lambda: predictor.forecast_steps(row, torch_state), 300),
+            lambda: seconds_of(lambda: runner.forecast_steps(row, onnx_state), 300),
         )
     for name, times in (("foretrace.load, PyTorch", by_torch), ("the exported file, ONNX Runtime", by_onnx)):
         microseconds = [1e6 * s for s in times]

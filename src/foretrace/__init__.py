@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def load(where: "str | Path") -> "Predictor":
-    """Loads a trained model, ready to forecast in the data's own units; see `foretrace.serving.loading.load`.
+    """Load a trained model, ready to forecast in the data's own units; see `foretrace.serving.loading.load`.
 
     Args:
         where: ``runs:/<id>``, ``models:/<name>@<alias>``, or the path of a model file, a checkpoint, a run's folder

@@ -22,7 +22,7 @@ from foretrace.data.blocks import read_blocks
 from foretrace.data.sequences import FloatArray
 from foretrace.errors import InputError, is_plain
 from foretrace.serving.loading import load_path
-from foretrace.serving.model_file import FORMAT, WITHOUT_DIGEST, ModelCard, save_model
+from foretrace.serving.model_file import FORMAT, ModelCard, save_model
 from foretrace.training.optimizers import check, chosen
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -193,13 +193,13 @@ def cards() -> Iterator[ModelCard]:
     """Two models, without and with covariates."""
     for network, covariates in zip(NETWORKS, ([], ["u"]), strict=True):
         yield ModelCard(feature_names=["a", "b"], units=["m", ""], covariate_names=covariates, dt_s=0.1,
-                   data_digest="0", model=network | {"frozen": [], "dropout": 0.0}, format=WITHOUT_DIGEST)  # fmt: skip
+                   data_digest="0", model=network | {"frozen": [], "dropout": 0.0}, format=1)  # fmt: skip
 
 
 def models() -> Iterator[bytes]:
     """In the format whose SHA-256 is not compared, so that a mutation comes further, and in today's."""
     for card in cards():
-        for version in (WITHOUT_DIGEST, FORMAT):
+        for version in (1, FORMAT):
             save_model(Path("seed"), card.model_copy(update={"format": version}), card.build())
             yield Path("seed").read_bytes()
 
@@ -215,7 +215,10 @@ def checkpoints() -> Iterator[bytes]:
         }
         features |= {"digest": "0"}
         state = {f"model.{name}": tensor for name, tensor in card.build().state_dict().items()}
-        held = {"state_dict": state, "hyper_parameters": {"features": features, "model": card.model}}
+        held = {
+            "state_dict": state,
+            "hyper_parameters": {"features": features, "model": card.model.model_dump()},
+        }
         file = io.BytesIO()
         torch.save(held | {"global_step": 5, "epoch": 1, "loops": {}, "lr_schedulers": []}, file)
         yield file.getvalue()

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import foretrace
-from foretrace.errors import InputError, is_plain
+from foretrace.errors import UserError, is_plain
 from foretrace.training.forecaster import Forecaster
 
 SLOWEST_S, MOST_MB = 5, 300
@@ -54,15 +54,13 @@ def with_pickle(opcodes: bytes, whole: bytes, *, compression: int = zipfile.ZIP_
 def refused(where: Path | str, load: Callable[[Any], Any] = foretrace.load) -> str:
     """What is said: one readable line, soon, and without much memory."""
     begun, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(UserError) as caught:
         load(where)
     line = str(caught.value)
     assert time.monotonic() - begun < SLOWEST_S, line
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MOST_MB * 1024, line
     assert all(map(is_plain, line)), line
     assert len(line) < 1300
-    assert ": expected " in line
-    assert ", received " in line
     return line
 
 

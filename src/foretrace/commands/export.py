@@ -1,6 +1,6 @@
 """A trained model in another form, or under a name: what it takes to hand it over."""
 
-from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,9 +10,9 @@ import numpy as np
 from foretrace.commands.evaluate import recorded_data
 from foretrace.config import ExportConfig
 from foretrace.data import sources
-from foretrace.errors import InputError
+from foretrace.errors import UserError
 from foretrace.serving import parity, registry
-from foretrace.serving.loading import load_run
+from foretrace.serving.loading import find_trained, load_run
 from foretrace.serving.model_file import save_model
 from foretrace.serving.predictor import Predictor
 from foretrace.serving.rows import FloatArray
@@ -24,7 +24,7 @@ EPISODES = 4  # of the test part, on which all forms have to agree: the shortest
 
 
 def run(config: ExportConfig, *, workspace: Workspace) -> Path | None:
-    """Writes a model as one file, or registers it with MLflow, or both.
+    """Write a model as one file, or registers it with MLflow, or both.
 
     ONNX is written only where PyTorch, ONNX Runtime and MLflow's model agree on real episodes.
 
@@ -32,7 +32,7 @@ def run(config: ExportConfig, *, workspace: Workspace) -> Path | None:
         The path of the file, if one was asked for.
 
     Raises:
-        InputError: If something that the user gave cannot be used, or the forms disagree; then there is no file.
+        UserError: If something that the user gave cannot be used, or the forms disagree; then there is no file.
     """
     filter_library_logs()
     target = None
@@ -41,17 +41,17 @@ def run(config: ExportConfig, *, workspace: Workspace) -> Path | None:
             _check_installed()
         target = Path(config.output or f"model.{config.format}").expanduser()
         check_target(target, overwrite=config.overwrite)
-    trained = registry.find_trained(config.run, uri=config.tracking.uri, workspace=workspace)
+    trained = find_trained(config.run, uri=config.tracking.uri, workspace=workspace)
     predictor = load_run(trained.id, uri=config.tracking.uri, workspace=workspace)
     if target is not None:
         if config.format == "onnx":
             _write_onnx(target, predictor, _episodes(trained, predictor, config, workspace))
         else:
-            save_model(target, predictor.card, predictor.model)
+            save_model(target, predictor.card, predictor.model, predictor.calibration)
         print(f"model    {target}, {target.stat().st_size / 1e6:.2g} MB", flush=True)
     if config.register_as is not None:
         name = config.register_as
-        version = registry.register(trained, predictor.card, predictor.model, name=name)
+        version = registry.register(trained, predictor, name=name)
         print(
             f"run      {trained.id}\nmodel    models:/{name}/{version}, now models:/{name}@{registry.CHAMPION}"
         )
@@ -64,13 +64,12 @@ def _write_onnx(target: Path, predictor: Predictor, episodes: list[FloatArray]) 
 
     with atomic_write(target) as aside, TemporaryDirectory() as folder:
         write_onnx(aside, predictor)
-        registry.write_mlflow_model(Path(folder) / "model", predictor.card, predictor.model)
+        registry.write_mlflow_model(Path(folder) / "model", predictor)
         loaded = mlflow.pyfunc.load_model(str(Path(folder) / "model"))
-        found = {
-            "ONNX Runtime": parity.check_onnx(predictor, OnnxRunner(aside), episodes),
-            "MLflow": parity.check_pyfunc(predictor, loaded, episodes),
-        }
-    print(parity.summary(found, episodes=len(episodes)))
+        by_onnx = parity.check_onnx(predictor, OnnxRunner(aside), episodes)
+        by_mlflow = parity.check_pyfunc(predictor, loaded, episodes)
+    most = f"ONNX Runtime {by_onnx:.1e}, MLflow {by_mlflow:.1e}"
+    print(f"agrees   {most} standard deviations from PyTorch at most, over {len(episodes)} episodes")
 
 
 def _episodes(
@@ -82,8 +81,8 @@ def _episodes(
     data = sources.load(settings, cache=workspace.cache)
     sequences = data.windows.get("test", data.windows["valid"]).sequences
     if sequences.feature_names + sequences.covariate_names != predictor.columns:
-        received = ", ".join(sequences.feature_names + sequences.covariate_names)
-        raise InputError("data", expected=f"the columns {', '.join(predictor.columns)}", received=received)
+        names = ", ".join(sequences.feature_names + sequences.covariate_names)
+        raise UserError(f"data: must have the columns {', '.join(predictor.columns)}, got {names}")
     by_length = np.argsort(sequences.lengths, kind="stable")
     places = np.linspace(0, len(by_length) - 1, min(EPISODES, len(by_length))).round().astype(int)
     chosen = [sequences.bounds[by_length[place]] for place in places]
@@ -94,11 +93,7 @@ def _episodes(
 
 
 def _check_installed() -> None:
-    try:
-        import_module("onnx")
-        import_module("onnxruntime")
-    except ImportError as error:
-        remedy = "pip install 'foretrace[serving]', in the checkout '.[serving]'."
-        raise InputError(
-            "format", expected="onnx and onnxruntime installed", received=f"no {error.name}", remedy=remedy
-        ) from error
+    for name in ("onnx", "onnxruntime"):
+        if find_spec(name) is None:
+            hint = "pip install 'foretrace[serving]', in the checkout '.[serving]'."
+            raise UserError(f"format: onnx needs {name}, which is not installed", hint=hint)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from foretrace.config import PredictConfig
 from foretrace.data.blocks import Block, read_blocks
 from foretrace.data.formats import find_files
-from foretrace.errors import InputError
+from foretrace.errors import UserError
 from foretrace.model.lstm import State
 from foretrace.reports.figures.forecasts import feature_lines
 from foretrace.reports.figures.outlook import outlook
@@ -28,7 +28,7 @@ PICTURED_ROWS = 200  # of the recording: as many as a picture shows apart
 
 
 def run(config: PredictConfig, *, workspace: Workspace) -> Path:
-    """Forecasts what follows each recording, or one step ahead of each of its rows.
+    """Forecast what follows each recording, or one step ahead of each of its rows.
 
     Recordings are read in blocks with the state carried from one to the next, so memory does not grow with them.
 
@@ -36,7 +36,7 @@ def run(config: PredictConfig, *, workspace: Workspace) -> Path:
         The path of the table; the picture is beside it.
 
     Raises:
-        InputError: If something that the user gave cannot be used; then there is neither table nor picture.
+        UserError: If something that the user gave cannot be used; then there is neither table nor picture.
     """
     table, picture = _targets(config)
     find_files(config.data.path)
@@ -66,8 +66,8 @@ def run(config: PredictConfig, *, workspace: Workspace) -> Path:
 class Episode:
     """The course of one episode: what the model remembers of it, and what a picture shows."""
 
-    def __init__(self, name: str, predictor: Predictor, *, each: bool) -> None:
-        self.name, self._predictor, self._each = name, predictor, each
+    def __init__(self, name: str, predictor: Predictor, *, one_step: bool) -> None:
+        self.name, self._predictor, self._is_one_step = name, predictor, one_step
         self.rows = 0
         self._state: State | None = None
         self._future = np.zeros((0, len(predictor.covariate_names)), np.float32)
@@ -77,7 +77,7 @@ class Episode:
         self._ahead = np.zeros((0, features), np.float32)
 
     def take(self, block: Block) -> FloatArray:
-        """Reads more rows; returns the one-step forecasts at each of those that have features."""
+        """Read more rows; return the one-step forecasts at each of those that have features."""
         features = len(self._predictor.feature_names)
         self._check_time(block)
         seen = self._num_seen(block.values)
@@ -85,41 +85,38 @@ class Episode:
         check_finite(rows, self._predictor.columns, where=block.where, before=block.row)
         check_finite(future, self._predictor.covariate_names, where=block.where, before=block.row + seen)
         if len(rows) and len(self._future):
-            received = f"features again after row {block.row}, which has none"
-            raise InputError(
-                block.where, expected="rows without features at the end alone", received=received
-            )
+            problem = f"row {block.row} has no features, but rows after it do"
+            hint = "Rows with covariates alone are the future's, and come last."
+            raise UserError(f"{block.where}: {problem}", hint=hint)
         self._future = np.concatenate([self._future, future])
         if not len(rows):
             return rows[:, :features]
-        forecasts, self._state = self._predictor.follow(rows, self._state)
+        forecasts, self._state = self._predictor.forecast_steps(rows, self._state)
         self.rows += len(rows)
         self._past = np.concatenate([self._past, rows[:, :features]])[-PICTURED_ROWS:]
         self._one_step = np.concatenate([self._one_step, forecasts])[-PICTURED_ROWS - 1 :]
         return forecasts
 
     def end(self, horizon: int) -> FloatArray:
-        """Forecasts the rows that follow. Shape (horizon, F)."""
+        """Forecast the rows that follow. Shape (horizon, F)."""
         if self._state is None:
-            raise InputError(self.name, expected="a row with features", received="covariates alone")
-        covariates, what = (
-            self._future if self._predictor.covariate_names else None,
-            f"{self.name}, rows without features",
-        )
-        covariates = self._predictor.future_inputs(covariates, horizon, what=what)
+            raise UserError(f"{self.name}: no row has features, only covariates")
+        future = self._future if self._predictor.covariate_names else None
+        what = f"{self.name}, rows without features"
+        covariates = self._predictor.future_covariates(future, horizon, what=what)
         self._ahead = self._predictor.continue_rollout(self._one_step[-1], self._state, horizon, covariates)
         return self._ahead
 
     def picture(self) -> Figure:
-        """The last rows, with the forecast after them or one step ahead of each."""
+        """Draw the last rows, with the forecast after them or one step ahead of each."""
         predictor, first = self._predictor, self.rows - len(self._past)
         names, units, dt_s = predictor.feature_names, predictor.units, predictor.dt_s
-        if self._each and self.rows > 1:
+        if self._is_one_step and self.rows > 1:
             count = min(len(self._past), len(self._one_step) - 1)
             pair = self._one_step[-1 - count : -1], self._past[-count:]
             title = f"{self.name}, one step ahead, last {count} rows"
             return feature_lines(*pair, feature_names=names, units=units, dt_s=dt_s, title=title)
-        ahead = self._one_step[-1:] if self._each else self._ahead
+        ahead = self._one_step[-1:] if self._is_one_step else self._ahead
         title = f"Forecast after {self.name}"
         return outlook(
             self._past, ahead, feature_names=names, units=units, first_step=first, dt_s=dt_s, title=title
@@ -128,7 +125,7 @@ class Episode:
     def _num_seen(self, rows: FloatArray) -> int:
         """Rows before those that have covariates alone, which are the future's."""
         features = len(self._predictor.feature_names)
-        if not self._predictor.covariate_names or self._each:
+        if not self._predictor.covariate_names or self._is_one_step:
             return len(rows)
         has_features = ~np.isnan(rows[:, :features]).all(axis=1)
         return int(np.flatnonzero(has_features).max(initial=-1)) + 1
@@ -144,8 +141,8 @@ class Episode:
 
 
 def _forecast_all(predictor: Predictor, config: PredictConfig, table: ForecastTable) -> Iterator[Episode]:
-    """Writes the forecasts; gives each episode as it ends."""
-    each, episode = config.start == "each", None
+    """Write the forecasts; yield each episode as it ends."""
+    one_step, episode = config.mode == "one_step", None
     for block in read_blocks(
         config.data.path,
         predictor.columns,
@@ -156,10 +153,10 @@ def _forecast_all(predictor: Predictor, config: PredictConfig, table: ForecastTa
         if episode is None or episode.name != block.episode:
             if episode is not None:
                 yield _end(episode, config, table)
-            episode = Episode(block.episode, predictor, each=each)
+            episode = Episode(block.episode, predictor, one_step=one_step)
         first = episode.rows + 1
         forecasts = episode.take(block)
-        if each:
+        if one_step:
             table.add(episode.name, first, forecasts)
             _warn(forecasts, episode.name)
     if episode is not None:
@@ -167,7 +164,7 @@ def _forecast_all(predictor: Predictor, config: PredictConfig, table: ForecastTa
 
 
 def _end(episode: Episode, config: PredictConfig, table: ForecastTable) -> Episode:
-    if config.start == "end":
+    if config.mode == "forecast":
         forecasts = episode.end(config.horizon)
         table.add(episode.name, episode.rows, forecasts)
         _warn(forecasts, episode.name)
@@ -183,8 +180,7 @@ def _warn(forecasts: FloatArray, name: str) -> None:
 def _targets(config: PredictConfig) -> tuple[Path, Path]:
     table = Path(config.output).expanduser()
     if table.suffix not in FORMATS:
-        expected = f"a path that ends in {' or '.join(FORMATS)}"
-        raise InputError("output", expected=expected, received=config.output)
+        raise UserError(f"output: must end in {' or '.join(FORMATS)}, got {config.output!r}")
     picture = table.with_suffix(".png")
     for path in (table, picture):
         check_target(path, overwrite=config.overwrite)

@@ -121,10 +121,10 @@ def _resumption(config: TrainConfig, changes: Changes, tracked: TrackedRun) -> S
         return Start(config, kind="resume", run=tracked, changes=changes)
     held = read_checkpoint(checkpoint)
     card, _ = trained_model(checkpoint, held)
-    if card.model != config.model.model_dump():
+    if card.model.model_dump() != config.model.model_dump():
         expected, received = (
             f"a checkpoint of the network {config.model.model_dump()}",
-            f"one of {card.model}",
+            f"one of {card.model.model_dump()}",
         )
         raise InputError(
             str(checkpoint), expected=expected, received=received, remedy="Train anew: rerun=<id>."

@@ -139,7 +139,7 @@ def _train(
     metrics |= review(forecaster.to(device), data, tracked, config.evaluation, title=title)
     keep_model(
         tracked,
-        ModelCard.of_training(forecaster.hparams["features"], forecaster.hparams["model"]),
+        ModelCard.from_training(forecaster.hparams["features"], forecaster.hparams["model"]),
         forecaster.model,
     )
     tracked.log_text(provenance.IMPORTED, provenance.imported(workspace.root))  # by now, all of it

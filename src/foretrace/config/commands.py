@@ -54,7 +54,7 @@ class PredictConfig(Settings):
     data: Recordings
     output: str
     horizon: Count
-    start: Literal["end", "each"]
+    mode: Literal["forecast", "one_step"]  # what follows the last row; or one step ahead of each row
     overwrite: bool
     tracking: Store
 
@@ -62,8 +62,8 @@ class PredictConfig(Settings):
     def _one_model(self) -> "PredictConfig":
         if (self.run is None) == (self.model is None):
             raise ValueError(f"give either run or model, got {'neither' if self.run is None else 'both'}")
-        if self.start == "each" and self.horizon > 1:
-            raise ValueError(f"horizon: must be 1 with start=each, got {self.horizon}")
+        if self.mode == "one_step" and self.horizon > 1:
+            raise ValueError(f"horizon: must be 1 with mode=one_step, got {self.horizon}")
         return self
 
 

@@ -2,13 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
 from foretrace.config.commands import EvaluateConfig, ExportConfig, PredictConfig
+from foretrace.config.data import DataConfig
 from foretrace.config.training import TrainConfig
 from foretrace.errors import UserError, suggest
 
@@ -17,6 +18,11 @@ RENAMED = {  # since 0.1.0
     "trainer.weight_averaging": "trainer.ema_decay",
     "start": "mode=forecast or mode=one_step",
     "log": "log_to=new_run or log_to=evaluated_run",
+}
+SOURCES = {
+    name
+    for kind in get_args(get_args(DataConfig)[0])
+    for name in get_args(kind.model_fields["source"].annotation)
 }
 
 
@@ -53,7 +59,9 @@ def from_pydantic(error: ValidationError) -> UserError:
     detail, *further = error.errors()
     more = f"And {len(further)} more." if further else ""
     location, context = detail["loc"], detail.get("ctx", {})
-    if location[:1] == ("data",) and len(location) > 1:  # pydantic names the kind of data too
+    if (
+        location[:1] == ("data",) and location[1:2] and location[1] in SOURCES
+    ):  # pydantic names the kind of data too
         location = location[:1] + location[2:]
     key, kind = ".".join(str(part) for part in location), detail["type"]
     if kind == "extra_forbidden":

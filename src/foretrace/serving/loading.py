@@ -1,67 +1,77 @@
-"""Where a model is: a file, a folder, a run, the registry."""
+"""Where a trained model is found: a file, a folder, a run, MLflow's registry."""
 
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from foretrace.errors import InputError
+from foretrace.errors import UserError
 from foretrace.model.next_step import NextStepModel
 from foretrace.serving.model_file import ModelCard, read_model, reason
 from foretrace.serving.predictor import Predictor
-from foretrace.training.checkpoint_io import A_CHECKPOINT, check_parts, read_checkpoint
+from foretrace.training.checkpoint_io import check_parts, read_checkpoint
 from foretrace.workspace import Workspace
+
+if TYPE_CHECKING:  # MLflow takes seconds to import: where a file is read, it is not needed
+    from foretrace.tracking.run import TrackedRun
 
 MODEL = "model"  # a run's artifact: the folder of an MLflow model
 FILE = "model.safetensors"
 BEST = "checkpoints/best.ckpt"
-# Within an MLflow model, a run's artifacts, a run's folder, a folder of anything; best first.
-PLACES = (f"artifacts/{FILE}", f"{MODEL}/artifacts/{FILE}", f"artifacts/{MODEL}/artifacts/{FILE}", FILE)
-CHECKPOINTS = (BEST, f"artifacts/{BEST}")  # of a training that was ended early
-A_PLACE = "a model file, a checkpoint, a run's folder or an MLflow model's folder"
+# Within an MLflow model, a run's artifacts, a run's folder, any folder; at last the checkpoint of a run cut short.
+MODEL_FILES = (f"artifacts/{FILE}", f"{MODEL}/artifacts/{FILE}", f"artifacts/{MODEL}/artifacts/{FILE}", FILE)
+CHECKPOINTS = (BEST, f"artifacts/{BEST}")
+KINDS = "Give a model file, a checkpoint, a run's folder or an MLflow model's folder."
 
 
 def load(where: str | Path) -> Predictor:
-    """Loads a trained model.
+    """Load a trained model.
 
     Args:
         where: ``runs:/<id>`` (of a sweep's parent: its best run), ``models:/<name>@<alias>``, or the path of a
             model file, a checkpoint, a run's folder or an MLflow model's folder. Runs are looked for where
-            ``MLFLOW_TRACKING_URI`` says, else in the checkout.
+            ``MLFLOW_TRACKING_URI`` says, else in the workspace.
 
     Raises:
-        InputError: If there is no such model, or it cannot be read.
+        UserError: If there is no such model, or it cannot be read.
     """
-    text = str(where)
+    text, workspace, uri = str(where), Workspace.default(), os.environ.get("MLFLOW_TRACKING_URI")
     if text.startswith("runs:/"):
         run_id, _, path = text.removeprefix("runs:/").partition("/")
         if path not in ("", MODEL):
-            raise InputError("model", expected=f"runs:/<id> or runs:/<id>/{MODEL}", received=text)
-        return load_run(run_id, uri=os.environ.get("MLFLOW_TRACKING_URI"), workspace=Workspace.default())
+            raise UserError(f"model: must be runs:/<id> or runs:/<id>/{MODEL}, got {text}")
+        return load_run(run_id, uri=uri, workspace=workspace)
     if text.startswith("models:/"):
-        return _load_registered(text)
+        from foretrace.serving.registry import download
+
+        with TemporaryDirectory() as folder:
+            return load_path(download(text, Path(folder), uri=uri, workspace=workspace))
     return load_path(Path(where).expanduser())
 
 
 def load_path(path: Path) -> Predictor:
-    """Loads from a file or a folder."""
-    found = path
+    """Load from a file or a folder.
+
+    Raises:
+        UserError: If there is no model, or it cannot be read.
+    """
     try:
-        is_folder = path.is_dir()
-    except OSError as error:  # a name that is too long
-        raise InputError("model", expected=A_PLACE, received=f"{path} ({error.strerror})") from error
-    if is_folder:
-        inside = [path / place for place in PLACES + CHECKPOINTS if (path / place).is_file()]
-        if not inside:
-            raise InputError(str(path), expected=A_PLACE, received="a folder without one")
-        found = inside[0]
-    if not found.is_file():
-        raise InputError(str(path), expected=A_PLACE, received="nothing there")
-    return _load_checkpoint(found) if found.suffix == ".ckpt" else Predictor(*read_model(found))
+        inside = [path / name for name in MODEL_FILES + CHECKPOINTS if (path / name).is_file()]
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a zero
+        raise UserError(f"model: {path} cannot be a path ({error})", hint=KINDS) from error
+    if is_folder and not inside:
+        raise UserError(f"model: no model in the folder {path}", hint=KINDS)
+    if not is_folder and not is_file:
+        raise UserError(f"model: no file {path}", hint=KINDS)
+    found = inside[0] if is_folder else path
+    if found.suffix == ".ckpt":
+        return Predictor(*trained_model(found, read_checkpoint(found)))
+    return Predictor(*read_model(found))
 
 
 def load_run(run_id: str, *, uri: str | None, workspace: Workspace, key: str = "run") -> Predictor:
-    """Loads the model that a run trained: the file that it wrote, or the best checkpoint of one that was cut.
+    """Load the model that a run trained: the file that it wrote, or the best checkpoint of one that was cut short.
 
     Args:
         run_id: Its id; of a sweep's parent, that of the best child is taken.
@@ -70,53 +80,51 @@ def load_run(run_id: str, *, uri: str | None, workspace: Workspace, key: str = "
         key: The setting that names the run, for errors.
 
     Raises:
-        InputError: If there is no such run, or it has no model.
+        UserError: If there is no such run, or it has no model.
     """
-    from foretrace.serving.registry import find_trained  # MLflow takes seconds to import
-
     trained = find_trained(run_id, uri=uri, workspace=workspace, key=key)
-    for artifact in (PLACES[1], BEST):
-        try:
-            path = trained.download_artifact(artifact)
-        except InputError:
-            continue
-        found = load_path(path)
-        return Predictor(found.card.model_copy(update={"run_id": trained.id}), found.model)
-    remedy = "It has one once its first epoch has ended."
-    raise InputError(key, expected="a run with a model", received=f"{trained.id} without one", remedy=remedy)
+    for artifact in (MODEL_FILES[1], BEST):
+        if trained.has_artifact(artifact):
+            found = load_path(trained.download_artifact(artifact))
+            card = found.card.model_copy(update={"run_id": trained.id})
+            return Predictor(card, found.model, found.calibration)
+    raise UserError(f"{key}: {trained.id} has no model", hint="It has one once its first epoch has ended.")
 
 
-def _load_registered(uri: str) -> Predictor:
-    from foretrace.serving.registry import download
+def find_trained(run_id: str, *, uri: str | None, workspace: Workspace, key: str = "run") -> "TrackedRun":
+    """Return the run, or the best child of a sweep's parent.
 
-    with TemporaryDirectory() as folder:
-        return load_path(download(uri, Path(folder)))
+    Raises:
+        UserError: If there is no such run.
+    """
+    from foretrace.tracking import store
+    from foretrace.tracking.run import TrackedRun
 
-
-def _load_checkpoint(path: Path) -> Predictor:
-    return Predictor(*trained_model(path, read_checkpoint(path)))
+    client, found = store.find_run(run_id, workspace=workspace, uri=uri, key=key)
+    if best := found.data.tags.get("best_child"):
+        _, found = store.find_run(best, workspace=workspace, uri=uri, key=f"{key}, best_child of {run_id}")
+    return TrackedRun(client, found, staging=workspace.staging, ended=True)
 
 
 def trained_model(path: Path, checkpoint: dict[str, Any]) -> tuple[ModelCard, NextStepModel]:
-    """What a checkpoint was read for.
+    """Return the card and the model of a checkpoint.
 
     Args:
         path: Of the checkpoint, for errors.
         checkpoint: What `read_checkpoint` gave.
 
     Raises:
-        InputError: If it is no training's, or was tampered with.
+        UserError: If it is not that of a training run, or was tampered with.
     """
     check_parts(path, checkpoint)
-    # The module that trains has it as its `model`.
-    weights = {
-        name.removeprefix("model."): tensor
+    weights = {  # the module that trains has it as its `model`
+        str(name).removeprefix("model."): tensor
         for name, tensor in checkpoint["state_dict"].items()
         if str(name).startswith("model.")
     }
     try:
         trained = checkpoint["hyper_parameters"]
-        card = ModelCard.of_training(trained["features"], trained["model"])
-        return card, card.build_with(weights)
+        card = ModelCard.from_training(trained["features"], trained["model"])
+        return card, card.build(weights)
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(str(path), expected=A_CHECKPOINT, received=reason(error)) from error
+        raise UserError(f"{path}: no checkpoint of a training run ({reason(error)})") from error

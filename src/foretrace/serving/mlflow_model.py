@@ -11,37 +11,37 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
-from foretrace.errors import InputError
+from foretrace.errors import UserError
 from foretrace.serving.loading import load_path
 
 
 class Forecast(PythonModel):
-    """Answers rows with the rows that follow.
+    """A model that answers rows with the rows that follow.
 
-    Rows at the end that have covariates but no value in any feature are the future's: where the model knows
-    inputs, ``horizon`` − 1 of them are needed.
+    Rows at the end that have covariates but no value in any feature are the future's: where the model has
+    covariates, ``horizon`` − 1 of them are needed.
     """
 
     def load_context(self, context: Any) -> None:
-        """Reads the model file."""
+        """Read the model file."""
         self.predictor = load_path(Path(context.artifacts["model"]))
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Forecasts ``horizon`` rows.
+        """Forecast ``horizon`` rows.
 
         Raises:
             MlflowException: If the rows do not fit; a server answers it with status 400.
         """
-        features = list(self.predictor.feature_names)
-        rows, future = model_input, None
-        if self.predictor.covariate_names:
-            seen = int(rows[features].notna().any(axis=1).to_numpy().nonzero()[0].max(initial=-1)) + 1
-            rows, future = rows.iloc[:seen], rows.iloc[seen:][list(self.predictor.covariate_names)]
+        predictor, rows, future = self.predictor, model_input, None
+        if predictor.covariate_names:
+            has_features = rows[list(predictor.feature_names)].notna().any(axis=1).to_numpy()
+            seen = int(has_features.nonzero()[0].max(initial=-1)) + 1
+            rows, future = rows.iloc[:seen], rows.iloc[seen:][list(predictor.covariate_names)]
         try:
-            return self.predictor.predict(rows, int((params or {}).get("horizon", 1)), future)
-        except InputError as error:
+            return predictor.predict(rows, int((params or {}).get("horizon", 1)), future)
+        except UserError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
 
 

@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import (
     BaseModel,
@@ -25,19 +27,20 @@ from safetensors.torch import save
 from torch import Tensor
 
 from foretrace.config import Fraction
-from foretrace.errors import InputError
+from foretrace.errors import UserError
 from foretrace.model.next_step import NextStepModel
 from foretrace.training.checkpoint_io import check_weights
 from foretrace.workspace import atomic_write
 
-FORMAT = 2  # to be raised when older versions cannot read it any more
-WITHOUT_DIGEST = 1  # of the formats that can be read
-DIGEST = "sha256"  # of all else in the file
-A_MODEL = "a model file of foretrace"
+FORMAT = 3  # to be raised when older versions cannot read it any more
+READABLE = ("1", "2", "3")  # 1 has no digest; in 1 and 2, covariates were called known inputs
+DIGEST = "sha256"  # of everything else in the file
+CALIBRATION = "calibration."  # prefix of the arrays that say how wrong forecasts may be
+Arrays = Mapping[str, npt.NDArray[np.float32]]
 
 
 class Network(BaseModel):
-    """Settings of the network, as a file has them; see `NextStepModel`."""
+    """Settings of the network as a file has them; see `NextStepModel`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -49,7 +52,7 @@ class Network(BaseModel):
 
 
 class ModelCard(BaseModel):
-    """What a model's numbers mean; beside the weights, all that it takes to use it.
+    """What a model's numbers mean: beside the weights, everything that it takes to use it.
 
     Args:
         feature_names: What is read and forecast, in the order of the columns.
@@ -58,12 +61,17 @@ class ModelCard(BaseModel):
         dt_s: Time from one row to the next in seconds; None where unknown.
         data_digest: SHA-256 of the training data.
         model: Settings of the network.
+        reading: How files become rows, in plain JSON: categories, calendar, time, missing values.
+        calibration: What the calibration's arrays mean, in plain JSON; empty where there are none.
         run_id: The run that trained it.
         foretrace_version: Of the code that wrote the card.
         format: Of the file.
 
-    >>> card = ModelCard(feature_names=["height"], units=["m"], covariate_names=[], dt_s=0.01, data_digest="", model={})
-    >>> ModelCard.of_texts(card.texts()) == card
+    >>> card = ModelCard(
+    ...     feature_names=["height"], units=["m"], covariate_names=[], dt_s=0.01, data_digest="",
+    ...     model={"hidden_sizes": [4]},
+    ... )
+    >>> ModelCard.from_texts(card.texts()) == card
     True
     """
 
@@ -74,7 +82,9 @@ class ModelCard(BaseModel):
     covariate_names: tuple[str, ...]
     dt_s: PositiveFloat | None
     data_digest: str
-    model: dict[str, Any]
+    model: Network
+    reading: dict[str, Any] = {}
+    calibration: dict[str, Any] = {}
     run_id: str | None = None
     foretrace_version: str = metadata.version("foretrace")
     format: int = FORMAT
@@ -83,119 +93,132 @@ class ModelCard(BaseModel):
     def _names_agree(self) -> "ModelCard":
         if len(self.units) not in (0, len(self.feature_names)):
             raise ValueError(f"{len(self.units)} units for {len(self.feature_names)} features")
-        if len(set(self.feature_names + self.covariate_names)) < len(
-            self.feature_names + self.covariate_names
-        ):
+        columns = self.feature_names + self.covariate_names
+        if len(set(columns)) < len(columns):
             raise ValueError("two columns of one name")
         return self
 
     @classmethod
-    def of_training(
+    def from_training(
         cls, features: dict[str, Any], model: dict[str, Any], *, run_id: str | None = None
     ) -> "ModelCard":
-        """From what a checkpoint holds, see `foretrace.training.forecaster.Forecaster`."""
-        return cls(
-            feature_names=features["names"],
-            units=features["units"],
-            covariate_names=features["covariates"],
-            dt_s=features["dt_s"],
-            data_digest=features["digest"],
-            model=model,
-            run_id=run_id,
-        )
+        """Return the card for what a checkpoint holds, see `foretrace.training.forecaster.Forecaster`."""
+        given = {
+            "feature_names": features["names"],
+            "units": features["units"],
+            "covariate_names": features["covariates"],
+            "dt_s": features["dt_s"],
+            "data_digest": features["digest"],
+            "reading": features.get("reading") or {},
+        }
+        return cls.model_validate({**given, "model": model, "run_id": run_id})
 
     def texts(self) -> dict[str, str]:
-        """Each field as JSON: what files of weights can hold."""
+        """Return each field as JSON, which files of weights can hold."""
         return {key: json.dumps(value) for key, value in self.model_dump(mode="json").items()}
 
     @classmethod
-    def of_texts(cls, texts: dict[str, str]) -> "ModelCard":
-        """The inverse; other keys are passed over.
+    def from_texts(cls, texts: Mapping[str, str]) -> "ModelCard":
+        """Return the card that `texts` was made from; other keys are ignored.
 
         Raises:
             ValueError: If something is missing or of the wrong kind.
         """
-        return cls.model_validate({key: json.loads(texts[key]) for key in cls.model_fields if key in texts})
+        known = {"covariate_names": texts["known_names"]} if "known_names" in texts else {}
+        given = {**known, **texts}
+        return cls.model_validate({key: json.loads(given[key]) for key in cls.model_fields if key in given})
 
-    def build(self) -> NextStepModel:
-        """The network, with weights of no meaning yet; leaves torch's random numbers as they are.
+    def build(self, weights: Mapping[str, Any] | None = None) -> NextStepModel:
+        """Return the network in evaluation mode; leaves torch's random numbers as they are.
+
+        Args:
+            weights: Of unknown origin: no memory is taken for what they do not hold. None: random ones.
 
         Raises:
-            ValueError: If its settings are none.
+            ValueError: If the weights are not this network's, or not finite.
         """
-        network = Network.model_validate(self.model).model_dump(exclude={"frozen"})
+        if weights is not None:
+            sizes = self.model.hidden_sizes
+            check_weights(weights, hidden_sizes=sizes, num_features=len(self.feature_names))
         with torch.random.fork_rng(devices=[]):
-            return NextStepModel(
-                num_features=len(self.feature_names), num_covariates=len(self.covariate_names), **network
+            model = NextStepModel(
+                num_features=len(self.feature_names),
+                num_covariates=len(self.covariate_names),
+                **self.model.model_dump(exclude={"frozen"}),
             )
-
-    def build_with(self, weights: Mapping[str, Any]) -> NextStepModel:
-        """The network with weights of unknown origin, in evaluation mode; takes no more memory than they do.
-
-        Raises:
-            ValueError: If they are not this network's, or not finite.
-        """
-        sizes = Network.model_validate(self.model).hidden_sizes
-        check_weights(weights, hidden_sizes=sizes, num_features=len(self.feature_names))
-        model = self.build()
-        try:
-            model.load_state_dict(weights)
-        except RuntimeError as error:
-            raise ValueError(str(error)) from error
+        if weights is not None:
+            try:
+                model.load_state_dict(weights)
+            except RuntimeError as error:
+                raise ValueError(str(error)) from error
         if not (model.scaling.scale > 0).all() or not (model.covariate_scaling.scale > 0).all():
             raise ValueError("a scale that is not positive")
         return model.eval()
 
 
-def save_model(path: Path, card: ModelCard, model: NextStepModel) -> None:
-    """Writes the file, whole or not at all."""
+def save_model(path: Path, card: ModelCard, model: NextStepModel, calibration: Arrays | None = None) -> None:
+    """Write the file, whole or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    for name, array in (calibration or {}).items():
+        tensors[CALIBRATION + name] = torch.from_numpy(np.ascontiguousarray(array, np.float32))
     texts = card.texts()
-    with atomic_write(path) as aside:  # save_file would leave it to its owner alone
-        aside.write_bytes(save(tensors, texts | {DIGEST: _digest(texts, tensors)}))
+    with atomic_write(path) as aside:  # safetensors' own save_file would leave it to its owner alone
+        aside.write_bytes(save(tensors, texts | {DIGEST: digest(texts, tensors)}))
 
 
-def read_model(path: Path) -> tuple[ModelCard, NextStepModel]:
-    """Reads the file; the model is in evaluation mode, on the CPU.
+def read_model(path: Path) -> tuple[ModelCard, NextStepModel, Arrays]:
+    """Read the file.
+
+    Returns:
+        The card, the model in evaluation mode on the CPU, and the calibration's arrays by name.
 
     Raises:
-        InputError: If it is something else, damaged, or of a later format.
+        UserError: If it is something else, damaged, or of a later format.
     """
     try:
         with safe_open(path, framework="pt") as file:
             texts = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise InputError(str(path), expected=A_MODEL, received=reason(error)) from error
-    written, digest = texts.get("format", "none"), texts.pop(DIGEST, None)
-    if written not in (str(FORMAT), str(WITHOUT_DIGEST)):
-        by = texts.get("foretrace_version", "").strip('"')
-        remedy = f"Use foretrace {by} or later." if by else ""
-        expected = f"{A_MODEL}, format {FORMAT}"
-        raise InputError(str(path), expected=expected, received=f"format {written}", remedy=remedy)
-    if written != str(WITHOUT_DIGEST) and digest != _digest(texts, tensors):
-        remedy = "Take it from the run again, or export it anew."
-        received = "one that differs from its SHA-256"
-        raise InputError(str(path), expected=A_MODEL, received=received, remedy=remedy)
-    try:
-        card = ModelCard.of_texts(texts)
-        return card, card.build_with(tensors)
-    except (ValueError, RecursionError) as error:
-        raise InputError(str(path), expected=A_MODEL, received=reason(error)) from error
+        written, sealed = texts.get("format", "none"), texts.pop(DIGEST, None)
+        if written not in READABLE:
+            version = texts.get("foretrace_version", "").strip('"')
+            hint = f"Use foretrace {version} or later." if version else ""
+            raise UserError(f"{path}: no model file that this version reads, format {written}", hint=hint)
+        if written != "1" and sealed != digest(texts, tensors):
+            hint = "Copy it from the run again, or export it anew."
+            raise UserError(f"{path}: a damaged model file, which differs from its SHA-256", hint=hint)
+        calibration = {
+            name.removeprefix(CALIBRATION): tensors.pop(name).numpy()
+            for name in list(tensors)
+            if name.startswith(CALIBRATION)
+        }
+        card = ModelCard.from_texts(texts)
+        return card, card.build(upgrade_names(tensors)), calibration
+    except UserError:
+        raise
+    except (OSError, SafetensorError, ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{path}: no model file of foretrace ({reason(error)})") from error
 
 
-def _digest(texts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of all that such a file says: a bit that was lost on a disk is not to forecast."""
-    digest = hashlib.sha256(json.dumps(sorted(texts.items())).encode())
+def upgrade_names(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Return weights under today's names; version 0.1.0 called covariates known inputs."""
+    return {
+        str(name).replace("known_scaling.", "covariate_scaling."): value for name, value in weights.items()
+    }
+
+
+def digest(texts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of everything such a file says: nothing is forecast with a bit lost on a disk."""
+    found = hashlib.sha256(json.dumps(sorted(texts.items())).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
-        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()
+        found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        found.update(tensor.numpy().tobytes())
+    return found.hexdigest()
 
 
 def reason(error: Exception) -> str:
-    """Why a file is no model, in one line."""
+    """Return why a file is no model, in one line."""
     if isinstance(error, ValidationError):
         detail = error.errors()[0]
         return f"{'.'.join(map(str, detail['loc'])) or 'card'}: {detail['msg']}"

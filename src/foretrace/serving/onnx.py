@@ -1,6 +1,6 @@
 """A trained model in ONNX, which runs without PyTorch: raw units in and out, the state in and out.
 
-Shapes: B batch, T time, F features, K covariates, H hidden units of a layer.
+Shapes: B batch, T time, F features, K covariates, C = F + K columns, H hidden units of a layer.
 """
 
 import warnings
@@ -24,7 +24,7 @@ States = list[npt.NDArray[np.float32]]
 
 
 class _Flat(nn.Module):
-    """The model with the state as separate tensors, as ONNX has no tuples in tuples."""
+    """The model with its state as separate tensors, as ONNX has no tuples in tuples."""
 
     def __init__(self, model: NextStepModel, *, has_covariates: bool) -> None:
         super().__init__()
@@ -38,36 +38,35 @@ class _Flat(nn.Module):
 
 
 def write_onnx(path: Path, predictor: Predictor) -> None:
-    """Writes the model.
+    """Write the model.
 
-    Its inputs are ``values`` (B, T, F), ``covariates`` (B, T, K) if it knows any, and ``h0``, ``c0``, ``h1``, … of each
-    layer, (1, B, H), zero at the start; its outputs ``forecast`` (B, T, F) of the row after each one, and
+    Its inputs are ``values`` (B, T, F), ``covariates`` (B, T, K) if it has any, and ``h0``, ``c0``, ``h1``, … of
+    each layer, (1, B, H), zero at the start; its outputs ``forecast`` (B, T, F) of the row after each one, and
     ``h0_next``, ``c0_next``, … for the next call. B and T are free.
     """
     has_covariates = bool(predictor.covariate_names)
-    state = [tensor for pair in predictor.start() for tensor in pair]
-    names = [f"{what}{layer}" for layer in range(len(state) // 2) for what in "hc"]
-    inputs = ["values", *(["covariates"] if has_covariates else []), *names]
-    outputs = ["forecast", *(f"{name}_next" for name in names)]
-    free: dict[str, dict[int, str]] = {name: {1: "batch"} for name in inputs + outputs}
-    sequences = ["values", "forecast", *(["covariates"] if has_covariates else [])]
-    free |= {name: {0: "batch", 1: "time"} for name in sequences}
-    example = [torch.zeros(1, 2, len(predictor.feature_names))]
-    example += [torch.zeros(1, 2, len(predictor.covariate_names))] if has_covariates else []
+    sequences = ["values", *(["covariates"] if has_covariates else [])]
+    states = [f"{part}{layer}" for layer in range(len(predictor.start())) for part in "hc"]
+    outputs = ["forecast", *(f"{name}_next" for name in states)]
+    free = {name: {0: "batch", 1: "time"} for name in [*sequences, "forecast"]}
+    free |= {name: {1: "batch"} for name in [*states, *outputs[1:]]}
+    widths = [len(predictor.feature_names), *([len(predictor.covariate_names)] if has_covariates else [])]
+    example = [torch.zeros(1, 2, width) for width in widths]
+    example += [tensor for pair in predictor.start() for tensor in pair]
     with warnings.catch_warnings():
         # torch 2.13's other exporter (torch.export) fixes the number of steps of an LSTM to that of the example.
-        # This one leaves it free, and is deprecated; what it writes is compared with the model by `agreement`.
+        # This one leaves it free, and is deprecated; what it writes is compared with the model by `parity`.
         for message in (".*legacy TorchScript-based", "The feature will be removed"):
             warnings.filterwarnings("ignore", message=message, category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=TracerWarning)
         warnings.filterwarnings("ignore", message=".*batch_size other than 1", category=UserWarning)
         torch.onnx.export(
             _Flat(predictor.model, has_covariates=has_covariates).eval(),
-            (*example, *state),
+            tuple(example),
             path,
             dynamo=False,
             opset_version=OPSET,
-            input_names=inputs,
+            input_names=[*sequences, *states],
             output_names=outputs,
             dynamic_axes=free,
         )
@@ -79,7 +78,7 @@ def write_onnx(path: Path, predictor: Predictor) -> None:
 
 
 class OnnxRunner:
-    """Runs such a file with ONNX Runtime, on the CPU.
+    """An ONNX file that runs with ONNX Runtime on the CPU.
 
     Args:
         path: Of the file.
@@ -89,8 +88,8 @@ class OnnxRunner:
         self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         self._inputs = [(one.name, one.shape) for one in self._session.get_inputs()]
 
-    def follow(self, rows: FloatArray, state: States | None) -> tuple[FloatArray, States]:
-        """The same as `Predictor.follow`, on rows (T, C)."""
+    def forecast_steps(self, rows: FloatArray, state: States | None) -> tuple[FloatArray, States]:
+        """Forecast one step ahead of each of the rows (T, C), as `Predictor.forecast_steps` does."""
         fed: dict[str, Any] = {}
         first, given = 0, list(state or [])
         for name, shape in self._inputs:

@@ -1,15 +1,15 @@
-"""Whether all forms of a model say the same on real recordings.
+"""Whether all forms of a model give the same forecasts on real recordings.
 
 Shapes: T rows, F features, C columns (features, then covariates).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
-from foretrace.errors import InputError
+from foretrace.errors import UserError
 from foretrace.serving.predictor import Predictor
 from foretrace.serving.rows import FloatArray
 
@@ -20,16 +20,16 @@ LONGEST = 5000  # rows of a recording that are looked at
 STEPS = 100  # that are also taken one by one
 
 
-class Follower(Protocol):
-    """What forecasts the next row at each of some rows, and carries a state."""
+class OneStep(Protocol):
+    """Whatever forecasts one step ahead of each of some rows, and carries a state."""
 
-    def follow(self, rows: FloatArray, state: Any) -> tuple[FloatArray, Any]:
-        """See `foretrace.serving.predictor.Predictor.follow`."""
+    def forecast_steps(self, rows: FloatArray, state: Any) -> tuple[FloatArray, Any]:
+        """Forecast as `foretrace.serving.predictor.Predictor.forecast_steps` does."""
         ...
 
 
-def check_onnx(predictor: Predictor, other: Follower, episodes: Sequence[FloatArray]) -> float:
-    """Compares one-step forecasts on short and long recordings, whole, in two parts and step by step.
+def check_onnx(predictor: Predictor, other: OneStep, episodes: Sequence[FloatArray]) -> float:
+    """Compare one-step forecasts on short and long recordings: whole, in two parts and step by step.
 
     Args:
         predictor: The model.
@@ -40,31 +40,28 @@ def check_onnx(predictor: Predictor, other: Follower, episodes: Sequence[FloatAr
         The largest difference, in standard deviations of training.
 
     Raises:
-        InputError: If it is too large.
+        UserError: If it is too large.
     """
-    largest = 0.0
-    for episode in episodes:
-        rows = episode[:LONGEST]
-        for beginning in _beginnings(rows):
-            ours, _ = predictor.follow(beginning, None)
-            theirs, _ = other.follow(beginning, None)
-            largest = max(largest, _difference(predictor, ours, theirs, f"ONNX over {len(beginning)} rows"))
-        ours, _ = predictor.follow(rows, None)
-        half = len(rows) // 2
-        if half:
-            _, state = other.follow(rows[:half], None)
-            theirs, _ = other.follow(rows[half:], state)
-            largest = max(largest, _difference(predictor, ours[half:], theirs, "ONNX with the state carried"))
+    differences = []
+    for rows in _beginnings(episodes):
+        ours, _ = predictor.forecast_steps(rows, None)
+        theirs, state = other.forecast_steps(rows[: len(rows) // 2 or 1], None)
+        if len(rows) > 1:
+            theirs = np.concatenate([theirs, other.forecast_steps(rows[len(theirs) :], state)[0]])
+        whole, _ = other.forecast_steps(rows, None)
         state, steps = None, []
         for row in rows[:STEPS]:
-            forecast, state = other.follow(row[None], state)
+            forecast, state = other.forecast_steps(row[None], state)
             steps.append(forecast[0])
-        largest = max(largest, _difference(predictor, ours[:STEPS], np.stack(steps), "ONNX step by step"))
-    return largest
+        for how, found in (("at once", whole), ("in two parts", theirs), ("step by step", np.stack(steps))):
+            differences.append(
+                _difference(predictor, ours[: len(found)], found, f"ONNX, {len(rows)} rows {how}")
+            )
+    return max(differences)
 
 
 def check_pyfunc(predictor: Predictor, loaded: Any, episodes: Sequence[FloatArray]) -> float:
-    """Compares the forecast of the next row after short and long recordings.
+    """Compare the forecast of the next row after short and long recordings.
 
     Args:
         predictor: The model.
@@ -75,22 +72,21 @@ def check_pyfunc(predictor: Predictor, loaded: Any, episodes: Sequence[FloatArra
         The largest difference, in standard deviations of training.
 
     Raises:
-        InputError: If it is too large.
+        UserError: If it is too large.
     """
-    largest = 0.0
+    differences = []
+    for rows in _beginnings(episodes):
+        ours, _ = predictor.forecast_steps(rows, None)
+        frame = pd.DataFrame(rows.astype(np.float64), columns=list(predictor.columns))
+        theirs = loaded.predict(frame).to_numpy(np.float32)
+        differences.append(_difference(predictor, ours[-1:], theirs, f"MLflow, {len(rows)} rows"))
+    return max(differences)
+
+
+def _beginnings(episodes: Sequence[FloatArray]) -> Iterator[FloatArray]:
     for episode in episodes:
-        rows = episode[:LONGEST]
-        for beginning in _beginnings(rows):
-            ours, _ = predictor.follow(beginning, None)
-            frame = pd.DataFrame(beginning.astype(np.float64), columns=list(predictor.columns))
-            theirs = loaded.predict(frame).to_numpy(np.float32)
-            what = f"MLflow after {len(beginning)} rows"
-            largest = max(largest, _difference(predictor, ours[-1:], theirs, what))
-    return largest
-
-
-def _beginnings(rows: FloatArray) -> list[FloatArray]:
-    return [rows[:length] for length in sorted({min(length, len(rows)) for length in (*LENGTHS, len(rows))})]
+        longest = min(len(episode), LONGEST)
+        yield from (episode[:length] for length in sorted({min(n, longest) for n in (*LENGTHS, longest)}))
 
 
 def _difference(predictor: Predictor, ours: FloatArray, theirs: FloatArray, what: str) -> float:
@@ -100,12 +96,6 @@ def _difference(predictor: Predictor, ours: FloatArray, theirs: FloatArray, what
     shares = np.maximum(np.abs(ours - theirs) - rounding, 0) / std
     found = float(shares.max()) if np.isfinite(shares).all() else float("inf")
     if found > TOLERANCE:
-        expected = f"at most {TOLERANCE:g} standard deviations from PyTorch"
-        raise InputError(what, expected=expected, received=f"{found:.2g}", remedy="Nothing was exported.")
+        problem = f"{found:.2g} standard deviations from PyTorch, more than {TOLERANCE:g}"
+        raise UserError(f"{what}: {problem}", hint="Nothing was exported.")
     return found
-
-
-def summary(found: Mapping[str, float], *, episodes: int) -> str:
-    """A line for people."""
-    told = ", ".join(f"{name} {value:.1e}" for name, value in found.items())
-    return f"agrees   {told} standard deviations from PyTorch at most, over {episodes} episodes"

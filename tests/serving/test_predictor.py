@@ -10,7 +10,7 @@ import torch
 from helpers import NAMES, made, rows
 
 import foretrace
-from foretrace.errors import InputError
+from foretrace.errors import UserError
 from foretrace.evaluation.rollout import rollout
 from foretrace.serving import predictor as predictor_module
 from foretrace.serving.model_file import save_model
@@ -47,24 +47,24 @@ def test_step_by_step_it_says_the_same_and_can_go_back():
 
 
 WRONG = {
-    "rows: expected a column 'push', received height, angle": lambda f: f[NAMES[:2]],
-    "rows: expected a column 'push', received height, angle, pull": lambda f: f.rename(columns={"push": "pull"}),
-    "rows: expected the columns height, angle, push alone, received extra": lambda f: f.assign(extra=1.0),
-    "rows: expected the columns in the order height, angle, push": lambda f: f[["angle", "height", "push"]],
-    r"rows: expected shape \(T, 3\), with the columns height, .*, received shape \(9, 2\)": lambda f: np.ones((9, 2)),
-    "rows, column 'angle', row 3: expected a finite number, received nan": lambda f: f.assign(
+    "rows: no column 'push', got height, angle": lambda f: f[NAMES[:2]],
+    "rows: no column 'push', got height, angle, pull": lambda f: f.rename(columns={"push": "pull"}),
+    "rows: the model does not read the column 'extra'": lambda f: f.assign(extra=1.0),
+    "rows: columns must be in the order height, angle, push, got angle": lambda f: f[["angle", "height", "push"]],
+    r"rows: shape must be \(T, 3\), with the columns height, .*, got \(9, 2\)": lambda f: np.ones((9, 2)),
+    "rows, column 'angle', row 3: must be a finite number, got nan": lambda f: f.assign(
         angle=f.angle.where(f.index != 2)
     ),
-    "rows, column 'height', row 1: expected a finite number, received inf": lambda f: f * [1e39, 1, 1],
-    "rows, column 'push': expected numbers": lambda f: f.assign(push="left"),
-    "rows: expected at least one row": lambda f: f[:0],
-    "index of rows: expected a time step of 0.1 s, as in training, received 0.2 s": lambda f: f.set_index(
+    "rows, column 'height', row 1: must be a finite number, got inf": lambda f: f * [1e39, 1, 1],
+    "rows, column 'push': must be numbers": lambda f: f.assign(push="left"),
+    "rows: at least one row is needed": lambda f: f[:0],
+    "index of rows: the time step must be 0.1 s as in training, got 0.2 s": lambda f: f.set_index(
         pd.date_range("2024", periods=9, freq="200ms")
     ),
-    "index of rows, row 6: expected a time step of 0.1 s, received 0.3 s": lambda f: f.set_index(
+    "index of rows, row 6: must come 0.1 s after the row before, got 0.3 s": lambda f: f.set_index(
         pd.to_timedelta([0, 100, 200, 300, 400, 700, 800, 900, 1000], unit="ms")
     ),
-    "index of rows, row 2: expected rows in the order of time": lambda f: f.set_index(
+    "index of rows, row 2: time must increase": lambda f: f.set_index(
         pd.date_range("2024", periods=9, freq="100ms")[::-1]
     ),
 }  # fmt: skip
@@ -72,28 +72,31 @@ WRONG = {
 
 @pytest.mark.parametrize("message", WRONG)
 def test_rows_that_do_not_fit_are_named(message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(UserError, match=message):
         made().predict(WRONG[message](rows(9)))
 
 
 def test_horizons_futures_and_steps_that_do_not_fit_are_named():
     predictor = made()
-    with pytest.raises(InputError, match=r"future: expected 2 rows of push for a horizon of 3, received 1"):
+    with pytest.raises(UserError, match="future: a horizon of 3 needs 2 rows of push, got 1"):
         predictor.predict(rows(9), 3, [[1.0]])
-    with pytest.raises(InputError, match="horizon: expected an integer > 0, received 0"):
+    with pytest.raises(UserError, match="horizon: must be an integer > 0, got 0"):
         predictor.predict(rows(9), 0)
-    with pytest.raises(InputError, match="future: expected none"):
+    with pytest.raises(UserError, match="future: the model has no covariates"):
         made(covariates=False).predict(rows(9, covariates=False), 3, [[1.0]])
     with pytest.raises(
-        InputError, match=r"values: expected shape \(3,\): height, angle, push, received shape \(2,\)"
+        UserError, match=r"values: shape must be \(3,\), with height, angle, push, got \(2,\)"
     ):
         predictor.step([1.0, 2.0], predictor.start())
 
 
-def test_an_index_of_time_goes_on():
-    given = rows(9).set_index(pd.date_range("2024", periods=9, freq="100ms"))
-    found = made().predict(given, 2, [[0.0]])
-    assert list(found.index) == list(pd.date_range("2024", periods=11, freq="100ms")[-2:])
+@pytest.mark.parametrize("zone", [None, "UTC", "Europe/Berlin"])
+def test_index_of_time_continues_in_its_zone(zone):
+    index = pd.date_range(
+        "2024-03-31 01:59:59.5", periods=11, freq="100ms", tz=zone
+    )  # over a change of the clocks
+    found = made().predict(rows(9).set_index(index[:9]), 2, [[0.0]])
+    assert list(found.index) == list(index[-2:])
 
 
 @pytest.mark.parametrize("settings", [{}, {"output": "value"}, {"input_clip": 1.0, "hidden_sizes": [3]}])
@@ -117,21 +120,21 @@ def test_what_is_no_model_is_named(tmp_path):
     path = tmp_path / "model.safetensors"
     save_model(path, predictor.card, predictor.model)
     whole = path.read_bytes()
-    later = predictor.card.model_copy(update={"format": 3, "foretrace_version": "9.1"})
+    later = predictor.card.model_copy(update={"format": 4, "foretrace_version": "9.1"})
     other = predictor.card.model_copy(update={"feature_names": ("height",), "units": ("m",)})
     for card, message in (
-        (later, "format 2, received format 3. Use foretrace 9.1"),
+        (later, "format 4. Use foretrace 9.1"),
         (other, "has shape"),
     ):
         save_model(path, card, predictor.model)
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(UserError, match=message):
             foretrace.load(path)
     for content in (whole[:-40], b"text", b""):
         path.write_bytes(content)
-        with pytest.raises(InputError, match="expected a model file of foretrace"):
+        with pytest.raises(UserError, match="model file"):
             foretrace.load(path)
     for nothing in (tmp_path / "none", tmp_path / "none.ckpt", tmp_path.parent / "x"):
-        with pytest.raises(InputError, match="nothing there"):
+        with pytest.raises(UserError, match="no file"):
             foretrace.load(nothing)
 
 

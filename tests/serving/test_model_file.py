@@ -16,9 +16,8 @@ from safetensors.torch import save
 from trained import Opens, refused, saved
 
 import foretrace
-from foretrace.errors import InputError
-from foretrace.serving import model_file
-from foretrace.serving.model_file import DIGEST
+from foretrace.errors import UserError
+from foretrace.serving.model_file import DIGEST, digest, save_model
 from foretrace.serving.registry import write_mlflow_model
 
 MODEL = made()
@@ -31,7 +30,7 @@ def file(texts=None, tensors=None, *, sealed: bool = True) -> bytes:
     """As `save_model` writes it, with whatever somebody changed; sealed with the SHA-256 of that."""
     texts, tensors = TEXTS | (texts or {}), TENSORS | (tensors or {})
     tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-    seal = {DIGEST: model_file._digest(texts, tensors)} if sealed else {}
+    seal = {DIGEST: digest(texts, tensors)} if sealed else {}
     return save(tensors, texts | seal)
 
 
@@ -50,7 +49,7 @@ def card(**fields) -> bytes:
 
 
 def network(**fields) -> bytes:
-    return card(model=MODEL.card.model | fields)
+    return card(model=MODEL.card.model.model_dump() | fields)
 
 
 WHOLE = file()
@@ -68,9 +67,9 @@ FILES = {
     "a pickle": pickle.dumps({"a": 1}), "torch's": saved(TENSORS), "an array of NumPy's": np.zeros(3).tobytes(),
 }  # fmt: skip
 CHANGED = {
-    "a later format": (file({"format": "9"}), "format 2, received format 9"),
-    "no format": (file({"format": "null"}), "received format null"),
-    "a format of text": (file({"format": '"2"'}), "received format"),
+    "a later format": (file({"format": "9"}), "format 9"),
+    "no format": (file({"format": "null"}), "format null"),
+    "a format of text": (file({"format": '"3"'}), "format "),
     "no SHA-256": (file(sealed=False), "differs from its SHA-256"),
     "another unit": (file().replace(b'\\"m\\"', b'\\"k\\"'), "differs from its SHA-256"),
     "a name with a line end": (card(feature_names=["a\n\x1b[31m", "a\n\x1b[31m"]), "two columns of one name"),
@@ -84,7 +83,8 @@ CHANGED = {
     "another input": (card(covariate_names=["a", "b"]), "size mismatch"),
     "a step of 0": (card(dt_s=0), "greater than 0"),
     "a step of NaN": (file({"dt_s": "NaN"}), "finite number"), "a digest of 5": (card(data_digest=5), "valid string"),
-    "no network": (card(model=None), "valid dictionary"), "a network of text": (card(model="big"), "valid dictionary"),
+    "no network": (card(model=None), "valid dictionary or instance of Network"),
+    "a network of text": (card(model="big"), "valid dictionary"),
     "1 TB of units": (network(hidden_sizes=[2**18, 2**18]), "has shape (24, 6), not"),
     "a million layers": (network(hidden_sizes=[1] * 1_000_000), "layers"),
     "units of text": (network(hidden_sizes=["many"]), "valid integer"),
@@ -111,7 +111,7 @@ def put(folder, content: bytes, name: str = "model.safetensors"):
 
 @pytest.mark.parametrize("case", FILES)
 def test_a_file_that_is_no_model_is_refused(tmp_path, case):
-    assert "expected a model file of foretrace" in refused(put(tmp_path, FILES[case]))
+    assert "model file" in refused(put(tmp_path, FILES[case]))
 
 
 @pytest.mark.parametrize("case", CHANGED)
@@ -144,7 +144,7 @@ def test_what_is_no_file_is_refused(tmp_path):
 
 def test_code_in_a_models_folder_is_not_run(tmp_path):
     folder, trap = tmp_path / "model", tmp_path / "ran"
-    write_mlflow_model(folder, MODEL.card, MODEL.model)
+    write_mlflow_model(folder, MODEL)
     evil = f"open({str(trap)!r}, 'w')\n"
     for path in [*folder.rglob("*.py"), folder / "__init__.py", folder / "conftest.py"]:
         path.write_text(evil)
@@ -153,12 +153,31 @@ def test_code_in_a_models_folder_is_not_run(tmp_path):
     assert foretrace.load(folder).card.feature_names == MODEL.card.feature_names
     assert not trap.exists()
     (folder / "artifacts" / "model.safetensors").unlink()
-    assert "a folder without one" in refused(folder)
+    assert "no model in the folder" in refused(folder)
 
 
 def test_a_model_of_the_first_format_has_no_digest_and_is_read(tmp_path):
     texts = TEXTS | {"format": "1"}
     assert foretrace.load(put(tmp_path, save(TENSORS, texts))).predict(rows(9)).equals(MODEL.predict(rows(9)))
+
+
+def test_model_of_version_0_1_0_is_read(tmp_path):
+    texts = {
+        key: value for key, value in TEXTS.items() if key not in ("covariate_names", "reading", "calibration")
+    }
+    texts |= {"format": "2", "known_names": TEXTS["covariate_names"]}
+    tensors = {name.replace("covariate_scaling", "known_scaling"): tensor for name, tensor in TENSORS.items()}
+    path = put(tmp_path, save(tensors, texts | {DIGEST: digest(texts, tensors)}))
+    assert foretrace.load(path).predict(rows(9)).equals(MODEL.predict(rows(9)))
+
+
+def test_reading_and_calibration_travel_with_the_model(tmp_path):
+    card = MODEL.card.model_copy(update={"reading": {"missing": "drop"}, "calibration": {"levels": [80, 90]}})
+    widths = np.arange(6, dtype=np.float32).reshape(1, 3, 2)
+    save_model(tmp_path / "model.safetensors", card, MODEL.model, {"widths": widths})
+    found = foretrace.load(tmp_path)
+    assert found.card == card
+    assert (found.calibration["widths"] == widths).all()
 
 
 @given(place=st.integers(0, len(WHOLE) - 1), bit=st.integers(0, 7))
@@ -167,7 +186,7 @@ def test_no_flipped_bit_changes_a_forecast(tmp_path_factory, place, bit):
     content = bytearray(WHOLE)
     content[place] ^= 1 << bit
     path = put(tmp_path_factory.getbasetemp(), bytes(content))
-    with suppress(InputError):
+    with suppress(UserError):
         found = foretrace.load(path)
         assert found.card == MODEL.card
         assert all(torch.equal(tensor, TENSORS[name]) for name, tensor in found.model.state_dict().items())

@@ -12,7 +12,7 @@ from foretrace.commands import predict as predict_command
 from foretrace.config import PredictConfig
 from foretrace.config.parse import parse
 from foretrace.data.blocks import read_blocks
-from foretrace.errors import InputError
+from foretrace.errors import UserError
 from foretrace.serving.model_file import save_model
 from foretrace.workspace import Workspace
 
@@ -32,7 +32,7 @@ def place(tmp_path, monkeypatch):
 
 
 def predict(*overrides: str) -> None:
-    with initialize_config_dir(str(ROOT / "src"), version_base="1.3"):
+    with initialize_config_dir(str(ROOT / "src" / "foretrace" / "commands"), version_base="1.3"):
         config = parse(compose("predict", overrides=list(overrides)), PredictConfig)
     predict_command.run(config, workspace=Workspace.default())
 
@@ -62,16 +62,16 @@ def test_further_rows_feed_on_the_first_in_whatever_format(place, path):
     assert found[["height", "angle"]].to_numpy() == pytest.approx(expected.to_numpy(), rel=1e-4)
 
 
-@pytest.mark.parametrize("start", ["each", "end"])
-def test_blocks_say_what_the_whole_says(place, monkeypatch, start):
-    predict(*TWO, f"start={start}", "output=whole.parquet")
+@pytest.mark.parametrize("mode", ["one_step", "forecast"])
+def test_blocks_say_what_the_whole_says(place, monkeypatch, mode):
+    predict(*TWO, f"mode={mode}", "output=whole.parquet")
     monkeypatch.setattr(predict_command, "BLOCK", 7)
-    predict(*TWO, f"start={start}", "output=blocks.parquet")
+    predict(*TWO, f"mode={mode}", "output=blocks.parquet")
     whole, blocks = pd.read_parquet("whole.parquet"), pd.read_parquet("blocks.parquet")
-    assert len(whole) == (55 if start == "each" else 2)
+    assert len(whole) == (55 if mode == "one_step" else 2)
     assert list(blocks.step) == list(whole.step)
     assert blocks[NAMES[:2]].to_numpy() == pytest.approx(whole[NAMES[:2]].to_numpy(), rel=1e-5)
-    if start == "each":
+    if mode == "one_step":
         assert list(whole.step[:30]) == list(range(1, 31))
         state = made().start()
         first, _ = made().step(rows(1).to_numpy()[0], state)
@@ -88,7 +88,7 @@ def test_rows_with_known_inputs_alone_are_the_future(place, monkeypatch, block):
     expected = made().predict(given[:26], 5, given[26:][["push"]]).to_numpy()
     assert pd.read_csv("out.csv")[NAMES[:2]].to_numpy() == pytest.approx(expected, rel=1e-4)
     with pytest.raises(
-        InputError, match=r"plan, rows without features: expected 5 rows of push .*, received 4"
+        UserError, match="plan, rows without features: a horizon of 6 needs 5 rows of push, got 4"
     ):
         predict("model=model.safetensors", "data.path=plan.csv", "output=more.csv", "horizon=6")
 
@@ -114,23 +114,24 @@ def times(step: str) -> str:
 
 
 WRONG = {
-    "output: expected the path of a new file, received there.csv, which exists": ("output=there.csv", ""),
-    "output: expected a path that ends in .csv or .parquet, received out.txt": ("output=out.txt", ""),
-    "output: expected a folder that exists, received none": ("output=none/out.csv", ""),
+    "output: 'there.csv' exists": ("output=there.csv", ""),
+    "output: must end in .csv or .parquet, got 'out.txt'": ("output=out.txt", ""),
+    "output: there is no folder 'none'": ("output=none/out.csv", ""),
     "in.csv: expected a column 'push', which the model reads": ("", rows(9)[NAMES[:2]].to_csv(index=False)),
-    "in.csv, column 'angle', row 5: expected a finite number, received nan": (
+    "in.csv, column 'angle', row 5: must be a finite number, got nan": (
         "", rows(9).assign(angle=lambda f: f.angle.where(f.index != 4)).to_csv(index=False)
     ),
     "in.csv: expected a CSV file .* line 4": ("", "height,angle,push\n" + "1,2,3\n" * 2 + "1,much,3\n"),
-    "in.csv: expected a time step of 0.1 s, as in training, received 1 s": ("data.order_column=at", times("1s")),
+    "in.csv: the time step must be 0.1 s as in training, got 1 s": ("data.order_column=at", times("1s")),
     "in.csv, column 'run', row 6: expected the rows of an episode together": (
         "data.episode_column=run", rows(9).assign(run=list("aabbbaaaa")).to_csv(index=False)
     ),
     "data.episode_column: expected a column that the model does not read": ("data.episode_column=push", ""),
     "in.csv: expected at least one row": ("", rows(0).to_csv(index=False)),
-    "horizon: expected 1 with start=each": ("start=each horizon=2", ""),
-    "run: expected one of run and model, received run and model": ("run=abc", ""),
-    "data.episodes: expected a setting that exists": ("+data.episodes=run", ""),
+    "horizon: must be 1 with mode=one_step": ("mode=one_step horizon=2", ""),
+    "give either run or model, got both": ("run=abc", ""),
+    "data.episodes: unknown setting": ("+data.episodes=run", ""),
+    "start: has a new name. Use mode=forecast or mode=one_step": ("+start=each", ""),
     "data.path: expected a file, a folder or a pattern": ("data.path=nothing/*.csv", ""),
 }  # fmt: skip
 
@@ -141,7 +142,7 @@ def test_what_cannot_be_forecast_is_named_and_nothing_is_made(place, message):
     (place / "there.csv").write_text("mine")
     (place / "in.csv").write_text(text or rows(9).to_csv(index=False))
     before = {path.name for path in place.iterdir()}
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(UserError, match=message):
         predict("model=model.safetensors", "data.path=in.csv", "output=out.csv", *overrides.split())
     assert {path.name for path in place.iterdir()} == before
     assert (place / "there.csv").read_text() == "mine"
@@ -151,7 +152,7 @@ def test_what_was_there_is_replaced_on_request_as_a_whole(place, monkeypatch):
     (place / "out.csv").write_text("mine")
     monkeypatch.setattr(predict_command, "feature_lines", None)  # fails after the table was written
     with pytest.raises(TypeError):
-        predict(*TWO, "output=out.csv", "start=each", "overwrite=true")
+        predict(*TWO, "output=out.csv", "mode=one_step", "overwrite=true")
     assert (place / "out.csv").read_text() == "mine"
     assert {path.suffix for path in place.iterdir()} == {".csv", ".parquet", ".npy", ".safetensors"}
     predict(*TWO, "output=out.csv", "overwrite=true")
@@ -175,5 +176,5 @@ def test_the_command_forecasts_and_refuses_in_one_line(place, checkout):
     assert done.stderr == ""
     done = train(checkout, *arguments, command="predict", cwd=place)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: output: expected the path of a new file")
+    assert done.stderr.startswith("error: output: 'out.csv' exists")
     assert done.stderr.count("\n") == 1

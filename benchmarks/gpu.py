@@ -38,6 +38,7 @@ from gpu_steps import (  # first: it says where foretrace is
     kernel_s,
     lightning_s,
     milliseconds,
+    processor,
     recordings,
     row,
     stepper,
@@ -203,12 +204,9 @@ def measure(plan: Plan, *, minutes: float = 5.0, say: Callable[[Row], None] = pr
 
 def machine(plan: Plan) -> str:
     """Return date, processor and versions."""
-    name = (
-        torch.cuda.get_device_name() if plan.on_gpu else f"{platform.processor() or platform.machine()} (CPU)"
-    )
     cuda = f", CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}" if plan.on_gpu else ""
     versions = f"torch {torch.__version__}, lightning {lightning.__version__}{cuda}"
-    return f"{datetime.now(UTC):%Y-%m-%d}, {name}, Python {platform.python_version()}, {versions}"
+    return f"{datetime.now(UTC):%Y-%m-%d}, {processor()}, Python {platform.python_version()}, {versions}"
 
 
 if __name__ == "__main__":
@@ -218,6 +216,6 @@ if __name__ == "__main__":
     parser.add_argument("--output", type=Path, default=Path("gpu.json"))
     parser.add_argument("--minutes", type=float, default=5.0)
     asked = parser.parse_args()
-    found = measure(Plan.here(), minutes=asked.minutes)
+    found = measure(Plan.on_this_machine(), minutes=asked.minutes)
     asked.output.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     print(*(f"skipped: {line}" for line in found["skipped"]), f"written: {asked.output}", sep="\n")

@@ -1,6 +1,7 @@
 """What benchmarks/gpu.py times: steps of the network, of Lightning and of cuDNN, and how a time is taken."""
 
 import os
+import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -60,7 +61,7 @@ class Plan:
         return self.device.type == "cuda"
 
     @classmethod
-    def here(cls) -> "Plan":
+    def on_this_machine(cls) -> "Plan":
         """Return the plan for this machine: in full on a GPU, in small on a CPU."""
         if torch.cuda.is_available():
             return cls(torch.device("cuda"))
@@ -168,7 +169,21 @@ def kernel_s(plan: Plan, step: Step) -> float | None:
 
 def row(name: str, values: Sequence[float], unit: str = "", *, aim: str = "", note: str = "") -> Row:
     """Return a line of the table."""
-    return {"name": name, "aim": aim, "values": list(values), "unit": unit, "note": note}
+    return {
+        "name": name,
+        "aim": aim,
+        "values": list(values),
+        "unit": unit,
+        "note": note,
+        "processor": processor(),
+    }
+
+
+def processor() -> str:
+    """Return the name of what computes."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.processor() or platform.machine()} (CPU)"
 
 
 def milliseconds(seconds: Sequence[float]) -> str:

@@ -62,7 +62,7 @@ def _measure(part: str, *, quick: bool) -> dict[str, Any]:
     rows: Iterator[Any] = getattr(import_module(module), function)(quick=quick)
     began, found = time.monotonic(), []
     for row in rows:
-        found.append(row.plain())
+        found.append(row.plain() | {"processor": _processor()})
         print(_line(found[-1]), flush=True)
     return {"rows": found, "minutes": round((time.monotonic() - began) / 60, 1), "of": _machine()}
 
@@ -70,20 +70,22 @@ def _measure(part: str, *, quick: bool) -> dict[str, Any]:
 def _gpu() -> dict[str, Any]:
     import gpu
 
-    measured = gpu.measure(gpu.Plan.here(), say=lambda row: print(_line(row), flush=True))
+    measured = gpu.measure(gpu.Plan.on_this_machine(), say=lambda row: print(_line(row), flush=True))
     Path("gpu.json").write_text(json.dumps(measured, indent=1, ensure_ascii=False) + "\n")
     print(*(f"skipped: {line}" for line in measured["skipped"]), "written: gpu.json", sep="\n")
     return measured
 
 
-def _machine() -> str:
+def _processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next(
-        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine()
-    )
+    names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def _machine() -> str:
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "lightning", "mlflow"))
     cores = f"{torch.get_num_threads()} cores, Python {platform.python_version()}, {versions}"
-    return f"{datetime.now(UTC):%Y-%m-%d}, {model}, {cores}"
+    return f"{datetime.now(UTC):%Y-%m-%d}, {_processor()}, {cores}"
 
 
 def _write(held: dict[str, Any]) -> None:
@@ -92,7 +94,7 @@ def _write(held: dict[str, Any]) -> None:
     tables = []
     for part, measured in held.items():
         heading = f"**{part}** — {measured['of']}; {measured['minutes']} min\n\n"
-        table = "| what | aim | median | least to most | of |\n|-|-|-|-|-|\n"
+        table = "| what | aim | median | least to most | of | on |\n|-|-|-|-|-|-|\n"
         tables.append(heading + table + "".join(f"{_line(row)}\n" for row in measured["rows"]))
     PAGE.write_text(before + BEGIN + "\n" + "\n".join(tables) + "\n" + END + after)
 
@@ -101,7 +103,8 @@ def _line(row: dict[str, Any]) -> str:
     values = row["values"]
     unit = f" {row['unit']}".rstrip()
     spread = f"{min(values):.3g} to {max(values):.3g}" if len(values) > 1 else ""
-    return f"| {row['name']} | {row['aim']} | {np.median(values):.3g}{unit} | {spread} | {row['note']} |"
+    middle = f"{np.median(values):.3g}{unit} | {spread}"
+    return f"| {row['name']} | {row['aim']} | {middle} | {row['note']} | {row['processor']} |"
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from foretrace.commands import train as train_command
 from foretrace.data.sequences import Sequences
 from foretrace.workspace import Workspace
 
-settings.register_profile("shared machine", deadline=None)
+settings.register_profile("shared machine", deadline=None, max_examples=40)
 settings.load_profile("shared machine")
 
 

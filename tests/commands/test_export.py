@@ -184,6 +184,7 @@ def test_a_registered_model_is_the_champion_and_loads_by_its_name(at, capsys):
         foretrace.load("models:/other@champion")
 
 
+@pytest.mark.slow
 def test_a_server_answers_in_raw_units_and_says_what_is_wrong(at):
     place, run_id = at
     with socket.socket() as free:

@@ -168,6 +168,7 @@ def test_a_feature_may_be_called_step(place):
     assert list(pd.read_csv("out.csv").columns) == ["episode", "forecast step", "time", "step", "angle"]
 
 
+@pytest.mark.slow
 def test_the_command_forecasts_and_refuses_in_one_line(place, checkout):
     arguments = ["model=plain.safetensors", "data.path=one.parquet", "output=out.csv", "horizon=5"]
     done = train(checkout, *arguments, command="predict", cwd=place)

@@ -93,7 +93,7 @@ def _for_good(checkout: Checkout, server: "Server", expected: Histories) -> dict
     with server.up():
         run = checkout.runs()[0]
         before = _count(checkout.histories(run.info.run_id))
-        told = checkout.command("runs.py", "deliver")
+        told = checkout.command("runs.py", "sync")
         run = checkout.runs()[0]
         found = checkout.histories(run.info.run_id)
         files = {file.path for file in checkout.client.list_artifacts(run.info.run_id, "checkpoints")}
@@ -101,10 +101,10 @@ def _for_good(checkout: Checkout, server: "Server", expected: Histories) -> dict
         "away for good: exit status, last line": (status, " ".join(last.split()[1:])),
         "away for good: says where the rest waits": _said(command, "the rest waits in"),
         "away for good: points in the tracker before delivery": before,
-        "away for good: points after runs.py deliver": _count(found),
+        "away for good: points after runs.py sync": _count(found),
         "away for good: equal, each at its step": found == expected,
         "away for good: status, checkpoints there": (run.info.status, len(files)),
-        "away for good: runs.py deliver says": told.stdout.strip().split(": ")[-1],
+        "away for good: runs.py sync says": told.stdout.strip().split(": ")[-1],
     }
 
 

@@ -1,4 +1,4 @@
-"""MLflow's pages of a run as docs/runs.md shows them: ``python docs/screenshots.py <run id>`` writes docs/images/ui_*.png.
+"""MLflow's pages of a run as README.md shows them: ``python docs/screenshots.py <run id>`` writes docs/images/ui_*.png.
 
 The run is one of this checkout; those in docs/images were made by ::
 

@@ -79,8 +79,7 @@ def simulated(once: Callable[..., Path]) -> Path:
 
 def composed_with(*overrides: str, command: str = "train") -> object:
     """Composes a command's configuration, as the command does."""
-    folder = ROOT / "src" / "foretrace" / "commands" if command == "predict" else ROOT / "conf"
-    with initialize_config_dir(str(folder), version_base="1.3"):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return compose(command, overrides=list(overrides))
 
 

@@ -7,10 +7,10 @@ import errno
 import multiprocessing
 import os
 import random
-import shutil
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,10 +19,12 @@ from helpers import LONG, ROOT, client, cut, history, newest, same_end
 
 from foretrace.commands import cli
 from foretrace.commands import train as train_command
-from foretrace.errors import InputError, Interrupted
+from foretrace.errors import InputError, Interrupted, UserError
 from foretrace.tracking import store
 from foretrace.tracking.run import TrackedRun
-from foretrace.training.callbacks.checkpoints import latest_valid_checkpoint
+from foretrace.training.callbacks.checkpoints import Checkpoints, latest_valid_checkpoint
+from foretrace.training.group import Group
+from foretrace.training.place import Place
 from foretrace.workspace import Workspace
 
 # A process that has imported everything is forked for each start: half a second in place of five.
@@ -92,7 +94,7 @@ def begin(root: Path) -> TrackedRun:
 def die(root: Path) -> None:
     tracked = begin(root).__enter__()
     tracked.log_metrics({"loss": 1.0}, step=0)
-    tracked._journal.append([{"metrics": [["loss", 2.0, 1, 1]]}])  # and had no time to tell it
+    tracked._outbox.append([{"metrics": [["loss", 2.0, 1, 1]]}])  # and had no time to tell it
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -123,9 +125,9 @@ def test_a_server_that_goes_and_comes_back_misses_nothing(train, here, tmp_path,
     monkeypatch.setattr(train_command.Forecaster, "training_step", training_step)
     with server.up():
         train(*LONG, f"tracking.uri={server.uri}")
-        store = train.store.open_store(workspace=Workspace(here), uri=server.uri)
-        [run] = store.search_runs(["1"])
-        points = {name: store.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
+        found = store.open_store(workspace=Workspace(here), uri=server.uri)
+        [run] = found.search_runs(["1"])
+        points = {name: found.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
         told = {
             name: [(p.step, p.value) for p in found] for name, found in points.items() if name in expected
         }
@@ -158,17 +160,6 @@ def test_a_checkpoint_of_another_format_names_the_version_that_can_go_on(tmp_pat
         latest_valid_checkpoint(tmp_path, say=print)
 
 
-def test_a_checkout_that_was_moved_keeps_its_artifacts(tmp_path):
-    before, after = tmp_path / "before", tmp_path / "after"
-    before.mkdir()
-    with begin(before) as tracked:
-        tracked.log_text("notes/one.txt", "one")
-    shutil.move(before, after)
-    found = store.open_store(workspace=Workspace(after), uri=None)
-    assert [file.path for file in found.list_artifacts(tracked.id, "notes")] == ["notes/one.txt"]
-    assert found.get_run(begin(after).id).info.artifact_uri.startswith(after.as_uri())
-
-
 def test_a_run_at_work_is_not_gone_on_with(train, here):
     train(*LONG, "trainer.max_epochs=1")
     found = newest(here)
@@ -181,7 +172,7 @@ def test_a_run_at_work_is_not_gone_on_with(train, here):
     folder.mkdir(parents=True)
     with (
         FileLock(folder / "lock"),
-        pytest.raises(InputError, match="expected a run that no process works on"),
+        pytest.raises(UserError, match="is at work on"),
     ):
         train(f"resume={found.info.run_id}", "trainer.max_epochs=2")
 
@@ -222,5 +213,16 @@ def test_a_full_disk_is_one_line_to_its_user(capsys):
 def test_a_run_that_ended_before_its_settings_were_recorded_cannot_be_gone_on_with(train, here):
     train(*LONG, "trainer.max_epochs=1")
     (checkpoints(here).parent / "config.yaml").unlink()
-    with pytest.raises(InputError, match="resume: expected a training that recorded its settings, received"):
+    with pytest.raises(UserError, match="resume: the run recorded no settings"):
         train(f"resume={newest(here).info.run_id}")
+
+
+@pytest.mark.parametrize(("scores", "best"), [((float("nan"), 2.0, 3.0), 1), ((2.0, float("nan"), 3.0), 0)])
+def test_an_epoch_without_a_number_is_never_the_best(tmp_path, monkeypatch, scores, best):
+    run = SimpleNamespace(folder=tmp_path, log_metrics=lambda *_, **__: None)
+    checkpoints = Checkpoints(run, Group(Place()), monitor="val/mse", every_minutes=1)
+    monkeypatch.setattr(checkpoints, "_save", lambda *_, **__: None)
+    for epoch, score in enumerate(scores):
+        trainer = SimpleNamespace(callback_metrics={"val/mse": score}, current_epoch=epoch, max_epochs=3)
+        checkpoints.on_validation_end(trainer, None)
+    assert checkpoints.best_epoch == best

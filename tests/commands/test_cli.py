@@ -11,6 +11,8 @@ import mlflow
 import pytest
 from helpers import SMALL, client, only_run, train
 
+from foretrace.commands import cli
+
 
 def files(folder) -> set[str]:
     return {
@@ -108,3 +110,11 @@ def test_help_lists_what_can_be_chosen(typed):
     assert answer.status == 0
     for text in ("data: files, halfcheetah", "Examples:", "max_epochs: 50"):
         assert text in answer.out
+
+
+def test_sigterm_is_obeyed_from_the_first_moment_as_process_1_too(monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("sys.argv", ["src/predict.py"])
+    assert cli.call(lambda: signal.raise_signal(signal.SIGTERM)) == 143
+    assert capsys.readouterr().err == "stopped by SIGTERM\n"
+    signal.signal(signal.SIGTERM, before)

@@ -8,7 +8,7 @@ import pytest
 
 from foretrace.data.files import read_files
 from foretrace.data.sequences import Sequences
-from foretrace.errors import UserError, is_plain
+from foretrace.errors import InputError, is_plain
 
 SLOWEST_S = 5
 CHOICES = dict.fromkeys(["features", "episode_column", "order_column", "dt_s"])
@@ -23,7 +23,7 @@ def read(path: Path | str, **choices: object) -> Sequences:
 def refused(path: Path | str, **choices: object) -> str:
     """What is said about recordings that cannot be used: one readable line, soon."""
     begun = time.monotonic()
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         read(path, **choices)
     assert time.monotonic() - begun < SLOWEST_S, str(caught.value)
     return readable(caught.value)
@@ -33,18 +33,20 @@ def read_or_refused(path: Path | str, **choices: object) -> Sequences | None:
     """Recordings that are whole, or None where one readable line is said about them."""
     try:
         recordings = read(path, **choices)
-    except UserError as error:
+    except InputError as error:
         readable(error)
         return None
     assert np.isfinite(recordings.values).all()
     return recordings
 
 
-def readable(error: UserError) -> str:
+def readable(error: InputError) -> str:
     """What is said: one line of a readable length, with nothing that a terminal would obey."""
     line = str(error)
     assert all(map(is_plain, line)), line
     assert len(line) < 1300
+    assert ": expected " in line
+    assert ", received " in line
     return line
 
 

@@ -20,7 +20,7 @@ from foretrace.config.parse import parse
 from foretrace.config.run_config import check_overrides, read_json, read_run_config
 from foretrace.data.blocks import read_blocks
 from foretrace.data.sequences import FloatArray
-from foretrace.errors import UserError, is_plain
+from foretrace.errors import InputError, is_plain
 from foretrace.serving.loading import load_path
 from foretrace.serving.model_file import FORMAT, ModelCard, save_model
 from foretrace.training.optimizers import check, chosen
@@ -64,7 +64,7 @@ def table(suffix: str) -> Callable[[bytes], None]:
         if found is not None and not way and not found.notes["rows left out"]:
             try:
                 again = in_blocks(file, found.feature_names)
-            except UserError as error:
+            except InputError as error:
                 if suffix != ".parquet":
                     raise
                 readable(error)  # damage that Arrow's other reader does not come across
@@ -88,7 +88,7 @@ def model(suffix: str) -> Callable[[bytes], None]:
         file.write_bytes(content)
         try:
             found = load_path(file)
-        except UserError as error:
+        except InputError as error:
             readable(error)
             return
         future = np.zeros((1, len(found.covariate_names)))
@@ -137,7 +137,7 @@ def record(content: bytes) -> None:
     ):
         try:
             read()
-        except UserError as error:
+        except InputError as error:
             readable(error)
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foretrace.data import arrays
-from foretrace.errors import UserError
+from foretrace.errors import InputError
 
 
 def npy(array, **options) -> bytes:
@@ -142,5 +142,5 @@ def test_flipped_bits_are_read_or_refused(tmp_path_factory, name, flips):
     content = bytearray(GOOD if name == "run.npy" else archive(("a.npy", GOOD)))
     for place, bit in flips:
         content[place % len(content)] ^= 1 << bit
-    with suppress(UserError):
+    with suppress(InputError):
         assert np.isfinite(read(put(tmp_path_factory.getbasetemp(), bytes(content), name)).values).all()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from trained import Opens, checkpoint, refused, saved, with_pickle
 
 import foretrace
-from foretrace.errors import UserError
+from foretrace.errors import InputError
 from foretrace.training.callbacks.checkpoints import latest_valid_checkpoint
 from foretrace.training.checkpoint_io import read_checkpoint
 
@@ -174,7 +174,7 @@ def test_a_whole_checkpoint_is_read(tmp_path):
 @pytest.mark.parametrize("case", ["half", "a flipped bit in a weight", "nothing", "of an old torch"])
 def test_a_training_does_not_go_on_from_a_broken_checkpoint(tmp_path, case):
     (tmp_path / "last.ckpt").write_bytes(FILES[case])
-    with pytest.raises(UserError, match=r"expected a whole checkpoint, received last\.ckpt is damaged"):
+    with pytest.raises(InputError, match=r"expected a whole checkpoint, received last\.ckpt is damaged"):
         latest_valid_checkpoint(tmp_path, say=lambda _: None)
 
 
@@ -184,6 +184,6 @@ def test_no_flipped_bit_changes_a_weight(tmp_path_factory, place, bit):
     path = put(tmp_path_factory.getbasetemp(), flipped(WHOLE, place, bit))
     try:
         found = read_checkpoint(path)["state_dict"]
-    except UserError:
+    except InputError:
         return
     assert all(torch.equal(found[name], tensor) for name, tensor in checkpoint()["state_dict"].items())

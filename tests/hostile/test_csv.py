@@ -9,7 +9,7 @@ from corpus import put, read, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foretrace.errors import UserError
+from foretrace.errors import InputError
 
 TABLE = "a,b\n1,2\n3,4\n5,6\n"
 MANY = "1,2\n" * 400_000
@@ -148,7 +148,7 @@ PIECES = ["a", "b", ",", ";", "\t", "|", "\n", "\r\n", "\r", '"', '""', "1", "2.
 
 
 def read_or_refused(folder, content):
-    with suppress(UserError):
+    with suppress(InputError):
         assert np.isfinite(read(put(folder, content, "fuzzed.csv")).values).all()
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from helpers import new_checkout
 
-from foretrace.errors import UserError, is_plain
+from foretrace.errors import InputError, is_plain
 from foretrace.training.place import Place
 
 GROUP = {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2", "RANK": "0"}
@@ -96,7 +96,7 @@ def test_what_is_no_group_is_one_process(environment):
 
 @pytest.mark.parametrize("environment", NOWHERE, ids=lambda one: ascii(str(one))[:60])
 def test_a_place_among_processes_that_there_cannot_be(environment):
-    with pytest.raises(UserError, match=r"."):
+    with pytest.raises(InputError, match=r"expected .*, received "):
         Place.of(environment)
 
 

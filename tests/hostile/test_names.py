@@ -14,7 +14,7 @@ import foretrace
 from foretrace.commands import predict, train
 from foretrace.config import PredictConfig, TrainConfig
 from foretrace.config.parse import parse
-from foretrace.errors import UserError
+from foretrace.errors import InputError
 from foretrace.workspace import Workspace
 
 NAMES = [
@@ -99,10 +99,11 @@ def test_the_page_shows_every_name_and_makes_no_element_of_any(trained):
     assert not [name for name in NAMES if " ".join(name.split()) not in " ".join(page.text.split())]
 
 
-def test_a_forecast_can_be_read_again_with_the_very_names(trained, composed, tmp_path):
+def test_a_forecast_can_be_read_again_with_the_very_names(trained, tmp_path):
     out = tmp_path / "forecast.csv"
     words = [f"model={artifacts(trained)}", f"data.path={trained[0]}/recordings/*.csv", f"output={out}"]
-    predict.run(parse(composed(*words, command="predict"), PredictConfig), workspace=Workspace.default())
+    with initialize_config_dir(str(ROOT / "src"), version_base="1.3"):
+        predict.run(parse(compose("predict", overrides=words), PredictConfig), workspace=Workspace.default())
     found = pd.read_csv(out, keep_default_na=False)
     assert list(found.columns)[-len(NAMES) :] == NAMES
     assert list(found.columns)[: -len(NAMES)] == ["forecast episode", "forecast forecast step"]
@@ -117,5 +118,5 @@ def test_the_model_knows_the_very_names(trained):
 def test_tags_that_mlflow_would_not_take_are_refused(composed, name):
     cfg = composed()
     cfg.tracking.tags = {name: "x"}
-    with pytest.raises(UserError, match=r"tracking\.tags"):
+    with pytest.raises(InputError, match=r"tracking\.tags: expected names of tags"):
         parse(cfg, TrainConfig)

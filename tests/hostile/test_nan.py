@@ -132,7 +132,6 @@ def test_it_leaves_the_training_as_it_was(train, root, monkeypatch):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.slow
 def test_one_line_and_exit_status_1_and_a_sweep_goes_on(checkout):
     done = command(checkout, "-m", *FEW, "optimizer.lr=1e30,1e-3", "trainer.max_epochs=1")
     assert done.returncode == 1

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from foretrace.data.blocks import read_blocks
-from foretrace.errors import UserError
+from foretrace.errors import InputError
 
 X = pa.array([1.0, 2.0, 3.0])
 DAY = datetime.date(2024, 1, 1)
@@ -127,7 +127,7 @@ def test_flipped_bits_are_read_or_refused(tmp_path_factory, content, flips):
     flipped = bytearray(content)
     for place, bit in flips:
         flipped[place % len(flipped)] ^= 1 << bit
-    with suppress(UserError):
+    with suppress(InputError):
         assert np.isfinite(
             read(put(tmp_path_factory.getbasetemp(), bytes(flipped), "run.parquet")).values
         ).all()
@@ -148,7 +148,7 @@ def test_damage_to_a_number_of_rows_loses_none(tmp_path):
         with suppress(OSError, pa.ArrowException):
             lost += parquet.read_metadata(damaged).row_group(0).num_rows == 1
         for rows_of in (read_rows, read_blocks_rows):
-            with suppress(UserError):
+            with suppress(InputError):
                 assert rows_of(damaged) == 3
     assert lost == 1
 

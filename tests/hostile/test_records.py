@@ -180,7 +180,7 @@ def test_what_is_no_id_is_not_looked_for(refuse, command, case):
 def test_a_deleted_run_and_one_of_another_tool(runs, refuse, command):
     run_id = runs.add(good(runs), {"sweep.jobs": "begun"})
     runs.client.delete_run(run_id)
-    assert "which was deleted" in refuse(command, run_id)
+    assert "was deleted" in refuse(command, run_id)
     assert refuse(command, runs.add({"weights.h5": "x"}))
 
 

@@ -13,7 +13,8 @@ from mlflow import MlflowClient
 from trained import refused
 
 from foretrace.commands import runs
-from foretrace.tracking import address, store
+from foretrace.tracking import database as databases
+from foretrace.tracking import store
 from foretrace.workspace import Workspace
 
 RUN = "0" * 32
@@ -22,7 +23,7 @@ COMMANDS = {
         workspace=Workspace(root), uri=uri, experiment="a", name="b", tags={}
     ),
     "resume": lambda root, uri: store.find_run(RUN, workspace=Workspace(root), uri=uri),
-    "list": lambda root, uri: runs.show(1),
+    "list": lambda root, uri: runs.show(1, workspace=Workspace(root)),
 }
 
 
@@ -113,7 +114,7 @@ def test_one_at_an_address(root, database, refuse, case):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_database_that_others_hold(root, database, refuse, monkeypatch, command):
-    monkeypatch.setattr(address, "BUSY_S", 0.1)
+    monkeypatch.setattr(databases, "BUSY_S", 0.1)
     shutil.copy(database, root / "mlflow.db")
     with closing(sqlite3.connect(root / "mlflow.db")) as held:
         held.execute("BEGIN EXCLUSIVE")

@@ -176,19 +176,19 @@ def test_a_stop_ends_with_a_checkpoint_and_another_container_goes_on(checkout, m
 
 
 def test_a_container_at_work_is_left_alone_and_a_killed_one_is_known_to_be(checkout, mounted):
-    def mend() -> str:
-        command = [sys.executable, str(checkout / "src" / "runs.py"), "mend"]
+    def recover() -> str:
+        command = [sys.executable, str(checkout / "src" / "runs.py"), "recover"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     with at_work(mounted, *LONG) as (name, process):
-        assert mend().startswith("0 of dead processes marked")
+        assert recover().startswith("0 of dead processes marked")
         beside = image(*SMALL, "tracking.run_name=beside", options=mounted)
         assert beside.returncode == 0, beside.stderr
         runs = MlflowClient(f"sqlite:///{checkout}/mlflow.db").search_runs(["1"])
         assert sorted(run.info.status for run in runs) == ["FINISHED", "RUNNING"]
         engine("kill", name)
         process.wait(30)
-    assert "1 of dead processes marked" in mend()
+    assert "1 of dead processes marked" in recover()
 
 
 def test_it_ends_at_once_while_it_still_starts(mounted):

@@ -12,10 +12,10 @@ from foretrace.config import TrainConfig
 from foretrace.config.run_config import read_json
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.statistics import Statistics
-from foretrace.errors import InputError, sanitize
+from foretrace.errors import sanitize
 from foretrace.model.next_step import count_parameters
 from foretrace.reports import console
-from foretrace.tracking import differences, provenance
+from foretrace.tracking import provenance
 from foretrace.tracking.run import TrackedRun
 from foretrace.training.forecaster import Forecaster
 from foretrace.workspace import Workspace
@@ -83,11 +83,13 @@ def tell_differences(
         return
     lines = [f"setting {key}: {then} then, {now} now" for key, (then, now) in start.changes.items()]
     today = provenance.collect(workspace.root, device=device).record
-    parts = {f"{start.config.data.source} {part}": w.sequences for part, w in data.windows.items()}
     try:
         recorded = _environment(start.repeated)
-        lines += differences.differences(recorded, today, root=workspace.root, folder=start.repeated.folder)
-        lines += differences.data_differences(start.repeated.client.get_run(start.repeated.id), parts)
+        lines += provenance.differences(recorded, today)
+        then, now = (
+            {f"data {n}": d for n, d in one.logged_inputs().items()} for one in (start.repeated, tracked)
+        )
+        lines += provenance.changes(then, now)
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # whatever somebody wrote there
         lines.append(f"in what cannot be read of its record ({type(error).__name__}: {error})")
     lines = [sanitize(line, longest=1000) for line in lines]
@@ -96,14 +98,9 @@ def tell_differences(
 
 
 def _environment(run: TrackedRun) -> dict[str, Any]:
-    """What a run recorded of it; a run of an older version, in its labels alone."""
-    try:
-        recorded = read_json(run.download_artifact(provenance.ENVIRONMENT), key="rerun")
-        if recorded.get("code", {}).get("patch"):
-            run.download_artifact(provenance.PATCH)
-    except InputError:
-        return differences.of_tags(run.logged_tags())
-    return recorded
+    """Return what a run recorded of its environment; nothing where it has no such record."""
+    found = provenance.ENVIRONMENT
+    return read_json(run.download_artifact(found), key="rerun") if run.has_artifact(found) else {}
 
 
 def record_data(name: str, data: WindowDataModule, tracked: TrackedRun) -> None:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from foretrace.config import TrainConfig
 from foretrace.config.parse import parse
 from foretrace.config.run_config import read_run_config
-from foretrace.errors import InputError
+from foretrace.errors import InputError, UserError
 from foretrace.serving.loading import trained_model
 from foretrace.tracking import store
 from foretrace.tracking.process import Process
@@ -113,7 +113,7 @@ def prepare(
 
 def _resumption(config: TrainConfig, changes: Changes, tracked: TrackedRun) -> Start:
     for name in (LAST, PREVIOUS, BEST):
-        with suppress(InputError):  # a run that was killed early has none
+        with suppress(UserError):  # a run that was killed early has none
             tracked.download_artifact(f"checkpoints/{name}")
     checkpoint = latest_valid_checkpoint(tracked.folder / "checkpoints", say=print)
     if checkpoint is None:
@@ -137,12 +137,11 @@ def _resumption(config: TrainConfig, changes: Changes, tracked: TrackedRun) -> S
 def _recorded(tracked: TrackedRun, key: str) -> dict[str, Any]:
     try:
         path = tracked.download_artifact("config.yaml")
-    except InputError as error:
-        received = f"{error.received}: it ended before that, or is no training"
-        remedy = "Start a new run with the command in its tag `command`."
-        raise InputError(
-            key, expected="a training that recorded its settings", received=received, remedy=remedy
-        ) from error
+    except UserError as error:
+        hint = (
+            "It ended before that, or is no training: start a new run with the command in its tag `command`."
+        )
+        raise UserError(f"{key}: the run recorded no settings ({error})", hint=hint) from error
     settings = read_run_config(path, key=key)
     trainer = settings.get("trainer")
     if not isinstance(trainer, dict) or type(trainer.get("max_epochs")) is not int:

@@ -11,8 +11,9 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from requests import RequestException
 
-from foretrace.errors import InputError, sanitize
+from foretrace.errors import UserError, sanitize
 from foretrace.tracking import recovery, store
+from foretrace.tracking.outbox import RECORDS
 from foretrace.tracking.process import Process
 from foretrace.training.log_filters import filter_library_logs
 from foretrace.workspace import Workspace
@@ -23,27 +24,25 @@ HEADING = (
 )
 
 
-def show(number: int) -> int:
-    """Prints the latest runs, newest first; returns the exit status."""
-    client, experiments = _open()
+def show(number: int, *, workspace: Workspace) -> int:
+    """Print the latest runs, newest first; return the exit status."""
+    client, experiments = _open(workspace)
     try:
         found = client.search_runs(experiments, max_results=number, order_by=["attributes.start_time DESC"])
     except store.NO_ANSWER as error:
-        raise store.silent(error, key=VARIABLE) from error
+        raise store.unavailable(error, key=VARIABLE) from error
     print(HEADING)
     for run in found:
         print(line(run, now_ms=int(time.time() * 1000)))
-    gone = [run.info.run_id for run in found if _is_gone(run)]
-    if gone:
-        print(f"{len(gone)} marked RUNNING, but dead: python src/runs.py mend")
-    waiting = _waiting()
-    if waiting:
-        print(f"{len(waiting)} with records that wait on this disk: python src/runs.py deliver")
+    if dead := [run for run in found if _is_dead(run)]:
+        print(f"{len(dead)} marked RUNNING, but dead: python src/runs.py recover")
+    if waiting := _waiting(workspace):
+        print(f"{len(waiting)} with records that wait on this disk: python src/runs.py sync")
     return 0
 
 
 def line(run: Run, *, now_ms: int) -> str:
-    """One run in one line."""
+    """Return one run in one line."""
     info, metrics = run.info, run.data.metrics
     began = info.start_time or now_ms
     took = (info.end_time or now_ms) - began
@@ -51,7 +50,7 @@ def line(run: Run, *, now_ms: int) -> str:
         f"{metrics[name]:>{width}.{digits}g}" if name in metrics else f"{'':>{width}}"
         for name, width, digits in (("val/mse", 10, 4), ("skill", 8, 3))
     )
-    status = "dead?" if _is_gone(run) else info.status
+    status = "dead?" if _is_dead(run) else info.status
     progress = sanitize(run.data.tags.get("progress", ""), longest=15)
     return (
         f"{info.run_id:<33}{status:<10}{progress:<16}{_span(now_ms - began) + ' ago':>12}"
@@ -59,98 +58,83 @@ def line(run: Run, *, now_ms: int) -> str:
     )
 
 
-def mend(run_ids: Sequence[str]) -> int:
-    """Marks runs KILLED: those whose process is gone for certain, and those named.
-
-    Returns:
-        The exit status.
+def recover(run_ids: Sequence[str], *, workspace: Workspace) -> int:
+    """Mark runs KILLED: those whose process is dead for certain, and those named. Return the exit status.
 
     Raises:
-        InputError: If a run that is named is at work on this host, or there is none of that name.
+        UserError: If a run that is named is at work, in whatever container, or there is none of that name.
     """
-    client, experiments = _open()  # which also points the database of a moved checkout to its artifacts
-    dead = recovery.mend(client, experiments=experiments, staging=Workspace.default().staging)
+    client, experiments = _open(
+        workspace
+    )  # which also points the database of a moved checkout to its artifacts
+    dead = recovery.recover(client, experiments=experiments, staging=workspace.staging)
     for run_id in run_ids:
-        _, run = store.find_run(run_id, workspace=Workspace.default(), uri=_uri())
+        _, run = store.find_run(run_id, workspace=workspace, uri=_uri())
         process = Process.of_tags(run.data.tags)
-        if process is not None and process.is_at_work():
-            raise InputError(
-                "run", expected="a dead run", received=f"{run_id}, at work in process {process.pid}"
-            )
+        if recovery.is_locked(workspace.staging / run_id) or (process is not None and process.is_at_work()):
+            where = f" in process {process.pid} on {process.host}" if process else ""
+            raise UserError(f"run: {run_id} is at work{where}", hint="End that process first.")
         if run.info.status == "RUNNING":
             client.set_terminated(run_id, status="KILLED")
             dead.append(run_id)
-    print(*(f"{run_id} is marked KILLED; go on with it: python src/train.py resume={run_id}" for run_id in dead),
-          sep="\n", end="\n" if dead else "")  # fmt: skip
+    for run_id in dead:
+        print(f"{run_id} is marked KILLED; to resume it: python src/train.py resume={run_id}")
     print(f"{len(dead)} of dead processes marked; all others are as they say")
     return 0
 
 
-def deliver() -> int:
-    """Tells the store what processes of this checkout could not; returns the exit status."""
-    client, _ = _open()
-    waiting = _waiting()
-    told = [_deliver(client, folder) for folder in waiting]
+def sync(*, workspace: Workspace) -> int:
+    """Send the store what processes of this checkout could not; return the exit status."""
+    client, _ = _open(workspace)
+    waiting = _waiting(workspace)
+    sent = [_sync(client, folder) for folder in waiting]
     if not waiting:
         print("nothing waits")
-    return 0 if all(told) else 1
+    return 0 if all(sent) else 1
 
 
-def _deliver(client: MlflowClient, folder: Path) -> bool:
+def _sync(client: MlflowClient, folder: Path) -> bool:
     try:
         with FileLock(folder / recovery.LOCK, timeout=0):
             number = recovery.sync_outbox(client, client.get_run(folder.name), folder)
             recovery.clear(folder)
-    except Timeout:  # it was gone on with this moment: its process delivers
-        return True
+            print(f"{folder.name}: {number} records sent, {client.get_run(folder.name).info.status}")
+    except Timeout:  # it was resumed this moment: its process sends them
+        pass
     except (MlflowException, RequestException, OSError) as error:
-        print(f"{folder.name}: not delivered: {' '.join(str(error).split())[:200]}")
+        print(f"{folder.name}: not sent: {' '.join(str(error).split())[:200]}")
         return False
-    print(f"{folder.name}: {number} records delivered, {client.get_run(folder.name).info.status}")
     return True
 
 
-def _open() -> tuple[MlflowClient, list[str]]:
+def _open(workspace: Workspace) -> tuple[MlflowClient, list[str]]:
     filter_library_logs()
-    if _uri() is None and not Workspace.default().database.exists():
-        remedy = "Train first: python src/train.py"
-        raise InputError("runs", expected="runs in this checkout", received="none", remedy=remedy)
+    if _uri() is None and not workspace.database.exists():
+        raise UserError(f"there is no run in {workspace.root} yet", hint="Train first: python src/train.py")
     try:
-        client = store.open_store(workspace=Workspace.default(), uri=_uri())
+        client = store.open_store(workspace=workspace, uri=_uri())
         return client, [experiment.experiment_id for experiment in client.search_experiments()]
     except store.NO_ANSWER as error:
-        raise store.silent(error, key=VARIABLE) from error
+        raise store.unavailable(error, key=VARIABLE) from error
 
 
 def _uri() -> str | None:
     return os.environ.get(VARIABLE)
 
 
-def _waiting() -> list[Path]:
-    """Folders of runs with undelivered records whose process has ended."""
-    return [
-        f
-        for f in sorted(Workspace.default().staging.glob("*"))
-        if (f / "records.jsonl").exists() and not _is_held(f)
-    ]
+def _waiting(workspace: Workspace) -> list[Path]:
+    """Return the folders of runs with unsent records whose process has ended."""
+    folders = sorted(workspace.staging.glob("*"))
+    return [folder for folder in folders if (folder / RECORDS).exists() and not recovery.is_locked(folder)]
 
 
-def _is_held(folder: Path) -> bool:
-    """Whether a process is at work on the run."""
-    try:
-        with FileLock(folder / recovery.LOCK, timeout=0):
-            return False
-    except Timeout:
-        return True
-
-
-def _is_gone(run: Run) -> bool:
+def _is_dead(run: Run) -> bool:
     process = Process.of_tags(run.data.tags)
     return run.info.status == "RUNNING" and process is not None and process.is_gone()
 
 
 def _span(ms: float) -> str:
-    """A duration in its largest unit.
+    """Return a duration in its largest unit.
 
     >>> _span(61_000), _span(5_400_000), _span(900)
     ('1.0 min', '1.5 h', '0.9 s')

@@ -142,7 +142,7 @@ def _train(
         ModelCard.from_training(forecaster.hparams["features"], forecaster.hparams["model"]),
         forecaster.model,
     )
-    tracked.log_text(provenance.IMPORTED, provenance.imported(workspace.root))  # by now, all of it
+    tracked.log_text(provenance.IMPORTED, provenance.pins())  # by now, all of it
     times = {"training": trained - started, "evaluation and pictures": time.monotonic() - trained}
     print(console.whereabouts(tracked.id, tracked.folder, times, address=tracked.address))
     return metrics

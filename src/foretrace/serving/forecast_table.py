@@ -30,11 +30,7 @@ class ForecastTable:
 
     def __init__(self, path: Path, suffix: str, *, feature_names: Sequence[str], dt_s: float | None) -> None:
         own = {"episode": pa.string(), "step": pa.int64()} | ({"time": pa.float64()} if dt_s else {})
-        keys = []
-        for name, kind in own.items():
-            while name in feature_names:
-                name = f"forecast {name}"
-            keys.append((name, kind))
+        keys = [(f"forecast {name}" if name in feature_names else name, kind) for name, kind in own.items()]
         self.schema = pa.schema([*keys, *((name, pa.float32()) for name in feature_names)])
         self.rows, self._dt_s, self._waiting = 0, dt_s, list[pa.Table]()
         writer: Any = csv.CSVWriter if suffix == ".csv" else parquet.ParquetWriter

@@ -21,7 +21,7 @@ from foretrace.serving.model_file import Arrays, ModelCard, save_model
 from foretrace.serving.predictor import Predictor
 from foretrace.tracking import store
 from foretrace.tracking.run import TrackedRun
-from foretrace.tracking.writer import local_path
+from foretrace.tracking.stored import local_path
 from foretrace.workspace import Workspace
 
 CODE = Path(__file__).with_name("mlflow_model.py")

@@ -15,7 +15,7 @@ from foretrace.errors import DivergedError, InputError
 from foretrace.sweeps import jobs as names
 from foretrace.sweeps.jobs import Job, own
 from foretrace.tracking.process import Process
-from foretrace.tracking.writer import local_folder
+from foretrace.tracking.stored import local_path
 
 VALID, TEST = "val/mse", "test/mse"
 NOT_STARTED = "NOT STARTED"
@@ -147,7 +147,7 @@ class Children:
         return {VALID: min((value for value in values if isfinite(value)), default=nan)}
 
     def _has_checkpoint(self, run: Run) -> bool:
-        local = local_folder(run, mlruns=self._staging.parent)
+        local = local_path(str(run.info.artifact_uri), mlruns=self._staging.parent)
         folder = local or self._staging / run.info.run_id / "artifacts"
         if any((folder / name).exists() for name in CHECKPOINTS):
             return True

@@ -18,7 +18,7 @@ from foretrace.sweeps import presentation
 from foretrace.sweeps.children import Child, Children
 from foretrace.sweeps.jobs import Job, own
 from foretrace.tracking import provenance, store
-from foretrace.tracking.recovery import mend
+from foretrace.tracking.recovery import recover
 from foretrace.tracking.run import TrackedRun
 from foretrace.training import optimizers
 from foretrace.training.log_filters import filter_library_logs
@@ -186,7 +186,7 @@ class Sweep:
 
     def mend(self) -> None:
         """Marks children of dead processes KILLED."""
-        mend(self.tracked.client, experiments=[self._run.info.experiment_id], staging=self._staging)
+        recover(self.tracked.client, experiments=[self._run.info.experiment_id], staging=self._staging)
 
     def refresh(self, *, pictures: bool = False) -> None:
         """Brings tables, tags and the best child's metrics up to date, and now and then the pictures.

@@ -1,160 +1,126 @@
-"""A checkout's git: asked with a limit on time, and without a trace in the user's repository."""
+"""The commit that a checkout is at, and what its tree holds beyond it; the user's repository stays as it is."""
 
-import hashlib
+import fnmatch
 import os
-import re
 import subprocess
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from foretrace.tracking.redaction import redact
-
-SECONDS = 5.0  # for the commit and whether the tree differs; a few milliseconds where it is of usual size
+SECONDS = 10.0  # for one call of git; a few milliseconds in a repository of usual size
 UNKNOWN = "unknown"
-NO_COMMIT = "no commit yet"
+FILE_LIMIT, TOTAL_LIMIT = 1_000_000, 20_000_000  # bytes of one new file in a patch, and of all of them
+PRIVATE = (
+    *(".env", ".env.*", ".netrc", ".pypirc", "*.pem", "*.key", "id_rsa*", "id_ed25519*"),
+    *("*credential*", "*secret*", "*password*"),
+)
 # A git hook sets these for its own repository, which need not be ours.
-_OF_HOOKS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX", "GIT_NAMESPACE")
-_OURS = {
+OF_HOOKS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX", "GIT_NAMESPACE")
+SETTINGS = {
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_TERMINAL_PROMPT": "0",
+    "GIT_LITERAL_PATHSPECS": "1",
     "LC_ALL": "C",
-}  # the first: never write the index
+}
+REASONS = {
+    "dubious ownership": "git refuses a repository of another user (git config --global --add safe.directory …)",
+    "Needed a single revision": "no commit yet",
+    "not a git repository": "not a git repository",
+}
 
 
 class GitError(Exception):
-    """Git did not answer, for the reason given."""
+    """Git gave no answer, for the reason in the message."""
 
 
-class Repository:
-    """The repository that a folder is in.
+def ask(root: Path, *arguments: str, given: bytes = b"", variables: Mapping[str, str] | None = None) -> bytes:
+    """Return what git prints in a folder.
 
-    Args:
-        root: The folder.
-        seconds: For all questions together.
-
-    >>> Repository(Path("/"), seconds=5).line("rev-parse", "HEAD")
-    Traceback (most recent call last):
-    foretrace.tracking.git.GitError: not a git repository
+    Raises:
+        GitError: If git is missing, refuses, or takes longer than `SECONDS`.
     """
+    environment = {key: value for key, value in os.environ.copy().items() if key not in OF_HOOKS}
+    environment |= SETTINGS | dict(variables or {})
+    command = ["git", "-C", str(root), "-c", "core.fsmonitor=false", "-c", "core.safecrlf=false", *arguments]
+    try:
+        done = subprocess.run(command, input=given, capture_output=True, env=environment, timeout=SECONDS)  # noqa: S603
+    except subprocess.TimeoutExpired as error:
+        raise GitError(f"git took longer than {SECONDS:g} s") from error
+    except OSError as error:
+        raise GitError(f"git cannot be started: {error.strerror}") from error
+    if done.returncode:
+        said = done.stderr.decode(errors="replace")
+        known = (reason for text, reason in REASONS.items() if text in said)
+        raise GitError(next(known, " ".join(said.split())[-300:] or "git failed without a message"))
+    return done.stdout
 
-    def __init__(self, root: Path, *, seconds: float) -> None:
-        self.root = root
-        self.deadline = time.monotonic() + seconds
-        self._seconds = seconds
 
-    def ask(self, *arguments: str, given: bytes = b"", variables: Mapping[str, str] | None = None) -> bytes:
-        """What git prints.
+def code(root: Path) -> dict[str, str]:
+    """Return the ``commit`` of a checkout, whether its tree is ``dirty``, and the ``problem`` if that is unknown.
 
-        Raises:
-            GitError: If git is missing, refuses, or does not end in time.
-        """
-        command = ["git", "-C", str(self.root), "-c", "core.fsmonitor=false", *arguments]
-        environment = {key: value for key, value in os.environ.items() if key not in _OF_HOOKS} | _OURS
-        try:
-            done = subprocess.run(  # noqa: S603
-                command,
-                input=given,
-                capture_output=True,
-                env=environment | dict(variables or {}),
-                timeout=max(0.0, self.deadline - time.monotonic()),
-            )
-        except subprocess.TimeoutExpired as error:
-            raise GitError(f"git took longer than {self._seconds:g} s") from error
-        except OSError as error:
-            raise GitError(f"git cannot be started: {error.strerror}") from error
-        if done.returncode:
-            raise GitError(_reason(done.stderr.decode(errors="replace"), self.root))
-        return done.stdout
-
-    def line(self, *arguments: str) -> str:
-        """What git prints, as text without the newline."""
-        return os.fsdecode(self.ask(*arguments)).removesuffix("\n")
-
-    def commit(self) -> str:
-        """The commit that is checked out.
-
-        Raises:
-            GitError: Also if the repository is one around the folder, and holds nothing of it.
-        """
-        commit = self.line("rev-parse", "--verify", "HEAD^{commit}")
-        if not self.ask("ls-tree", "--name-only", "HEAD"):  # of this folder alone
+    Where there is no git, as in an image, the commit is the value of ``FORETRACE_COMMIT``.
+    """
+    found = {"commit": os.environ.get("FORETRACE_COMMIT", UNKNOWN), "dirty": UNKNOWN, "problem": ""}
+    try:
+        head = ask(root, "rev-parse", "--verify", "HEAD^{commit}").decode().strip()
+        if not ask(root, "ls-tree", "--name-only", "HEAD"):  # lists this folder alone
             raise GitError("the repository around this folder holds nothing of it")
-        return commit
+        found["commit"] = head
+        found["dirty"] = str(bool(ask(root, "status", "--porcelain"))).lower()
+    except GitError as error:
+        found["problem"] = str(error)
+    return found
 
 
-@dataclass(frozen=True, kw_only=True)
-class Code:
-    """Which code ran.
+def uncommitted(root: Path) -> tuple[bytes, dict[str, str]]:
+    """Return a patch from a checkout's commit to its tree, and the reason for each new file that it leaves out.
+
+    ``git checkout <commit> && git apply <patch>`` restores the tree, new and binary files too, except for large
+    ones and those that may hold secrets.
 
     Args:
-        commit: Of the checkout, or what ``FORETRACE_COMMIT`` says where there is no git, as in an image.
-        dirty: Whether the tree differed from it: ``true``, ``false`` or ``unknown``.
-        problem: Why something is unknown.
+        root: A folder in the checkout.
+
+    Raises:
+        GitError: If git does not answer.
     """
-
-    commit: str
-    dirty: str
-    problem: str = ""
-
-
-def code(root: Path, *, seconds: float = SECONDS) -> Code:
-    """The commit of a checkout, and whether its tree differs from it."""
-    repository = Repository(root, seconds=seconds)
-    try:
-        commit = repository.commit()
-    except GitError as error:
-        return Code(commit=os.environ.get("FORETRACE_COMMIT", UNKNOWN), dirty=UNKNOWN, problem=str(error))
-    try:
-        changes = repository.ask("status", "--porcelain", "--untracked-files=normal")
-        return Code(commit=commit, dirty=str(bool(changes)).lower())
-    except GitError as error:
-        return Code(commit=commit, dirty=UNKNOWN, problem=str(error))
-
-
-def remote(root: Path) -> str | None:
-    """The address from which the repository was cloned, without passwords."""
-    try:
-        return redact(Repository(root, seconds=SECONDS).line("remote", "get-url", "origin"))
-    except GitError:
-        return None
+    top = Path(os.fsdecode(ask(root, "rev-parse", "--show-toplevel")).removesuffix("\n"))
+    objects = os.fsdecode(ask(top, "rev-parse", "--git-path", "objects")).removesuffix("\n")
+    escaped = str(top / objects).replace("\\", "\\\\").replace('"', '\\"')
+    with TemporaryDirectory() as scratch:
+        index = {"GIT_INDEX_FILE": f"{scratch}/index", "GIT_OBJECT_DIRECTORY": f"{scratch}/objects"}
+        index["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = f'"{escaped}"'  # in quotes it may hold a colon
+        Path(scratch, "objects").mkdir()
+        try:
+            base = ask(top, "rev-parse", "--verify", "HEAD^{commit}").decode().strip()
+        except GitError:  # no commit yet: everything is new
+            base = ask(top, "hash-object", "-w", "-t", "tree", "--stdin", variables=index).decode().strip()
+        ask(top, "read-tree", base, variables=index)
+        ask(top, "add", "--update", "--", ".", variables=index)
+        new = ask(top, "ls-files", "--others", "--exclude-standard", "-z", variables=index).split(b"\0")
+        taken, left_out = _sort(top, [os.fsdecode(name) for name in sorted(new) if name])
+        if taken:
+            given = b"\0".join(map(os.fsencode, taken))
+            ask(top, "add", "--pathspec-from-file=-", "--pathspec-file-nul", given=given, variables=index)
+        form = ("--patch", "--binary", "--full-index", "--unified=3", "--src-prefix=a/", "--dst-prefix=b/")
+        plain = ("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames")
+        return ask(top, "diff-index", "--cached", *form, *plain, base, variables=index), left_out
 
 
-def distance(root: Path, commit: str) -> str:
-    """How far a commit is from the one checked out, in words; empty if git cannot tell."""
-    if not re.fullmatch(r"[0-9a-f]{7,64}", commit):  # it comes from a record, and could be an option
-        return ""
-    repository = Repository(root, seconds=SECONDS)
-    try:
-        since, before = repository.line("rev-list", "--count", "--left-right", f"HEAD...{commit}").split()
-        files = repository.ask("diff", "--name-only", "--no-ext-diff", "-z", commit, "HEAD").count(b"\0")
-    except GitError as error:
-        return (
-            "this repository does not have the first; perhaps git fetch brings it"
-            if commit in str(error)
-            else ""
-        )
-    elsewhere = f", and {before} there that are not in it" if before != "0" else ""
-    return f"{since} commits since{elsewhere}, {files} files differ"
-
-
-def sources_digest(root: Path) -> str:
-    """SHA-256 over names and contents of code and settings: what tells versions apart where no git does."""
-    sha = hashlib.sha256()
-    for path in sorted([*(root / "src").rglob("*.py"), *(root / "conf").rglob("*.yaml")]):
-        content = path.read_bytes()
-        sha.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode(errors="surrogateescape"))
-        sha.update(content)
-    return sha.hexdigest()
-
-
-def _reason(message: str, root: Path) -> str:
-    if "dubious ownership" in message:
-        remedy = f"`git config --global --add safe.directory {root}` allows it"
-        return f"git refuses a repository that belongs to another user; {remedy}"
-    if "Needed a single revision" in message or "Not a valid object name HEAD" in message:
-        return NO_COMMIT
-    if "not a git repository" in message:
-        return "not a git repository"
-    return " ".join(message.split())[-300:] or "git failed without a word"
+def _sort(top: Path, names: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Return the new files for the patch, and why the others stay out."""
+    taken, left_out, total = list[str](), dict[str, str](), 0
+    for name in names:
+        file = top / name
+        size = file.stat().st_size if file.is_file() and not file.is_symlink() else 0
+        if file.is_dir() and not file.is_symlink():
+            left_out[name] = "a repository of its own"
+        elif any(fnmatch.fnmatchcase(file.name.lower(), pattern) for pattern in PRIVATE):
+            left_out[name] = "may hold secrets"
+        elif size > FILE_LIMIT or total + size > TOTAL_LIMIT:
+            left_out[name] = f"large: {size} bytes"
+        elif not file.is_symlink() and not os.access(file, os.R_OK):
+            left_out[name] = "not readable"
+        else:
+            taken, total = [*taken, name], total + size
+    return taken, left_out

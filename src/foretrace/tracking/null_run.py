@@ -1,4 +1,4 @@
-"""What stands in a run's place in the processes that only train along with the one that records."""
+"""The run of a process that trains along with the one that records."""
 
 import signal
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from foretrace.tracking.signals import NUMBERS
 
 
 class NullRun:
-    """Takes what a run is told, and keeps nothing; hears signals, which all processes obey together.
+    """A run that keeps nothing, in a worker process; it hears signals, which all processes obey together.
 
     Attributes:
         stop_requested: Whether this process got a signal.
@@ -27,16 +27,16 @@ class NullRun:
     def log_metrics(
         self, values: Mapping[str, SupportsFloat], *, step: int, tags: Mapping[str, str] | None = None
     ) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def flush(self, *, sync: bool = False) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def log_text(self, path: str, text: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def raise_if_stop_requested(self) -> None:
-        """Nothing: the processes agree on that."""
+        """Do nothing: the processes agree on that."""
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self.stop_requested = True

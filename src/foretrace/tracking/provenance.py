@@ -1,28 +1,56 @@
-"""What made a run: command, code, libraries, machine. From this another person gets it again."""
+"""What made a run: command, code, libraries and machine, so that another person can make it again."""
 
+import hashlib
 import json
 import os
 import platform
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from packaging.utils import canonicalize_name
 
-from foretrace.tracking import git, libraries, machine
+from foretrace.tracking import git
 from foretrace.tracking.redaction import HIDDEN, redact, redacted
-from foretrace.tracking.uncommitted import uncommitted
 
 ENVIRONMENT = "provenance/environment.json"
 PATCH = "provenance/uncommitted.patch"
 IMPORTED = "provenance/imported.txt"
 STARTS = "provenance/starts.jsonl"
-_PLAIN = "__hidden__"  # what the shell need not quote
+# Libraries whose version can change a result: each is a tag of the run. All others are in its artifacts.
+LIBRARIES = [
+    "torch",
+    "lightning",
+    "torchmetrics",
+    "numpy",
+    "hydra-core",
+    "mlflow",
+    "gymnasium",
+    "mujoco",
+    "pyarrow",
+]
+# Environment variables that change figures, speed or the order of sums. Never all of them: those hold secrets.
+PREFIXES = (
+    *("OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_", "NUMEXPR_", "NPY_", "ATEN_", "ONEDNN_", "DNNL_"),
+    *("CUDA_", "NVIDIA_VISIBLE_", "NVIDIA_TF32_", "CUBLAS_", "CUDNN_", "HIP_", "ROCR_", "TORCH", "PYTORCH_"),
+    *("PYTHONHASHSEED", "PYTHONPATH", "PYTHONOPTIMIZE", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH", "LD_PRELOAD"),
+    *("MUJOCO_GL", "LANG", "LC_ALL", "LC_NUMERIC", "TZ", "SOURCE_DATE_EPOCH"),
+)
+INSTALLED = "libraries.installed."
+# The parts of a record that `differences` compares, what matters most first.
+COMPARED = (
+    *("code.commit", "code.dirty", "code.patch", "code.sources", "python.", INSTALLED),
+    *("accelerator.name", "accelerator.memory", "accelerator.driver", "torch."),
+    *("computer.processor", "computer.cores", "computer.platform", "variables."),
+)
+_PLAIN = "__hidden__"  # stands for `HIDDEN` where a shell would quote that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +58,7 @@ class Provenance:
     """What made a run, as it is recorded.
 
     Args:
-        record: All of it, as plain values: what ``provenance/environment.json`` holds.
+        record: All of it, as plain values: the content of ``provenance/environment.json``.
         tags: The part by which runs are found and compared.
         artifacts: Contents of files by their path among a run's artifacts.
     """
@@ -40,7 +68,7 @@ class Provenance:
     artifacts: Mapping[str, bytes]
 
     def write(self, folder: Path) -> list[str]:
-        """Writes the artifacts below a folder; returns their paths in it."""
+        """Write the artifacts below a folder; return their paths in it."""
         for path, content in self.artifacts.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(content)
@@ -48,66 +76,86 @@ class Provenance:
 
 
 def collect(root: Path, *, device: torch.device) -> Provenance:
-    """Looks at the checkout, the libraries and the machine.
+    """Return the state of the checkout, the libraries and the machine.
 
     Args:
         root: The checkout.
-        device: On which it computes.
+        device: The device that computes.
     """
-    code, patch = _code(root)
-    packages, texts = _libraries(root)
-    computer, accelerator, torch_state = (
-        machine.computer(),
-        machine.accelerator(device),
-        machine.torch_state(),
-    )
+    found, computer, accelerator = git.code(root), _computer(), _accelerator(device)
+    patch, left_out, problem = b"", dict[str, str](), ""
+    try:
+        patch, left_out = git.uncommitted(root)
+    except git.GitError as error:
+        problem = str(error)
+    changes = {"patch": hashlib.sha256(patch).hexdigest() if patch else None, "patch problem": problem}
+    found |= {"dirty": "true"} if patch else {}  # changes also in files at which git was told not to look
     record = {
         "time": _now(),
         "process": {
             "arguments": [redact(argument) for argument in sys.orig_argv[1:]],
-            "directory": os.path.relpath(Path.cwd(), root),  # what relative paths among the settings mean
+            "directory": os.path.relpath(Path.cwd(), root),  # to which relative paths in the settings belong
         },
-        "code": code,
+        "code": found | {"sources": sources_digest(root)} | changes | {"left out": left_out},
         "python": {"version": platform.python_version(), "implementation": platform.python_implementation()},
-        "libraries": packages,
+        "libraries": {"installed": installed(), "imported": imported()},
         "computer": computer,
         "accelerator": accelerator,
-        "torch": torch_state,
-        "variables": machine.variables(),
+        "torch": _torch(),
+        "variables": redacted({k: v for k, v in os.environ.copy().items() if k.startswith(PREFIXES)}),
     }
-    dirty = {"git.dirty": code["dirty"]}
-    versions = {f"version.{name}": version for name, version in libraries.environment().items()}
-    return Provenance(
-        record=record,
-        tags=dirty | versions | machine.tags(computer, accelerator, torch_state["threads"]),
-        artifacts={ENVIRONMENT: (json.dumps(record, indent=1) + "\n").encode()} | patch | texts,
-    )
+    tags = {"git.dirty": found["dirty"], "accelerator": str(accelerator["name"])}
+    tags |= {name: str(computer[name]) for name in ("host", "platform", "processor", "cores")}
+    tags |= {"torch.threads": str(torch.get_num_threads()), "version.python": platform.python_version()}
+    tags |= {f"version.{name}": installed()[name] for name in LIBRARIES if name in installed()}
+    files = {ENVIRONMENT: json.dumps(record, indent=1).encode() + b"\n", IMPORTED: pins().encode()}
+    return Provenance(record=record, tags=tags, artifacts=files | ({PATCH: patch} if patch else {}))
 
 
 def code(root: Path) -> dict[str, str]:
-    """The commit that ran and whether the tree differed from it, as tags; and why, if that is unknown.
-
-    An image without ``.git`` says it by the environment variable ``FORETRACE_COMMIT``.
-    """
+    """Return the commit that runs and whether the tree differs from it, as tags; and why, if that is unknown."""
     found = git.code(root)
-    problem = {"git.problem": found.problem} if found.problem else {}
-    return {"mlflow.source.git.commit": found.commit, "git.dirty": found.dirty, **problem}
+    problem = {"git.problem": found["problem"]} if found["problem"] else {}
+    return {"mlflow.source.git.commit": found["commit"], "git.dirty": found["dirty"], **problem}
 
 
-def imported(root: Path) -> str:
-    """What was imported so far, as pins; the deviations from the lock as comments above them."""
-    names, lock = libraries.imported(), root / libraries.LOCK
-    text = lock.read_text() if lock.is_file() else None
-    remarks = ["the checkout has no lock"] if text is None else libraries.deviations(text, names)
-    return "".join(f"# {remark}\n" for remark in remarks) + libraries.pins(names)
+def sources_digest(root: Path) -> str:
+    """Return the SHA-256 of code and settings: it tells versions apart where there is no git."""
+    sha = hashlib.sha256()
+    for path in sorted([*(root / "src").rglob("*.py"), *(root / "conf").rglob("*.yaml")]):
+        content = path.read_bytes()
+        sha.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode(errors="surrogateescape"))
+        sha.update(content)
+    return sha.hexdigest()
+
+
+@cache  # as they were at first: what is installed later is not what this process imported
+def installed() -> dict[str, str]:
+    """Return the version of every installed distribution by its normal name."""
+    found: dict[str, str] = {}
+    for one in metadata.distributions():
+        if one.name:
+            found.setdefault(canonicalize_name(one.name), one.version)  # the first on the path is imported
+    return dict(sorted(found.items()))
+
+
+def imported() -> list[str]:
+    """Return the distributions of which this process has imported something so far."""
+    owners = _owners()
+    packages = {name.partition(".")[0] for name in list(sys.modules)}
+    return sorted({name for package in packages for name in owners.get(package, ()) if name in installed()})
+
+
+def pins() -> str:
+    """Return the distributions imported so far with their versions, as ``pip install --requirement`` reads them."""
+    return "".join(f"{name}=={installed()[name]}\n" for name in imported())
 
 
 def command(overrides: Sequence[str]) -> str:
-    """The command line that makes this one run, also where it was one of a sweep; passwords in it are hidden."""
+    """Return the command line that makes this one run, also where it is one of a sweep; without passwords."""
     arguments = ["python", os.path.relpath(sys.argv[0]), *overrides]
-    return shlex.join(redact(argument).replace(HIDDEN, _PLAIN) for argument in arguments).replace(
-        _PLAIN, HIDDEN
-    )
+    hidden = [redact(argument).replace(HIDDEN, _PLAIN) for argument in arguments]
+    return shlex.join(hidden).replace(_PLAIN, HIDDEN)
 
 
 def start(
@@ -119,61 +167,116 @@ def start(
     step: int | None = None,
     of: str | None = None,
 ) -> str:
-    """The line about this start for ``provenance/starts.jsonl``.
+    """Return the line about this start for ``provenance/starts.jsonl``.
 
     Args:
-        kind: Whether the run is new, goes on, or repeats another.
-        command: As `command` gives it.
-        code: As `code` gives it.
-        changed: Settings that differ from the start before, old and new value.
-        step: Of the checkpoint from which it goes on.
-        of: The run that it repeats.
+        kind: Whether the run is new, is resumed, or repeats another.
+        command: As `command` returns it.
+        code: As `code` returns it.
+        changed: Settings that differ from the start before: old and new value.
+        step: Step of the checkpoint that is resumed from.
+        of: Id of the run that is repeated.
     """
-    line = {
-        "time": _now(),
-        "kind": kind,
-        "command": command,
-        "host": platform.node(),
-        "pid": os.getpid(),
-        "commit": code["mlflow.source.git.commit"],
-        "dirty": code["git.dirty"],
-        "changed": redacted(changed or {}),
-        "step": step,
-        "of": of,
-    }
+    line = {"time": _now(), "kind": kind, "command": command, "host": platform.node(), "pid": os.getpid()}
+    line |= {"commit": code["mlflow.source.git.commit"], "dirty": code["git.dirty"]}
+    line |= {"changed": redacted(changed or {}), "step": step, "of": of}
     return json.dumps(line) + "\n"
 
 
-def _code(root: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
-    found, tree = git.code(root), uncommitted(root)
-    files = {PATCH: tree.patch, "provenance/left_out.tsv": tree.table().encode(errors="surrogateescape")}
-    hidden = {"dirty": "true"} if tree.patch else {}  # changes in files at which git was told not to look
-    record = (
-        asdict(found)
-        | hidden
-        | {
-            "remote": git.remote(root),
-            "sources": git.sources_digest(root),
-            "patch": sha256(tree.patch).hexdigest() if tree.patch else None,
-            "patch problem": tree.problem,
-            "left out": [asdict(file) for file in tree.left_out],
-        }
-    )
-    return record, {path: content for path, content in files.items() if content}
+def differences(recorded: Mapping[str, Any], today: Mapping[str, Any]) -> list[str]:
+    """Return what is not as it was when a run was recorded, a line for each, what matters most first.
+
+    Args:
+        recorded: Content of the run's ``provenance/environment.json``; only what it holds is compared.
+        today: The record of this process; see `collect`.
+
+    >>> differences({"torch": {"threads": 4}}, {"torch": {"threads": 2}})
+    ['torch.threads: 4 then, 2 now']
+    """
+    then, now = dict(_flat(recorded)), dict(_flat(today))
+    then = {name: None for name in now if name.startswith("variables.") and "variables" in recorded} | then
+    used = {f"{INSTALLED}{name}" for name in (*recorded.get("libraries", {}).get("imported", ()), *LIBRARIES)}
+    compared = [
+        name
+        for group in COMPARED
+        for name in sorted(then)
+        if name.startswith(group) and name != "torch.build" and (name in used or group != INSTALLED)
+    ]
+    return changes({name: then[name] for name in compared}, {name: now.get(name) for name in compared})
 
 
-def _libraries(root: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
-    names, lock = libraries.imported(), root / libraries.LOCK
-    content = lock.read_bytes() if lock.is_file() else None
-    record = {
-        "installed": dict(libraries.installed()),
-        "imported": names,
-        "imported, of no distribution": libraries.unpackaged(root),
-        "lock": sha256(content).hexdigest() if content else None,  # None: the checkout has none
-        "not as locked": libraries.deviations(content.decode(), names) if content else None,
+def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return a line for each name under which two flat records hold something else.
+
+    >>> changes({"seed": 1, "data": "a"}, {"seed": 2, "data": "a"})
+    ['seed: 1 then, 2 now']
+    """
+    names = [name for name in {**then, **now} if then.get(name) != now.get(name)]
+    return [f"{name.removeprefix(INSTALLED)}: {then.get(name)} then, {now.get(name)} now" for name in names]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+@cache
+def _owners() -> Mapping[str, list[str]]:
+    """Return the distributions, by their normal names, that hold each top-level package."""
+    found = metadata.packages_distributions()
+    return {package: [str(canonicalize_name(name)) for name in names] for package, names in found.items()}
+
+
+def _computer() -> dict[str, Any]:
+    has_affinity = hasattr(os, "sched_getaffinity")  # Linux alone has it
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return {
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "processor": next(models, platform.processor()),
+        "cores": os.cpu_count(),
+        "cores allowed": len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count(),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),  # bytes
     }
-    files = {"provenance/installed.txt": libraries.pins().encode(), IMPORTED: imported(root).encode()}
-    return record, files | ({f"provenance/{libraries.LOCK}": content} if content else {})
+
+
+def _accelerator(device: torch.device) -> dict[str, Any]:
+    if device.type != "cuda":  # asking for CUDA devices takes memory on them
+        return {"name": device.type}
+    index = torch.cuda.current_device() if device.index is None else device.index
+    found, driver = torch.cuda.get_device_properties(index), Path("/proc/driver/nvidia/version")
+    return {
+        "name": found.name,
+        "memory": found.total_memory,  # bytes
+        "capability": f"{found.major}.{found.minor}",
+        "multiprocessors": found.multi_processor_count,
+        "index": index,
+        "driver": " ".join(driver.read_text().partition("\n")[0].split()) if driver.exists() else "",
+        "visible": torch.cuda.device_count(),
+    }
+
+
+def _torch() -> dict[str, Any]:
+    return {
+        "threads": torch.get_num_threads(),
+        "threads between operations": torch.get_num_interop_threads(),
+        "CUDA": torch.version.cuda,
+        "HIP": torch.version.hip,
+        "cuDNN": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        "cuDNN benchmark": torch.backends.cudnn.benchmark,
+        "cuDNN deterministic": torch.backends.cudnn.deterministic,
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "precision of fp32 products": torch.get_float32_matmul_precision(),
+        "default type": str(torch.get_default_dtype()),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "oneDNN": torch.backends.mkldnn.enabled,
+        "build": torch.__config__.show(),
+    }
 
 
 def _now() -> str:

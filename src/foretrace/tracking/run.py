@@ -3,66 +3,85 @@
 import sys
 import time
 import traceback
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from urllib.parse import urlsplit
+from typing import Any, SupportsFloat
 
 from filelock import FileLock, Timeout
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Run, RunTag
 from mlflow.exceptions import MlflowException
 
-from foretrace.errors import InputError, Interrupted
-from foretrace.tracking.buffer import Recording
-from foretrace.tracking.outbox import Outbox
+from foretrace.errors import Interrupted, UserError
+from foretrace.tracking.outbox import Outbox, Record
 from foretrace.tracking.process import Process
 from foretrace.tracking.recovery import LOCK, RESERVE, clear
 from foretrace.tracking.redaction import redact
-from foretrace.tracking.sender import Sender
+from foretrace.tracking.sender import MAX_METRICS, Sender, StoreWriter, send
 from foretrace.tracking.signals import Signals
-from foretrace.tracking.writer import StoreWriter
+from foretrace.tracking.stored import StoredRun
 
-LOCAL_UI = "http://localhost:5000"
-AWAY_SECONDS = 20.0  # that an ended process waits for a store which is away
-SLOW_SECONDS = 300.0  # and for one record, e.g. a large file, by one which is there
-RESERVE_BYTES = 1 << 18  # of the disk, which are there for the last records when it is full
+MAX_LENGTH = 6000  # characters of a setting's value, MLflow's limit
+FLUSH_SECONDS = 4.0  # one request costs what a hundred points do (about 20 ms): 0.5 % of this time
+SYNC_SECONDS = 20.0  # that a checkpoint waits for a store which is slow, but there
+OFFLINE_SECONDS = 20.0  # that an ended process waits for a store which does not answer
+SLOW_SECONDS = 300.0  # and for one record, e.g. a large file, by one which does
+RESERVE_BYTES = 1 << 18  # of the disk, for the last records when it is full
 
 
-class TrackedRun(Recording):
+class TrackedRun(StoredRun):
     """A run that ends as what happened: FINISHED, FAILED with its traceback, or KILLED by a signal.
 
-    Everything that it is told goes to a journal on disk and from there to the store, in order, on a thread of its
-    own.
+    A context manager while it is written to. Metrics are buffered (one at a time, they cost 4–18 ms each); everything
+    goes to an outbox on disk and from there to the store, in order, on a thread of its own.
 
     Args:
-        client: Of the store in which the run was created.
+        client: Client of the store in which the run was created.
         run: The run.
-        staging: Where runs keep what they have not delivered, by run.
-        ended: Whether the run had ended before and is only added to: it keeps its status whatever happens.
+        staging: Folder in which runs keep what they have not sent, a folder for each.
+        ended: Whether the run had ended before and is only added to: it keeps its status whatever happens, and
+            its metrics take new values for steps that they hold.
+
+    Attributes:
+        id: The run's id.
+        folder: The folder of its artifacts, or the one in which they wait to be uploaded.
+        status: MLflow's word: RUNNING within the block, afterwards how it ended.
 
     Raises:
-        InputError: On entering, if another process is at work on the run.
+        UserError: On entering, if another process is at work on the run.
     """
 
     def __init__(self, client: MlflowClient, run: Run, *, staging: Path, ended: bool = False) -> None:
-        super().__init__(client, run, waiting=staging / str(run.info.run_id), ended=ended)
-        self.status = "RUNNING"
-        self._signals = Signals()
-        self._lock = FileLock(self._waiting / LOCK)
+        super().__init__(client, run, staging=staging)
+        self.status, self._ended = "RUNNING", ended
+        self._points: list[tuple[str, SupportsFloat, int, int]] = []  # name, value, time in ms, step
+        self._history: dict[str, dict[int, SupportsFloat]] = defaultdict(dict)
+        self._tags: dict[str, str] = {}
+        self._uploaded: set[str] = set()
+        self._flushed_at = time.monotonic()
+        self._leaving = False  # from when on a refusal changes nothing any more
+        self._signals, self._lock = Signals(), FileLock(self._waiting / LOCK)
 
     def __enter__(self) -> "TrackedRun":
-        self._take()
+        self._acquire()
         self.folder.mkdir(parents=True, exist_ok=True)
-        teller = StoreWriter(self.client, self._run, self.folder)
-        self._journal = Outbox(self._waiting)
-        if teller.deliver(self._journal) or self._run.data.metrics:  # what a killed process left, and did
-            self._recall()
+        self._outbox = Outbox(self._waiting)
+        writer = StoreWriter(self.client, self.id, uploads=None if self._is_local else self.folder)
+        if send(self._outbox, writer.write) or self._run.data.metrics:  # what a killed process left, and did
+            self._run = self.client.get_run(self.id)
+            for name in self._run.data.metrics:
+                points = self.client.get_metric_history(self.id, name)
+                self._history[name] = {point.step: point.value for point in points}
         if not self._ended:
             self._claim()
         (self._waiting / RESERVE).write_bytes(bytes(RESERVE_BYTES))
-        self._delivery = Sender(self._journal, teller.tell)
-        self._signals.take()
+        self._sender = Sender(self._outbox, writer.write)
+        self._signals.install()
         return self
 
     def __exit__(
@@ -74,97 +93,195 @@ class TrackedRun(Recording):
         (self._waiting / RESERVE).unlink(missing_ok=True)
         try:
             if error is not None and not interrupted:
-                with suppress(OSError):  # a full disk: the label says it too
+                with suppress(OSError):  # a full disk: the tag says it too
                     self.log_text("traceback.txt", redact("".join(traceback.format_exception(error))))
-            self._leave({"error": redact(f"{type(error).__name__}: {error}")[:500]} if error else {})
+            self._end({"error": redact(f"{type(error).__name__}: {error}")[:500]} if error else {})
         finally:
             self._lock.release()
-            self._signals.give_back()
+            self._signals.restore()
 
-    @property
-    def address(self) -> str:
-        """Where a browser shows it: at its server, or where `mlflow ui` answers unless told otherwise.
-
-        MLflow 3 opens an experiment on its GenAI page, without any run, unless the address says otherwise.
-        """
-        server = urlsplit(self.client.tracking_uri)
-        host = f"{server.scheme}://{server.netloc.rpartition('@')[2]}{server.path.rstrip('/')}"
-        place = f"experiments/{self._run.info.experiment_id}/runs/{self.id}?workflowType=machine_learning"
-        return f"{host if server.scheme in ('http', 'https') else LOCAL_UI}/#/{place}"
-
-    @property
-    def defer_signals(self) -> bool:
-        """While True, the first signal is kept for `raise_if_stop_requested`."""
-        return self._signals.kept
-
-    @defer_signals.setter
-    def defer_signals(self, value: bool) -> None:
-        self._signals.kept = value
-
-    def raise_if_stop_requested(self) -> None:
-        """Ends the run where its state is whole, if a signal came since the last such place.
-
-        Raises:
-            Interrupted: If so.
-        """
-        self._signals.raise_kept()
-
-    @property
-    def stop_requested(self) -> bool:
-        """Whether a signal waits for the next place where the run can end."""
-        return self._signals.came
-
-    def _take(self) -> None:
-        """Makes the run this process's own, until the process ends in whatever way."""
+    def _acquire(self) -> None:
+        """Make the run this process's own, until the process ends in whatever way."""
         self._waiting.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=1)
         except Timeout as error:
             process = Process.of_tags(self._run.data.tags)
-            at_work = f"{self.id}, at work in process {process.pid} on {process.host}" if process else self.id
-            remedy = "Wait for it, or end that process."
-            raise InputError(
-                "run", expected="a run that no process works on", received=at_work, remedy=remedy
-            ) from error
+            where = f"process {process.pid} on {process.host}" if process else "another process"
+            hint = "Wait for it, or end that process."
+            raise UserError(f"run: {where} is at work on {self.id}", hint=hint) from error
 
     def _claim(self) -> None:
-        """Names this process first: nobody is to see the run RUNNING in one that is gone."""
+        """Name this process first: nobody is to see the run RUNNING in one that has ended."""
         if Process.of_tags(self._run.data.tags) != Process.this():
-            labels = Process.this().tags()
-            self._run.data.tags.update(labels)
-            self.client.log_batch(self.id, tags=[RunTag(*label) for label in labels.items()])
+            tags = Process.this().tags()
+            self._run.data.tags.update(tags)
+            self.client.log_batch(self.id, tags=[RunTag(*tag) for tag in tags.items()])
         if self._run.info.status != "RUNNING":
             self.client.update_run(self.id, status="RUNNING")
 
-    def _leave(self, labels: dict[str, str]) -> None:
-        """Delivers what is left, and the status last of all."""
+    def _end(self, tags: dict[str, str]) -> None:
+        """Send what is left, and the status last of all."""
         ended_ms, is_written = int(time.time() * 1000), True
         try:
             self.flush()
-            self.set_tags(labels)
-            self._announce_rest()
+            if tags:
+                self.set_tags(tags)
+            for file in [] if self._is_local else sorted(self.folder.rglob("*")):
+                path = file.relative_to(self.folder).as_posix()
+                if file.is_file() and path not in self._uploaded:
+                    self._record({"artifact": path})
             if not self._ended:
                 self._record({"status": [self.status, ended_ms]}, sync=True)
         except OSError as error:
             is_written = False
             print(f"run {self.id}: its last records could not be written ({error})", file=sys.stderr)
-        if not self._deliver_rest():
+        if not self._send_rest():
             waiting = f"run {self.id}: not all is with the tracking store; the rest waits in {self._waiting}."
-            remedy = "When the store is back: python src/runs.py deliver"
-            print(waiting, remedy, file=sys.stderr)
+            print(waiting, "When the store is back: python src/runs.py sync", file=sys.stderr)
             return
         if not is_written and not self._ended:
             with suppress(MlflowException):  # else the next start of any run says that this one was killed
                 self.client.set_terminated(self.id, status=self.status, end_time=ended_ms)
-        self._journal.remove()
+        self._outbox.remove()
         clear(self._waiting)
 
-    def _deliver_rest(self) -> bool:
-        """Waits for the store, unless a signal says not to. Whether it has everything."""
+    def _send_rest(self) -> bool:
+        """Wait for the store, unless a signal says not to. Return whether it has everything."""
         try:
             self._signals.ignored = False
-            return self._delivery.end(away_s=AWAY_SECONDS, slow_s=SLOW_SECONDS)
+            return self._sender.end(offline_s=OFFLINE_SECONDS, slow_s=SLOW_SECONDS)
         except Interrupted:
             return False
         finally:
             self._signals.ignored = True
+
+    @property
+    def defer_signals(self) -> bool:
+        """While True, the first signal waits for `raise_if_stop_requested`."""
+        return self._signals.deferred
+
+    @defer_signals.setter
+    def defer_signals(self, value: bool) -> None:
+        self._signals.deferred = value
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether a signal waits for `raise_if_stop_requested`."""
+        return self._signals.pending is not None
+
+    def raise_if_stop_requested(self) -> None:
+        """End the run where its state is complete, if a signal came since the last such place.
+
+        Raises:
+            Interrupted: If so.
+        """
+        if self._signals.pending is not None:
+            raise self._signals.pending
+
+    def log_metrics(
+        self, values: Mapping[str, SupportsFloat], *, step: int, tags: Mapping[str, str] | None = None
+    ) -> None:
+        """Record values under their names; they are with the store a few seconds later, if it answers.
+
+        A step that a metric holds already is left as it is: a resumed run comes by some of them again.
+
+        Args:
+            values: By name. A tensor is read when it is written, so that no step waits for its device.
+            step: Batch, epoch, or steps ahead.
+            tags: Tags that travel with the points.
+        """
+        now = int(time.time() * 1000)
+        fresh = {n: value for n, value in values.items() if self._ended or step not in self._history[n]}
+        for name, value in fresh.items():
+            self._history[name][step] = value
+        self._points += [(name, value, now, step) for name, value in fresh.items()]
+        self._tags |= tags or {}
+        if len(self._points) >= MAX_METRICS:
+            self.flush()
+        self.flush_if_due()
+
+    def flush_if_due(self) -> None:
+        """Write what is buffered if that was last done a few seconds ago."""
+        if time.monotonic() - self._flushed_at > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self, *, sync: bool = False) -> None:
+        """Write what is buffered to the outbox, and so to the store.
+
+        Args:
+            sync: Wait until it is safe on disk, and with the store unless that is offline.
+        """
+        points, self._points = self._points, []
+        tags, self._tags = self._tags, {}
+        read = [(name, float(value), now, step) for name, value, now, step in points]
+        for name, number, _, step in read:
+            self._history[name][step] = number
+        record: Record = ({"metrics": read} if read else {}) | ({"tags": tags} if tags else {})
+        if record:
+            self._record(record, sync=sync)
+        self._flushed_at = time.monotonic()
+        if sync:
+            self._sender.wait(SYNC_SECONDS)
+
+    def log_params(self, values: Mapping[str, Any]) -> None:
+        """Record settings; those that the run holds already stay as they are."""
+        held = self._run.data.params
+        fresh = {key: _text(value)[:MAX_LENGTH] for key, value in values.items() if key not in held}
+        held |= fresh
+        self._record({"params": fresh})
+
+    def set_tags(self, values: Mapping[str, Any]) -> None:
+        """Tag the run."""
+        tags = {key: _text(value) for key, value in values.items()}
+        self._run.data.tags.update(tags)
+        self._record({"tags": tags})
+
+    def log_input(
+        self, name: str, *, digest: str, origin: str, schema: str, profile: str, context: str
+    ) -> None:
+        """Record what data the run read."""
+        self._inputs[name] = digest
+        fields = {"name": name, "digest": digest, "source_type": "foretrace", "source": origin}
+        self._record({"dataset": fields | {"schema": schema, "profile": profile, "context": context}})
+
+    def log_text(self, path: str, text: str) -> None:
+        """Keep a text as an artifact."""
+        target = self.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+        self.upload(path)
+
+    def log_figures(self, named: Iterable[tuple[str, Figure]]) -> None:
+        """Keep figures as artifacts, ``figures/<name>.png``."""
+        (self.folder / "figures").mkdir(exist_ok=True)
+        for name, figure in named:
+            # The same picture as by `savefig`, which would draw it twice.
+            FigureCanvasAgg(figure).print_png(self.folder / "figures" / f"{name}.png")  # type: ignore[no-untyped-call]
+            self.upload(f"figures/{name}.png")
+
+    def upload(self, path: str) -> None:
+        """Upload a file in ``folder`` now, if the store is elsewhere; what is left goes at the end."""
+        if not self._is_local:
+            self._uploaded.add(path)
+            self._record({"artifact": path})
+
+    def history(self, name: str) -> tuple[list[int], list[float]]:
+        """Return the steps and values of a metric, by step."""
+        points = sorted(self._history[name].items())
+        return [step for step, _ in points], [float(value) for _, value in points]
+
+    def names(self, start: str) -> list[str]:
+        """Return the names of the metrics that begin with ``start``."""
+        return [name for name, points in self._history.items() if points and name.startswith(start)]
+
+    def _record(self, record: Record, *, sync: bool = False) -> None:
+        self._outbox.append([record], sync=sync)
+        self._sender.notify()
+        if not self._leaving:
+            self._sender.raise_refusal()
+
+
+def _text(value: Any) -> str:
+    """Return a text that any store takes: the name of a file may hold what is no character."""
+    return str(value).encode(errors="replace").decode()

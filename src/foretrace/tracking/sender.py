@@ -1,166 +1,218 @@
-"""From the journal to the tracker, on a thread of its own: training waits for no server."""
+"""From the outbox to MLflow, on a thread of its own: training waits for no server."""
 
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from pathlib import Path
 
 import requests
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-from foretrace.tracking.outbox import Outbox, Record
+from foretrace.tracking.outbox import UNREADABLE, Outbox, Record
 
-LONGEST_PAUSE_S = 15.0  # between two attempts at a store that does not answer
-# A store that answers so will never take the record. All else is taken for an outage.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0  # between two attempts at a store that does not answer
+MAX_METRICS, MAX_PARAMS = 1000, 100  # in one request, MLflow's limits
+# A store that answers so will never take the record. Everything else is taken for an outage.
 REFUSALS = {
-    "BAD_REQUEST",
-    "INVALID_PARAMETER_VALUE",
-    "INVALID_STATE",
-    "MALFORMED_REQUEST",
-    "RESOURCE_ALREADY_EXISTS",
-    "RESOURCE_DOES_NOT_EXIST",
+    *("BAD_REQUEST", "INVALID_PARAMETER_VALUE", "INVALID_STATE", "MALFORMED_REQUEST"),
+    *("RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"),
 }
 
 
-class Sender:
-    """Tells the tracker what the journal holds, in order, and keeps trying while the tracker is away.
+class StoreWriter:
+    """Writes records of one run to MLflow.
 
     Args:
-        journal: What is to be told.
-        tell: Tells one record; raises if the store did not take it.
+        client: Client of the store.
+        run_id: The run.
+        uploads: Folder whose files are uploaded when a record names them; None if artifacts are written in place.
     """
 
-    def __init__(self, journal: Outbox, tell: Callable[[Record], None]) -> None:
-        self._journal, self._tell = journal, tell
-        self._told_at = time.monotonic()
-        self._changed = threading.Condition()
-        self._asked = self._done = 0  # calls of `wake`, and how many of them are dealt with
-        self._ending = False
-        self._refusal: Exception | None = None
-        self.away = False
-        self._thread = threading.Thread(target=self._work, name="delivery", daemon=True)
-        self._thread.start()
+    def __init__(self, client: MlflowClient, run_id: str, *, uploads: Path | None) -> None:
+        self._client, self._id, self._uploads = client, run_id, uploads
 
-    def wake(self) -> None:
-        """Says that the journal has grown."""
-        with self._changed:
-            self._asked += 1
-            self._changed.notify_all()
-
-    def check(self) -> None:
-        """Raises what the store refused, once.
+    def write(self, record: Record) -> None:
+        """Write one record.
 
         Raises:
-            Exception: If it refused a record, e.g. as the run was deleted. The record is set aside.
+            MlflowException: If the store did not take it.
+        """
+        if UNREADABLE in record:
+            raise ValueError("a line of the outbox is damaged")
+        metrics = [Metric(*point) for point in record.get("metrics", ())]
+        for first in range(0, len(metrics), MAX_METRICS):
+            self._client.log_batch(self._id, metrics=metrics[first : first + MAX_METRICS])
+        params = [Param(*item) for item in record.get("params", {}).items()]
+        for first in range(0, len(params), MAX_PARAMS):
+            self._client.log_batch(self._id, params=params[first : first + MAX_PARAMS])
+        if tags := record.get("tags"):
+            self._client.log_batch(self._id, tags=[RunTag(*item) for item in tags.items()])
+        if "dataset" in record:
+            self._write_dataset(**record["dataset"])
+        if "artifact" in record:
+            self._upload(record["artifact"])
+        if "status" in record:
+            status, end_time_ms = record["status"]
+            self._client.set_terminated(self._id, status=status, end_time=end_time_ms)
+
+    def _write_dataset(self, *, context: str, **fields: str) -> None:
+        given = [DatasetInput(Dataset(**fields), tags=[InputTag(MLFLOW_DATASET_CONTEXT, context)])]
+        try:
+            self._client.log_inputs(self._id, given)
+        except MlflowException as error:
+            if error.error_code != "BAD_REQUEST":
+                raise
+            # MLflow looks whether it knows the data, then adds them: another run may have done so in between.
+            self._client.log_inputs(self._id, given)
+
+    def _upload(self, path: str) -> None:
+        if self._uploads is not None and (self._uploads / path).exists():
+            parent = str(Path(path).parent)
+            self._client.log_artifact(self._id, str(self._uploads / path), None if parent == "." else parent)
+
+
+def send(
+    outbox: Outbox, write: Callable[[Record], None], *, refused: Callable[[Exception], object] | None = None
+) -> int:
+    """Send everything that waits, in order; return how many records that were.
+
+    Args:
+        outbox: What waits. A record that the store will never take is quarantined there and blocks no other.
+        write: Writes one record.
+        refused: Is called with each refusal; by default it is printed.
+
+    Raises:
+        Exception: Whatever ``write`` raises in an outage; what was sent before stays noted.
+    """
+    number = 0
+    for record, end in outbox.pending():
+        try:
+            write(record)
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            outbox.quarantine(record, f"{type(error).__name__}: {error}")
+            (refused or _print_refusal)(error)
+        outbox.commit(end)
+        number += 1
+    return number
+
+
+def is_refusal(error: Exception) -> bool:
+    """Return whether trying again later is of no use."""
+    if isinstance(error, MlflowException):
+        return error.error_code in REFUSALS
+    return not isinstance(error, OSError | requests.RequestException)
+
+
+def _print_refusal(error: Exception) -> None:
+    print(f"a record was refused and set aside ({_reason(error)})", file=sys.stderr)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]
+
+
+class Sender:
+    """Sends what the outbox holds, and keeps trying while the store is offline.
+
+    Args:
+        outbox: What is to be sent.
+        write: Writes one record; raises if the store did not take it.
+
+    Attributes:
+        offline: Whether the store did not answer when it was last asked.
+    """
+
+    def __init__(self, outbox: Outbox, write: Callable[[Record], None]) -> None:
+        self._outbox, self._write = outbox, write
+        self._answered_at = time.monotonic()
+        self._changed = threading.Condition()
+        self._notified = self._done = 0  # calls of `notify`, and how many of them are dealt with
+        self._ending = self.offline = False
+        self._refusal: Exception | None = None
+        self._thread = threading.Thread(target=self._work, name="sender", daemon=True)
+        self._thread.start()
+
+    def notify(self) -> None:
+        """Say that the outbox has grown."""
+        with self._changed:
+            self._notified += 1
+            self._changed.notify_all()
+
+    def raise_refusal(self) -> None:
+        """Raise what the store refused, once.
+
+        Raises:
+            Exception: If it refused a record, e.g. because the run was deleted. The record is set aside.
         """
         refusal, self._refusal = self._refusal, None
         if refusal is not None:
             raise refusal
 
     def wait(self, seconds: float) -> bool:
-        """Waits until all is delivered, but not for a store that is away. Whether all was delivered."""
+        """Wait until all is sent, but not for a store that is offline. Return whether all was sent."""
         with self._changed:
-            self._changed.wait_for(lambda: self._is_done or self.away, seconds)
-            return self._is_done
+            self._changed.wait_for(lambda: self._done == self._notified or self.offline, seconds)
+            return self._done == self._notified
 
-    def end(self, *, away_s: float, slow_s: float) -> bool:
-        """Delivers what is left and stops. Whether all was delivered.
+    def end(self, *, offline_s: float, slow_s: float) -> bool:
+        """Send what is left and stop. Return whether all was sent.
 
         Args:
-            away_s: How long it tries while the store does not answer.
+            offline_s: How long it tries while the store does not answer.
             slow_s: How long one record may take, e.g. the upload of a large file.
         """
-        self._told_at = time.monotonic()
+        self._answered_at = time.monotonic()
         with self._changed:
             self._ending = True
             self._changed.notify_all()
         while self._thread.is_alive():
-            if time.monotonic() - self._told_at > (away_s if self.away else slow_s):
+            if time.monotonic() - self._answered_at > (offline_s if self.offline else slow_s):
                 break
             self._thread.join(0.2)
-        return self._is_done
-
-    @property
-    def _is_done(self) -> bool:
-        return self._done == self._asked
+        return self._done == self._notified
 
     def _work(self) -> None:
-        pauses = _pauses()
+        pause_s = FIRST_PAUSE_S
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: not self._is_done or self._ending)
-                asked = self._asked
-                if self._is_done:
+                self._changed.wait_for(lambda: self._done < self._notified or self._ending)
+                notified = self._notified
+                if self._done == notified:
                     return
             try:
-                deliver(self._journal, self._tell_one, self._refused)
+                send(self._outbox, self._write_one, refused=self._refused)
             except Exception as error:
-                self._failed(error, next(pauses))
+                self._set_offline(error, pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
                 continue
-            pauses = _pauses()
-            self._answered(asked)
+            pause_s = FIRST_PAUSE_S
+            if self.offline:
+                print("the tracking store answers again; what waited is delivered", file=sys.stderr)
+            with self._changed:
+                self._done, self.offline = notified, False
+                self._changed.notify_all()
 
-    def _tell_one(self, record: Record) -> None:
+    def _write_one(self, record: Record) -> None:
         try:
-            self._tell(record)
+            self._write(record)
         finally:
-            if not self.away:
-                self._told_at = time.monotonic()
+            if not self.offline:
+                self._answered_at = time.monotonic()
 
     def _refused(self, error: Exception) -> None:
         self._refusal = self._refusal or error
 
-    def _failed(self, error: Exception, pause_s: float) -> None:
-        if not self.away:
-            reason = " ".join(str(error).split())[:160]
+    def _set_offline(self, error: Exception, pause_s: float) -> None:
+        if not self.offline:
+            reason = _reason(error)
             print(f"the tracking store does not answer; records wait on disk ({reason})", file=sys.stderr)
         with self._changed:
-            self.away = True
+            self.offline = True
             self._changed.notify_all()
             self._changed.wait(min(pause_s, 1.0) if self._ending else pause_s)
-
-    def _answered(self, asked: int) -> None:
-        if self.away:
-            print("the tracking store answers again; what waited is delivered", file=sys.stderr)
-        with self._changed:
-            self._done, self.away = asked, False
-            self._changed.notify_all()
-
-
-def deliver(journal: Outbox, tell: Callable[[Record], None], refused: Callable[[Exception], None]) -> int:
-    """Tells everything that waits; returns how many records that were.
-
-    Args:
-        journal: What waits. A record that the store will never take is set aside there and blocks no other.
-        tell: Tells one record.
-        refused: Told of each refusal.
-
-    Raises:
-        Exception: Whatever ``tell`` raises in an outage; what was told before stays noted.
-    """
-    number = 0
-    for record, end in journal.pending():
-        try:
-            tell(record)
-        except Exception as error:
-            if not is_refusal(error):
-                raise
-            journal.quarantine(record, f"{type(error).__name__}: {error}")
-            refused(error)
-        journal.commit_delivered(end)
-        number += 1
-    return number
-
-
-def is_refusal(error: Exception) -> bool:
-    """Whether trying again later is of no use."""
-    if isinstance(error, MlflowException):
-        return error.error_code in REFUSALS
-    return not isinstance(error, OSError | requests.RequestException)
-
-
-def _pauses() -> Iterator[float]:
-    pause = 0.5
-    while True:
-        yield pause
-        pause = min(2 * pause, LONGEST_PAUSE_S)

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as an exception: at once, or at the next place where a run's state is whole."""
+"""SIGINT and SIGTERM as an exception: at once, or at the next place where a run's state is complete."""
 
 import signal
 import sys
@@ -12,57 +12,44 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
-    """Turns signals into `Interrupted` from `take` to `give_back`, in the main thread only.
+    """Turns signals into `Interrupted` from `install` to `restore`, in the main thread only.
 
     Attributes:
-        kept: While True, the first signal is kept for `raise_kept`; the second is raised at once.
-        ignored: While True, none has any effect.
+        deferred: While True, the first signal only becomes ``pending``; the second is raised at once.
+        ignored: While True, no signal has any effect.
+        pending: The signal that was deferred, to be raised where the state is complete.
 
     >>> signals = Signals()
-    >>> signals.take()
-    >>> signals.kept = True
+    >>> signals.install()
+    >>> signals.deferred = True
     >>> signal.raise_signal(signal.SIGTERM)
-    >>> signals.came
-    True
-    >>> signals.give_back()
+    >>> signals.pending
+    Interrupted('SIGTERM')
+    >>> signals.restore()
     """
 
     def __init__(self) -> None:
-        self.kept = self.ignored = False
-        self._first: Interrupted | None = None
+        self.deferred = self.ignored = False
+        self.pending: Interrupted | None = None
         self._handlers: dict[int, Any] = {}
 
-    @property
-    def came(self) -> bool:
-        """Whether a signal is kept."""
-        return self._first is not None
-
-    def take(self) -> None:
-        """Handles signals from here on."""
+    def install(self) -> None:
+        """Handle signals from here on."""
         if threading.current_thread() is threading.main_thread():
             self._handlers = {number: signal.signal(number, self._handle) for number in NUMBERS}
 
-    def give_back(self) -> None:
-        """Leaves them to whoever handled them before."""
+    def restore(self) -> None:
+        """Leave them to whoever handled them before."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
 
-    def raise_kept(self) -> None:
-        """Obeys the signal that was kept, if any.
-
-        Raises:
-            Interrupted: If so.
-        """
-        if self._first is not None:
-            raise self._first
-
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.ignored:
             return
-        if self._first is not None or not self.kept:
+        if self.pending is not None or not self.deferred:
             raise Interrupted(number)
-        self._first = Interrupted(number)
+        self.pending = Interrupted(number)
         print(
-            f"{self._first}: ending with a checkpoint; once more to end at once", file=sys.stderr, flush=True
+            f"{self.pending}: ending with a checkpoint; once more to end at once", file=sys.stderr, flush=True
         )

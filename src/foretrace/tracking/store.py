@@ -1,4 +1,4 @@
-"""Where runs are recorded: a database in the checkout, or a tracking server."""
+"""The tracking store, in which runs are created and found: a database in the checkout, or a server."""
 
 import errno
 import os
@@ -11,10 +11,10 @@ from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 
-from foretrace.errors import InputError
-from foretrace.tracking.address import check_address, check_file
+from foretrace.errors import UserError
+from foretrace.tracking.database import check_address, check_file, make_relative, relocate
 from foretrace.tracking.process import Process
-from foretrace.tracking.recovery import mend, relocate_artifacts, unfix_artifacts
+from foretrace.tracking.recovery import recover
 from foretrace.tracking.redaction import redact
 from foretrace.workspace import Workspace
 
@@ -27,66 +27,56 @@ MOUNTED = "FORETRACE_MOUNTED"  # set in an image, whose mlruns has another path 
 def create_run(
     *, workspace: Workspace, uri: str | None, experiment: str, name: str, tags: dict[str, str]
 ) -> tuple[MlflowClient, Run]:
-    """Begins a run, and makes the database and the experiment first where there are none.
+    """Create a run, and the database and the experiment first where there are none.
 
     Args:
         workspace: Holds database and artifacts unless ``uri`` says otherwise.
-        uri: A tracking server or database, or None for the checkout's own.
+        uri: A tracking server or database, or None for the workspace's own.
         experiment: The experiment's name.
         name: The run's name.
         tags: Tags of the run from its beginning.
 
     Raises:
-        InputError: If the store cannot be reached or written, or the experiment was deleted.
+        UserError: If the store cannot be reached or written, or the experiment was deleted.
     """
     try:
         workspace.mlruns.mkdir(parents=True, exist_ok=True)
         # Several first runs at once would make the same tables at once: 3 of 4 crashed (hydraflow#245).
         with FileLock(workspace.mlruns / ".lock"):
-            return _create_run(workspace, uri, experiment, name, tags)
+            client = open_store(workspace=workspace, uri=uri, may_be_new=True)
+            found = _experiment_id(client, _artifact_location(workspace, uri), experiment)
+            if uri is None and MOUNTED in os.environ:
+                make_relative(workspace.database, workspace.artifacts)
+            recover(client, experiments=[found], staging=workspace.staging)
+            run = client.create_run(found, run_name=name, tags=tags | Process.this().tags())
     except NO_ANSWER as error:
-        raise silent(error) from error
+        raise unavailable(error) from error
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
-        remedy = (
-            'Give the folder to that user; or run as its owner, in a container by --user "$(id -u):$(id -g)".'
+        hint = (
+            'Give the folder to that user, or run as its owner (in a container: --user "$(id -u):$(id -g)").'
         )
-        raise InputError(
-            "mlruns",
-            expected=f"a folder that user {os.getuid()} may write",
-            received=f"{error.strerror} ({error.filename})",
-            remedy=remedy,
-        ) from error
-
-
-def _create_run(
-    workspace: Workspace, uri: str | None, experiment: str, name: str, tags: dict[str, str]
-) -> tuple[MlflowClient, Run]:
-    client = open_store(workspace=workspace, uri=uri, may_be_new=True)
-    found = _experiment_id(client, _artifacts(workspace, uri), experiment)
-    if uri is None and MOUNTED in os.environ:
-        unfix_artifacts(workspace.database, workspace.artifacts)
-    mend(client, experiments=[found], staging=workspace.staging)
-    run = client.create_run(found, run_name=name, tags=tags | Process.this().tags())
+        reason = f"user {os.getuid()} may not write {error.filename} ({error.strerror})"
+        raise UserError(f"mlruns: {reason}", hint=hint) from error
     if not RUN_ID.fullmatch(run.info.run_id):
-        raise MlflowException(f"a run without an id: {run.info.run_id!r}")
+        raise UserError(f"tracking.uri: the store gives a run without an id: {run.info.run_id!r}")
     return client, run
 
 
 def open_store(*, workspace: Workspace, uri: str | None, may_be_new: bool = False) -> MlflowClient:
-    """The store of runs, which need not have any yet.
+    """Return a client of the store, which need not have any run yet.
 
-    A checkout's own database is pointed to the checkout's own artifacts, should it have been moved. Not by an image:
-    others look from outside, where they are at another place.
+    A workspace's own database is pointed to the workspace's own artifacts, should it have been moved. Not by an
+    image: others look from outside, where they are at another place.
 
     Args:
         workspace: Holds the database unless ``uri`` says otherwise.
-        uri: A tracking server or database, or None for the checkout's own.
+        uri: A tracking server or database, or None for the workspace's own.
         may_be_new: Whether a database file may be made.
 
     Raises:
-        InputError: If there can be no store at the address, or what is there is no store.
+        UserError: If there can be no store at the address, or what is there is no store.
     """
     database = workspace.database
     if uri is None:
@@ -94,8 +84,8 @@ def open_store(*, workspace: Workspace, uri: str | None, may_be_new: bool = Fals
     else:
         check_address(uri, may_be_new=may_be_new)
     if uri is None and database.exists() and MOUNTED not in os.environ:
-        relocate_artifacts(database, workspace.artifacts)
-    # With more attempts the client itself would wait for minutes, unheard; what could not be told waits on disk.
+        relocate(database, workspace.artifacts)
+    # With more attempts the client itself would wait for minutes, unheard; what could not be sent waits on disk.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     # Where to look is said by us: the client would print the address with the password in it.
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
@@ -103,64 +93,55 @@ def open_store(*, workspace: Workspace, uri: str | None, may_be_new: bool = Fals
     try:
         return MlflowClient(tracking_uri=uri or f"sqlite:///{database}")
     except MlflowException as error:
-        raise silent(error) from error
+        raise unavailable(error) from error
 
 
-def silent(error: Exception, *, key: str = "tracking.uri") -> InputError:
-    """Says of a store why it is none, without passwords."""
-    reason = redact(" ".join(str(error).split()))
-    return InputError(key, expected="a tracking store that answers", received=reason)
+def unavailable(error: Exception, *, key: str = "tracking.uri") -> UserError:
+    """Return the reason why a store does not answer as an error of the user's, without passwords."""
+    return UserError(f"{key}: the tracking store does not answer: {redact(' '.join(str(error).split()))}")
 
 
 def find_run(
     run_id: str, *, workspace: Workspace, uri: str | None, key: str = "run"
 ) -> tuple[MlflowClient, Run]:
-    """Looks a run up.
+    """Return a run by its id, and a client of its store.
 
     Args:
-        run_id: Its id.
+        run_id: The id.
         workspace: Holds the database unless ``uri`` says otherwise.
-        uri: A tracking server or database, or None for the checkout's own.
-        key: The setting that names it.
+        uri: A tracking server or database, or None for the workspace's own.
+        key: The setting that names the run.
 
     Raises:
-        InputError: If there is no such run, or no store.
+        UserError: If there is no such run, or no store.
     """
-    database = workspace.database
-    if uri is None and not database.exists():
-        raise InputError(
-            key, expected="a run in this checkout", received="no run at all", remedy="Train first."
-        )
-    remedy = "`mlflow ui` shows the ids of all runs."
+    if uri is None and not workspace.database.exists():
+        raise UserError(f"{key}: there is no run in {workspace.root} yet", hint="Train first.")
+    no_such_run = UserError(f"{key}: no run has the id {run_id!r}", hint="python src/runs.py lists them.")
     if not RUN_ID.fullmatch(run_id):  # it becomes the name of a folder, and part of an address
-        raise InputError(key, expected="the id of a run", received=run_id, remedy=remedy)
+        raise no_such_run
     client = open_store(workspace=workspace, uri=uri)
     try:
         found = client.get_run(run_id)
     except NO_ANSWER as error:
         if getattr(error, "error_code", None) not in NO_RUN:
-            raise silent(error) from error
-        raise InputError(key, expected="the id of a run", received=run_id, remedy=remedy) from error
+            raise unavailable(error) from error
+        raise no_such_run from error
     if found.info.run_id != run_id:
-        raise InputError(
-            key, expected="the id of a run", received=f"{run_id}, for which the store gives another"
-        )
+        raise UserError(f"{key}: asked for the run {run_id}, the store gives another one")
     if found.info.lifecycle_stage == LifecycleStage.DELETED:
-        remedy = f"`mlflow runs restore --run-id {run_id}` brings it back."
-        raise InputError(key, expected="a run", received=f"{run_id}, which was deleted", remedy=remedy)
+        hint = f"`mlflow runs restore --run-id {run_id}` brings it back."
+        raise UserError(f"{key}: the run {run_id} was deleted", hint=hint)
     return client, found
 
 
-def _artifacts(workspace: Workspace, uri: str | None) -> str | None:
-    """Where a new experiment keeps its artifacts; a server says that itself."""
+def _artifact_location(workspace: Workspace, uri: str | None) -> str | None:
+    """Return where a new experiment keeps its artifacts: beside a database file; a server says that itself."""
     if uri is None:
         return workspace.artifacts.as_uri()
-    return (_beside(uri) / "artifacts").as_uri() if uri.startswith("sqlite:") else None
-
-
-def _beside(uri: str) -> Path:
-    """The folder of a database file, where its artifacts go too; MLflow's own choice is the working directory."""
-    return Path(uri.removeprefix("sqlite:///")).resolve().parent
+    if not uri.startswith("sqlite:"):
+        return None
+    return (Path(uri.removeprefix("sqlite:///")).resolve().parent / "artifacts").as_uri()
 
 
 def _experiment_id(client: MlflowClient, artifacts: str | None, name: str) -> str:
@@ -173,10 +154,6 @@ def _experiment_id(client: MlflowClient, artifacts: str | None, name: str) -> st
             if found is None:
                 raise
     if found.lifecycle_stage == LifecycleStage.DELETED:
-        raise InputError(
-            "tracking.experiment",
-            expected="an active experiment",
-            received=f"{name}, which was deleted",
-            remedy=f"`mlflow experiments restore -x {found.experiment_id}`, or choose another name.",
-        )
+        hint = f"`mlflow experiments restore -x {found.experiment_id}`, or choose another name."
+        raise UserError(f"tracking.experiment: {name} was deleted", hint=hint)
     return str(found.experiment_id)

@@ -1,0 +1,161 @@
+"""Whether a tracking store can be where its address says, and a database whose folder was moved.
+
+It is seen before MLflow tries: that waits for two minutes for a database which is not there, makes tables in any
+SQLite file, and answers with whatever its libraries raise.
+"""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from foretrace.errors import UserError
+from foretrace.tracking.redaction import redact
+from foretrace.tracking.stored import RELATIVE
+
+DATABASES = ("postgresql", "mysql", "mssql")  # whatever else there is comes from MLflow's plugins
+DRIVERS = ("psycopg2", "psycopg", "pymysql", "mysqldb")  # that know `connect_timeout`
+CONNECT_S = 5
+BUSY_S = 20  # that SQLite waits while others write
+HEADER = 100  # bytes of a database at least; of less, SQLite would make an empty one
+LONGEST_HOST = 253  # characters; looking for a longer one takes half a minute
+CHECKED = 1 << 26  # bytes of a database that is looked through; a larger one takes too long
+KEY = "tracking.uri"
+HINT = "Set tracking.uri=… or MLFLOW_TRACKING_URI to sqlite:///<file>, http://… or another address of MLflow."
+
+
+def check_address(uri: str, *, may_be_new: bool) -> None:
+    """Check an address, and the database or the folder behind it; a server is asked later.
+
+    Args:
+        uri: As the user gave it.
+        may_be_new: Whether a database file may be made.
+
+    Raises:
+        UserError: If there can be no store, or what is there is no store.
+    """
+    scheme = uri.partition(":")[0].partition("+")[0]
+    try:
+        if scheme in ("http", "https"):
+            host, _ = urlparse(uri).hostname, urlparse(uri).port
+            if not host or len(host) > LONGEST_HOST:
+                raise ValueError("without a host")
+        elif scheme == "sqlite":
+            _check_sqlite(uri, may_be_new=may_be_new)
+        elif scheme in DATABASES:
+            url = make_url(uri)
+            waiting = {"connect_timeout": CONNECT_S} if url.get_driver_name() in DRIVERS else {}
+            with create_engine(url, connect_args=waiting).connect():
+                pass
+    except ModuleNotFoundError as error:
+        raise UserError(f"{KEY}: {error.name}, the driver of such a database, is not installed") from error
+    except UserError:
+        raise
+    except (SQLAlchemyError, ValueError) as error:
+        reason = redact(" ".join(str(getattr(error, "orig", None) or error).split()))
+        raise UserError(f"{KEY}: {redact(uri)} is no store that answers ({reason})", hint=HINT) from error
+
+
+def check_file(database: Path, *, key: str = KEY) -> bool:
+    """Return whether there are tables in a database file.
+
+    Args:
+        database: The file, which need not be there.
+        key: How errors name it.
+
+    Raises:
+        UserError: If it is something else, damaged, or locked.
+    """
+    try:
+        size = database.stat().st_size
+        if not size and database.is_file():
+            return False
+        if not database.is_file():
+            raise sqlite3.DatabaseError("it is a folder or a device")
+        if size < HEADER:
+            raise sqlite3.DatabaseError(f"it has {size} bytes")
+        uri = f"{database.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_S)) as file:
+            file.text_factory = lambda content: content.decode(errors="replace")  # anything may stand in it
+            tables = [name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            [damage] = file.execute("PRAGMA quick_check(1)").fetchone() if size < CHECKED else ["ok"]
+        if damage != "ok":
+            raise sqlite3.DatabaseError(f"it is damaged: {damage}")
+        if tables and "alembic_version" not in tables:
+            raise sqlite3.DatabaseError(f"it is another program's, with the table {tables[0]!r}")
+        if tables and (missing := {"experiments", "runs"} - {*tables}):
+            raise sqlite3.DatabaseError(f"it has no table {sorted(missing)[0]!r}")
+    except FileNotFoundError:
+        return False
+    except (OSError, sqlite3.DatabaseError) as error:
+        hint = "Move it away, or restore it from a copy."
+        raise UserError(f"{key}: {database} is no database of MLflow ({error})", hint=hint) from error
+    return bool(tables)
+
+
+def _check_sqlite(uri: str, *, may_be_new: bool) -> None:
+    path = uri.partition("://")[2].removeprefix("/").partition("?")[0]
+    if not uri.startswith("sqlite:///") or path in ("", ":memory:"):
+        raise ValueError("it names no file")
+    if not check_file(Path(path)) and not may_be_new:
+        raise UserError(f"{KEY}: {path} has no runs", hint=HINT)
+    folder = Path(os.path.realpath(path)).parent
+    if folder.exists() and not os.access(folder, os.W_OK) and may_be_new:
+        raise UserError(f"{KEY}: the folder {folder} may not be written", hint=HINT)
+
+
+def relocate(database: Path, artifacts: Path) -> int:
+    """Point a checkout's database to the checkout's own artifacts, wherever it was moved or copied.
+
+    MLflow stores absolute paths; in an image, `make_relative` makes them relative. What is not in the checkout's
+    folder is left alone.
+
+    Args:
+        database: The SQLite file.
+        artifacts: The folder that has one folder per run.
+
+    Returns:
+        How many runs were changed.
+    """
+    home = artifacts.as_uri()
+    with closing(sqlite3.connect(database, timeout=BUSY_S)) as connection, connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchall():
+            return 0  # new, and being made by somebody
+        rows = connection.execute("SELECT experiment_id, artifact_location FROM experiments").fetchall()
+        moved = [(home, key) for key, location in rows if _is_elsewhere(location, artifacts)]
+        if not moved:
+            return 0
+        connection.executemany("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", moved)
+        runs = connection.execute("SELECT run_uuid, artifact_uri FROM runs").fetchall()
+        found = [
+            (f"{home}/{key}/artifacts", key)
+            for key, location in runs
+            if _is_elsewhere(location, artifacts / key / "artifacts") and (artifacts / key).is_dir()
+        ]
+        connection.executemany("UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", found)
+    return len(found)
+
+
+def _is_elsewhere(location: str, place: Path) -> bool:
+    """Return whether a stored location is that of the same folder in a checkout at another path."""
+    path = Path(unquote(urlparse(location).path))
+    return path != place and path.parts[-2:] == place.parts[-2:]
+
+
+def make_relative(database: Path, artifacts: Path) -> None:
+    """Locate artifacts by their path within the checkout: in an image, which has ``mlruns`` at a place of its own.
+
+    MLflow takes such locations for relative to the working directory, which is the checkout for `mlflow ui`. Those of
+    experiments that were made outside are right there, and stay.
+
+    Args:
+        database: The SQLite file.
+        artifacts: The folder that has one folder per run.
+    """
+    with closing(sqlite3.connect(database, timeout=BUSY_S)) as connection, connection:
+        change = "UPDATE experiments SET artifact_location = ? WHERE artifact_location = ?"
+        connection.execute(change, (RELATIVE, artifacts.as_uri()))

@@ -1,0 +1,115 @@
+"""A run as the store has it, and where its artifacts are."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import unquote, urlparse, urlsplit
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from foretrace.errors import UserError, sanitize
+
+LOCAL_UI = "http://localhost:5000"
+RELATIVE = "mlruns/artifacts"  # to the checkout, where a bare `mlflow ui` is started
+# Of a location that anybody may have written: MLflow asserts some, and lacks the libraries of others.
+UNREADABLE = (MlflowException, OSError, ValueError, ImportError, AssertionError)
+
+
+def local_path(location: str, *, mlruns: Path) -> Path | None:
+    """Return where artifacts are on this machine's disks; None if they are elsewhere.
+
+    Args:
+        location: As the store has it. That of a mounted ``mlruns`` is relative, or its path outside the image.
+        mlruns: The checkout's own, which is meant then.
+
+    Raises:
+        UserError: If it is no location.
+
+    >>> local_path("file:///home/ann/foretrace/mlruns/artifacts/1/artifacts", mlruns=Path("/app/mlruns"))
+    PosixPath('/app/mlruns/artifacts/1/artifacts')
+    """
+    try:
+        uri = urlparse(location)
+    except ValueError as error:
+        raise UserError(f"run: its artifacts have no readable location: {location} ({error})") from error
+    if uri.scheme not in ("", "file"):
+        return None
+    path = unquote(uri.path)
+    above, is_own, within = f"/{path}".rpartition(f"/{RELATIVE}/")
+    if not is_own or (above and os.access(f"{above}/mlruns", os.F_OK)):
+        return Path(path)
+    return mlruns / "artifacts" / within
+
+
+class StoredRun:
+    """A run of the store, to be read.
+
+    Args:
+        client: Client of the store.
+        run: The run.
+        staging: Folder in which runs keep what they have not sent, a folder for each.
+
+    Attributes:
+        id: The run's id.
+        folder: The folder of its artifacts, or the one to which they are downloaded.
+    """
+
+    def __init__(self, client: MlflowClient, run: Run, *, staging: Path) -> None:
+        self.client, self.id = client, str(run.info.run_id)
+        self._run, self._waiting = run, staging / self.id
+        given = run.inputs.dataset_inputs if run.inputs else ()
+        self._inputs = {one.dataset.name: one.dataset.digest for one in given}
+        local = local_path(str(run.info.artifact_uri), mlruns=staging.parent)
+        self._is_local, self.folder = local is not None, local or self._waiting / "artifacts"
+
+    @property
+    def address(self) -> str:
+        """The run's page in a browser: at its server, or where ``mlflow ui`` answers unless told otherwise.
+
+        MLflow 3 opens an experiment on its GenAI page, without any run, unless the address says otherwise.
+        """
+        server = urlsplit(self.client.tracking_uri)
+        host = f"{server.scheme}://{server.netloc.rpartition('@')[2]}{server.path.rstrip('/')}"
+        page = f"experiments/{self._run.info.experiment_id}/runs/{self.id}?workflowType=machine_learning"
+        return f"{host if server.scheme in ('http', 'https') else LOCAL_UI}/#/{page}"
+
+    def logged_params(self) -> dict[str, str]:
+        """Return the settings that the run holds."""
+        return dict(self._run.data.params)
+
+    def logged_tags(self) -> dict[str, str]:
+        """Return the tags that the run holds."""
+        return dict(self._run.data.tags)
+
+    def logged_inputs(self) -> dict[str, str]:
+        """Return the digests of the data that the run read, by the names under which they were recorded."""
+        return dict(self._inputs)
+
+    def has_artifact(self, path: str) -> bool:
+        """Return whether the run has an artifact of that name."""
+        if self._is_local:
+            return (self.folder / path).is_file()
+        return any(file.path == path for file in self.client.list_artifacts(self.id, str(Path(path).parent)))
+
+    def download_artifact(self, path: str) -> Path:
+        """Return the local path of an artifact that the run holds.
+
+        Raises:
+            UserError: If it holds none of that name.
+        """
+        found, reason = self.folder / path, "there is none"
+        try:
+            if not found.is_file() and not self._is_local:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                found = Path(self.client.download_artifacts(self.id, path, str(self.folder)))
+            if found.is_file():  # no pipe and no device, which would never end
+                return found
+        except UNREADABLE as error:
+            reason = sanitize(str(error), longest=200) or type(error).__name__
+        if not self._is_local:
+            with suppress(OSError):  # something is in it
+                self.folder.rmdir()
+                self._waiting.rmdir()
+        raise UserError(f"run {self.id}: no artifact {path}: {reason}")

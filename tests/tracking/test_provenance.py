@@ -1,0 +1,99 @@
+"""What a run tells of its making."""
+
+import json
+import os
+
+import pytest
+import torch
+
+from foretrace.tracking import provenance
+from foretrace.tracking.provenance import collect, differences
+
+CPU = torch.device("cpu")
+
+
+SECRETS = [
+    "tracking.uri=http://ann:hunter2@host",
+    "tracking.uri='https://ann:hunter2@host:5000/path'",
+    'tracking.uri="https://ann:hun%40ter2hunter2@host"',
+    "tracking.uri=https://ann:p@ss/hunter2@host",
+    "tracking.uri=https://ann:p/ss hunter2@host",
+    "tracking.uri=postgresql+psycopg2://ann:hunter2@host/runs",
+    "tracking.uri=https://hunter2@host",
+    "data.path='s3://bucket/file.csv?X-Amz-Signature=hunter2&part=1'",
+    "tracking.tags={token: hunter2, who: ann}",
+    "+tracking.tags.api_key=it's, hunter2",
+    "MLFLOW_TRACKING_PASSWORD=hunter2",
+    "MLFLOW_TRACKING_TOKEN='hunter2'",
+    "tracking.tags={header: Bearer hunter2}",
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_secrets_are_not_recorded(monkeypatch, secret):
+    monkeypatch.setattr("sys.argv", ["src/train.py"])
+    line = provenance.command([secret, "seed=1"])
+    assert "***" in line
+    assert "hunter2" not in line
+    assert line.endswith(" seed=1")
+
+
+@pytest.mark.parametrize(
+    "plain", ["data.path=s3://bucket/a@2.csv", "data.features=[tokenizer, monkey]", "a=http://h:5/p@1"]
+)
+def test_what_is_no_secret_is_recorded(monkeypatch, plain):
+    monkeypatch.setattr("sys.argv", ["src/train.py"])
+    assert plain in provenance.command([plain])
+
+
+def test_no_variable_that_is_not_of_a_library_is_recorded(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2")
+    monkeypatch.setenv("LD_PRELOAD", "http://ann:hunter2@host/lib")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    found = collect(tmp_path, device=CPU)
+    assert b"hunter2" not in b"".join(found.artifacts.values())
+    assert found.record["variables"]["OMP_NUM_THREADS"] == "1"
+
+
+def test_the_record_has_the_versions_of_what_was_imported(tmp_path):
+    found = collect(tmp_path, device=CPU)
+    assert {"torch", "numpy", "mlflow-skinny", "packaging"} <= set(found.record["libraries"]["imported"])
+    assert f"torch=={found.tags['version.torch']}\n" in found.artifacts[provenance.IMPORTED].decode()
+
+
+def test_nothing_differs_where_nothing_changed(tmp_path):
+    recorded = json.loads(collect(tmp_path, device=CPU).artifacts[provenance.ENVIRONMENT])
+    assert differences(recorded, collect(tmp_path, device=CPU).record) == []
+
+
+def test_differences_name_what_changed_and_what_matters_first(tmp_path, monkeypatch):
+    (tmp_path / "src").mkdir()
+    recorded = json.loads(collect(tmp_path, device=CPU).artifacts[provenance.ENVIRONMENT])
+    (tmp_path / "src" / "train.py").write_text("train()")
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    today = json.loads(collect(tmp_path, device=CPU).artifacts[provenance.ENVIRONMENT])
+    today["libraries"]["installed"] |= {"torch": "9.9", "zzz": "1.0"}
+    today["torch"]["threads"] = 99
+    lines = differences(recorded, today)
+    assert [line.split(":")[0] for line in lines] == [
+        "code.sources",
+        "torch",
+        "torch.threads",
+        "variables.MKL_CBWR",
+    ]
+    assert lines[-1] == "variables.MKL_CBWR: None then, COMPATIBLE now"
+
+
+def test_a_record_that_holds_nothing_is_compared_with_nothing():
+    assert differences({}, {"torch": {"threads": 2}, "variables": {"OMP_NUM_THREADS": "1"}}) == []
+
+
+def test_each_start_is_one_line_without_secrets():
+    code = {"mlflow.source.git.commit": "abc", "git.dirty": "false"}
+    changed = {"trainer.max_epochs": (5, 9), "tracking.tags": ({"token": "hunter2"}, "http://a:hunter2@host")}
+    text = provenance.start("resume", command="python src/train.py", code=code, changed=changed, step=40)
+    assert "hunter2" not in text
+    assert text.count("\n") == 1
+    line = json.loads(text)
+    assert (line["kind"], line["step"], line["commit"], line["pid"]) == ("resume", 40, "abc", os.getpid())
+    assert line["changed"]["trainer.max_epochs"] == [5, 9]

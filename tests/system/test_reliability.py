@@ -68,6 +68,7 @@ def kill(root: Path, overrides: list[str], *, after_s: float) -> bool:
     return process.exitcode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_training_that_is_killed_again_and_again_ends_as_if_it_had_not_been(train, here):
     long = [*LONG, "trainer.max_epochs=40", "trainer.checkpoint_minutes=1e-9"]
     train(*long)
@@ -98,6 +99,7 @@ def die(root: Path) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_the_next_start_says_what_became_of_a_killed_process(tmp_path):
     process = FORKS.Process(target=die, args=(tmp_path,))
     process.start()
@@ -109,6 +111,7 @@ def test_the_next_start_says_what_became_of_a_killed_process(tmp_path):
     assert history(tmp_path, dead.info.run_id) == {"loss": [(1, 2.0)]}
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_and_comes_back_misses_nothing(train, here, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     from reliability_store import Server

@@ -121,9 +121,9 @@ def _resumption(config: TrainConfig, changes: Changes, tracked: TrackedRun) -> S
         return Start(config, kind="resume", run=tracked, changes=changes)
     held = read_checkpoint(checkpoint)
     card, _ = trained_model(checkpoint, held)
-    if card.model.model_dump() != config.model.model_dump():
+    if card.model.model_dump() != config.model.network():
         expected, received = (
-            f"a checkpoint of the network {config.model.model_dump()}",
+            f"a checkpoint of the network {config.model.network()}",
             f"one of {card.model.model_dump()}",
         )
         raise InputError(

@@ -21,6 +21,7 @@ from foretrace.errors import DivergedError, InputError
 from foretrace.model.next_step import count_parameters
 from foretrace.reports import console
 from foretrace.reports.report import review
+from foretrace.serving.ancestor import Ancestor, begin_from, find_ancestor
 from foretrace.serving.model_file import ModelCard
 from foretrace.serving.registry import keep_model
 from foretrace.sweeps.jobs import own
@@ -70,16 +71,21 @@ def run(
     _check_precision(start)
     place = find_place(config)
     # What the user brings is read before there is a run: whatever is wrong with it leaves nothing behind.
-    early = start.run is not None or not isinstance(config.data, SimulatedData)
+    early = (start.run or config.model.init_from) is not None or not isinstance(config.data, SimulatedData)
     data = _load(config, workspace) if early else None
     if data is not None:
         start.check_data(data.windows["train"].sequences.digest)
         optimizers.chosen(config, batches=count_batches(config, data))
+    ancestor = None
+    if data is not None and start.checkpoint is None:
+        train = data.windows["train"].sequences
+        ancestor = find_ancestor(config.model, train, uri=config.tracking.uri, workspace=workspace)
     tracked, metrics = start.run or _begin(start, overrides, workspace), dict[str, float]()
     worth_going_on = not config.sweep.parent
     try:
         with tracked:
-            metrics = _train(start, data or _load(config, workspace), tracked, overrides, place, workspace)
+            data = data or _load(config, workspace)
+            metrics = _train(start, data, tracked, overrides, place, workspace, ancestor)
     except DivergedError:
         worth_going_on = False  # it would come to the same end
         raise
@@ -98,11 +104,14 @@ def _train(
     overrides: Sequence[str],
     place: Place,
     workspace: Workspace,
+    ancestor: Ancestor | None,
 ) -> dict[str, float]:
     config, started = start.config, time.monotonic()
     with leading(place, config, start.checkpoint) as group:
         lightning.seed_everything(config.seed, verbose=False)
         forecaster = make_forecaster(config, data)
+        if ancestor:
+            begin_from(ancestor, forecaster.model, tracked)
         watching, diagnostics, pruner = _watching(config, data, tracked, workspace)
         trainer, checkpoints = make_trainer(
             config, group, tracked, watching=watching, logger=RunLogger(tracked)

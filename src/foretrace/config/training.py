@@ -1,7 +1,7 @@
 """Settings of a training run."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, field_validator, model_validator
 
@@ -21,6 +21,8 @@ class Model(Settings):
     output: Literal["value", "change", "linear"]  # see foretrace.model.next_step
     input_clip: PositiveFloat | None = None  # largest absolute scaled value that the network reads
     frozen: list[str]  # layers that stay at their initial values: lstm.0, lstm.1, …, head, skip
+    init_from: str | None = None  # a run, a model file …, whose weights training begins from
+    init_scaling: Literal["keep", "refit"] = "keep"  # the ancestor's scaling, or that of the new data
 
     @model_validator(mode="after")
     def _frozen_layers_exist(self) -> "Model":
@@ -30,6 +32,10 @@ class Model(Settings):
             if name not in layers:
                 raise ValueError(f"no layer {name!r} to freeze. {suggest(name, layers)}")
         return self
+
+    def network(self) -> dict[str, Any]:
+        """Return what the network itself is made from."""
+        return self.model_dump(exclude={"init_from", "init_scaling"})
 
 
 class Optimizer(OpenSettings):

@@ -71,7 +71,7 @@ def make_forecaster(config: TrainConfig, data: WindowDataModule) -> Forecaster:
     }
     forecaster = Forecaster(
         features=features,
-        model=config.model.model_dump(),
+        model=config.model.network(),
         loss=config.loss.model_dump(),
         **optimizers.chosen(config, batches=count_batches(config, data)),
     )

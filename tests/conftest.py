@@ -185,8 +185,8 @@ def runs_of(root: Path) -> Trained:
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draws nothing, which takes seconds."""
-    monkeypatch.setattr("foretrace.reports.report._pictures", lambda *_: [])
-    monkeypatch.setattr("foretrace.reports.report._animate", lambda *_: None)
+    monkeypatch.setattr("foretrace.reports.report.draw", lambda *_, **__: [])
+    monkeypatch.setattr("foretrace.reports.report.draw_motion", lambda *_: None)
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ from hydra import compose, initialize_config_dir
 from foretrace.commands import train
 from foretrace.reports import report
 from foretrace.workspace import Workspace
-report._pictures, report._animate = lambda *_: [], lambda *_: None
+report.draw, report.draw_motion = lambda *_, **__: [], lambda *_: None
 with initialize_config_dir(sys.argv[1], version_base="1.3"):
     config = compose("train", overrides=sys.argv[2:])
 train.run(config, overrides=sys.argv[2:], workspace=Workspace.default())
@@ -64,8 +64,8 @@ def recordings(tmp_path) -> str:
 
 @pytest.fixture
 def train(composed, here, recordings, monkeypatch):
-    monkeypatch.setattr("foretrace.reports.report._pictures", lambda *_: [])
-    monkeypatch.setattr("foretrace.reports.report._animate", lambda *_: None)
+    monkeypatch.setattr("foretrace.reports.report.draw", lambda *_, **__: [])
+    monkeypatch.setattr("foretrace.reports.report.draw_motion", lambda *_: None)
 
     def run(*overrides: str) -> dict[str, float]:
         asked = list(overrides) if "resume" in "".join(overrides) else [*SMALL, recordings, *overrides]

@@ -35,7 +35,7 @@ REFUSED = {
 
 @pytest.fixture
 def train(composed, here, monkeypatch):
-    monkeypatch.setattr("foretrace.reports.report._pictures", lambda *_: [])
+    monkeypatch.setattr("foretrace.reports.report.draw", lambda *_, **__: [])
 
     def run(columns):
         pd.DataFrame(columns).to_csv(here / "run.csv", index=False)

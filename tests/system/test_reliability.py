@@ -49,7 +49,7 @@ def apart(root: Path, overrides: list[str], begun: object) -> None:
 
     from foretrace.reports import report
 
-    report._pictures, report._animate = lambda *_: [], lambda *_: None
+    report.draw, report.draw_motion = lambda *_, **__: [], lambda *_: None
     train_command.Forecaster.on_train_start = lambda _: begun.set()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composed = compose("train", overrides=overrides)

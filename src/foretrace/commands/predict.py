@@ -16,8 +16,7 @@ from foretrace.data.blocks import Block, read_blocks
 from foretrace.data.formats import find_files
 from foretrace.errors import UserError
 from foretrace.model.lstm import State
-from foretrace.reports.figures.forecasts import feature_lines
-from foretrace.reports.figures.outlook import outlook
+from foretrace.reports.figures.forecasts import fan_chart, feature_lines
 from foretrace.serving.forecast_table import FORMATS, ForecastTable
 from foretrace.serving.loading import load, load_run
 from foretrace.serving.predictor import BLOCK, Predictor
@@ -118,7 +117,7 @@ class Episode:
             return feature_lines(*pair, feature_names=names, units=units, dt_s=dt_s, title=title)
         ahead = self._one_step[-1:] if self._is_one_step else self._ahead
         title = f"Forecast after {self.name}"
-        return outlook(
+        return fan_chart(
             self._past, ahead, feature_names=names, units=units, first_step=first, dt_s=dt_s, title=title
         )
 

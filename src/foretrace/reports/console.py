@@ -1,92 +1,153 @@
-"""What a run says to the person who started it."""
+"""What a command tells the person who started it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from foretrace.data.datamodule import WindowDataModule
+from foretrace.errors import sanitize
 from foretrace.evaluation.episode_errors import EpisodeErrors
 from foretrace.evaluation.evaluate import EvaluationResult
-from foretrace.evaluation.one_step import Evaluation
 
-OPEN_LOOP = "open loop, "  # how `EvaluationResult.losses` names a place there
+OPEN_LOOP = "open loop, "  # how `EvaluationResult.losses` names a horizon
+WORDS = {
+    "one step, cold": "one step ahead from a state of zero",
+    "one step, warm": "one step ahead with the state carried",
+}
 
 
-def parameters(counts: Mapping[str, tuple[int, int]]) -> str:
-    """A table of trainable and frozen parameters, layer by layer.
+def table(heading: Sequence[str], rows: Sequence[Sequence[str]], *, indent: str = "") -> str:
+    """Return lines whose columns never run together: the first at the left, the others at the right.
 
-    >>> print(parameters({"lstm.0": (75264, 0), "head": (0, 8721)}))
-    layer       trainable       frozen
-    lstm.0         75,264            0
-    head                0        8,721
-    total          75,264        8,721
+    >>> print(table(["layer", "trainable"], [["lstm.0", "75,264"], ["a long name", "1"]]))
+    layer        trainable
+    lstm.0          75,264
+    a long name          1
     """
-    total = tuple(sum(column) for column in zip(*counts.values(), strict=True))
-    rows = [f"{name:<8}{trainable:>13,}{frozen:>13,}" for name, (trainable, frozen) in counts.items()]
-    return "\n".join(
-        [f"{'layer':<8}{'trainable':>13}{'frozen':>13}", *rows, f"{'total':<8}{total[0]:>13,}{total[1]:>13,}"]
-    )
-
-
-def data(name: str, module: WindowDataModule) -> str:
-    """One line per part: episodes, rows, windows."""
-    lines = [f"data     {name}"]
-    for part, windows in module.windows.items():
-        sequences = windows.sequences
-        lines.append(
-            f"  {part:<7}{len(sequences):>6,} episodes{sequences.num_rows:>10,} rows{len(windows):>8,} windows"
-        )
+    widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
+    lines = []
+    for first, *others in (heading, *rows):
+        cells = [f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append(indent + "  ".join([f"{first:<{widths[0]}}", *cells]))
     return "\n".join(lines)
 
 
-def result(evaluation: Evaluation, *, windows: int, length: int) -> str:
-    """The model's test errors beside the last value's, and what the ratio means."""
-    rows = {"model": evaluation.scaled, "last value": evaluation.persistence_scaled}
-    raw = {"model": evaluation.raw, "last value": evaluation.persistence_raw}
+def parameters(counts: Mapping[str, tuple[int, int]]) -> str:
+    """Return a table of trainable and frozen parameters, layer by layer.
+
+    >>> print(parameters({"lstm.0": (75264, 0), "head": (0, 8721)}))
+    layer   trainable  frozen
+    lstm.0     75,264       0
+    head            0   8,721
+    total      75,264   8,721
+    """
+    total = tuple(sum(column) for column in zip(*counts.values(), strict=True))
+    rows = [(name, *(f"{n:,}" for n in pair)) for name, pair in (*counts.items(), ("total", total))]
+    return table(("layer", "trainable", "frozen"), rows)
+
+
+def data(name: str, module: WindowDataModule) -> str:
+    """Return what the data are: features, what was done to them on the way, and the size of each part."""
+    sequences = module.windows["train"].sequences
+    rows = [
+        (part, f"{len(w.sequences):,}", f"{w.sequences.num_rows:,}", f"{len(w):,}")
+        for part, w in module.windows.items()
+    ]
+    lines = [f"data     {name}: {sanitize(describe_columns(module))}"]
+    lines += [f"         {note}" for note in [describe_notes(sequences.notes)] if note]
+    return "\n".join([*lines, table(("part", "episodes", "rows", "windows"), rows, indent="  ")])
+
+
+def describe_columns(module: WindowDataModule, *, most: int = 12) -> str:
+    """Return the names of features and covariates, and the time step."""
+    sequences = module.windows["train"].sequences
+    step = "unknown time step" if sequences.dt_s is None else f"time step {sequences.dt_s:g} s"
+    told = [
+        f"{len(names):,} {what}{'s' * (len(names) != 1)} ({', '.join(names[:most])}{', …' * (len(names) > most)})"
+        for what, names in (("feature", sequences.feature_names), ("covariate", sequences.covariate_names))
+        if names
+    ]
+    return "; ".join([*told, step])
+
+
+def describe_notes(notes: Mapping[str, int]) -> str:
+    """Return what was done to the data on the way, where anything was.
+
+    >>> describe_notes({"rows": 1200, "values interpolated": 3, "gaps in time": 0})
+    '1,200 rows; 3 values interpolated'
+    """
+    return "; ".join(f"{count:,} {what}" for what, count in notes.items() if count)
+
+
+def evaluation(result: EvaluationResult, *, windows: int, length: int) -> str:
+    """Return all test errors beside the baselines', and where the model is worse, in words."""
+    cold = result.cold
+    rows = [
+        (name, f"{scaled.mean_mse:.6f}", f"{scaled.mean_l1:.6f}", f"{raw.mean_mse:.6g}", f"{raw.mean_l1:.6g}")
+        for name, scaled, raw in (
+            ("model", cold.scaled, cold.raw),
+            ("last value", cold.persistence_scaled, cold.persistence_raw),
+        )
+    ]
+    heading = ("", "MSE", "L1", "MSE, raw units", "L1, raw units")
     lines = [
         f"test     one step ahead, {windows:,} windows of {length} steps, each from a state of zero",
-        f"  {'':<12}{'MSE':>12}{'L1':>12}{'MSE, raw units':>18}{'L1, raw units':>16}",
+        table(heading, rows, indent="  "),
+        f"  {verdict(cold.skill)}",
     ]
-    for name, errors in rows.items():
-        lines.append(
-            f"  {name:<12}{errors.mean_mse:>12.6f}{errors.mean_l1:>12.6f}"
-            f"{raw[name].mean_mse:>18.6g}{raw[name].mean_l1:>16.6g}"
-        )
-    return "\n".join([*lines, f"  {verdict(evaluation.skill)}"])
-
-
-def beside_baselines(assessment: EvaluationResult) -> str:
-    """Errors with a warm state and in open loop beside every baseline's, and where the model loses, in words."""
     tables: dict[str, Mapping[str, EpisodeErrors]] = {}
-    if assessment.warm is not None:
-        tables["1, warm"] = assessment.warm.errors
-    if (loop := assessment.open_loop) is not None:
-        tables |= {
-            str(h): {name: errors.at(h) for name, errors in loop.errors.items()} for h in loop.horizons
-        }
-    lines = [f"  {part} not evaluated: {reason}" for part, reason in assessment.missing.items()]
+    if result.warm is not None:
+        tables["1, state carried"] = result.warm.errors
+    if (loop := result.open_loop) is not None:
+        lines.append(
+            f"  open loop: {loop.num_starts:,} starts in {len(set(result.recordings)):,} recordings, "
+            f"{loop.warmup} steps read before each"
+        )
+        for h in loop.horizons:
+            tables[f"{h:,}"] = {name: errors.at(h) for name, errors in loop.errors.items()}
     if tables:
         names = list(next(iter(tables.values())))
-        lines.append(f"  {'MSE, steps ahead':<18}" + "".join(f"{name:>13}" for name in names))
-        for steps, errors in tables.items():
-            lines.append(f"  {steps:>16}  " + "".join(f"{float(errors[n].mean_mse):>13.5g}" for n in names))
-    losses = [f"  THE MODEL LOSES TO {name}: {places(where)}" for name, where in assessment.losses().items()]
-    return "\n".join([*lines, *losses])
+        cells = [(at, *(f"{float(e[n].mean_mse):.5g}" for n in names)) for at, e in tables.items()]
+        lines.append(table(("MSE, steps ahead", *names), cells, indent="  "))
+    lines += [
+        f"  {part.replace('_', ' ')} not evaluated: {reason}" for part, reason in result.missing.items()
+    ]
+    return "\n".join(lines + [f"  {line}" for line in worse_than(result.losses())])
+
+
+def worse_than(losses: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return a sentence for each baseline that the model is worse than somewhere.
+
+    >>> worse_than({"ridge": ["one step, warm", "open loop, 50 steps", "open loop, 100 steps"]})
+    ['worse than ridge one step ahead with the state carried, at 50 and 100 steps in open loop']
+    """
+    sentences = []
+    for name, where in losses.items():
+        places = [WORDS.get(place, place) for place in where if not place.startswith(OPEN_LOOP)]
+        steps = [place.removeprefix(OPEN_LOOP).split()[0] for place in where if place.startswith(OPEN_LOOP)]
+        if steps:
+            listed = " and ".join(filter(None, [", ".join(steps[:-1]), steps[-1]]))
+            places.append(f"at {listed} step{'s' * (steps != ['1'])} in open loop")
+        sentences.append(f"worse than {name} {', '.join(places)}")
+    return sentences
 
 
 def verdict(skill: float) -> str:
-    """The skill in words.
+    """Return the skill in words.
 
-    >>> verdict(-0.2)
-    'skill -0.200: WORSE than repeating the last value'
+    >>> verdict(-0.2), verdict(0.25)
+    ('skill -0.200: worse than repeating the last value', 'skill 0.250: 25% less squared error than the last value')
     """
     if skill <= 0:
-        return f"skill {skill:.3f}: WORSE than repeating the last value"
-    return f"skill {skill:.3f}: {skill:.0%} of the squared error of repeating the last value is gone"
+        return f"skill {skill:.3f}: {'worse than' if skill < 0 else 'equal to'} repeating the last value"
+    return f"skill {skill:.3f}: {skill:.0%} less squared error than the last value"
 
 
 def whereabouts(run_id: str, folder: Path, seconds: Mapping[str, float], *, address: str) -> str:
-    """Times, and where the run and its figures are; on this machine, `mlflow ui` shows them."""
-    spent = ", ".join(f"{what} {_duration(time)}" for what, time in seconds.items())
+    """Return times, and where the run and its figures are; on this machine, `mlflow ui` shows them."""
+    spent = ", ".join(
+        f"{what} {f'{time / 60:.1f} min' if time >= 90 else f'{time:.1f} s'}"
+        for what, time in seconds.items()
+    )
     start = "mlflow ui, then " if "//localhost" in address else ""
     return (
         f"time     {spent}\nrun      {run_id}\nreport   {folder / 'report.html'}\nlook     {start}{address}"
@@ -94,19 +155,8 @@ def whereabouts(run_id: str, folder: Path, seconds: Mapping[str, float], *, addr
 
 
 def last_line(run_id: str, status: str, metrics: Mapping[str, float]) -> str:
-    """The line that scripts read."""
+    """Return the line that scripts read."""
     shown = " ".join(
         f"{name}={metrics.get(name, float('nan')):.6g}" for name in ("test/mse", "test/l1", "skill")
     )
     return f"run={run_id} status={status} {shown}"
-
-
-def places(where: Sequence[str]) -> str:
-    """Where a baseline is better, the steps of the open loop together."""
-    places = [place for place in where if not place.startswith(OPEN_LOOP)]
-    steps = [place.removeprefix(OPEN_LOOP).split()[0] for place in where if place.startswith(OPEN_LOOP)]
-    return "; ".join(places + ([f"{OPEN_LOOP}{', '.join(steps)} steps"] if steps else []))
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.1f} s"

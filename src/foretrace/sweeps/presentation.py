@@ -6,7 +6,7 @@ from math import isfinite, nan
 from matplotlib.figure import Figure
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-from foretrace.reports import render
+from foretrace.reports import html
 from foretrace.reports.figures.search import search_course
 from foretrace.reports.figures.sweeps import setting_effect
 from foretrace.sweeps import table
@@ -93,22 +93,21 @@ def page(
     groups = table.groups(children)
     sentence = verdict(children, failures)
     shown = [
-        render.Picture(figure, _of(setting), f"{VALID} against {setting}")
-        for setting, figure in drawn.items()
+        html.Picture(figure, _of(setting), f"{VALID} against {setting}") for setting, figure in drawn.items()
     ]
-    seeds = render.Section(
+    seeds = html.Section(
         "Settings",
         text=("Means over seeds, ± half of Student's 95 % interval, the lowest validation error first.",),
         tables=(_table("Settings, with seeds taken together", _brief(table.group_rows(groups))),),
     )
-    jobs = render.Section(
+    jobs = html.Section(
         "Jobs",
         text=("The run of each job is among this one's children in MLflow; children.csv has all of them.",),
         tables=(_table("One row per job", _short(table.child_rows(children, failures))),),
     )
-    sections = [seeds, *([render.Section("Pictures", pictures=tuple(shown))] if shown else []), jobs]
+    sections = [seeds, *([html.Section("Pictures", pictures=tuple(shown))] if shown else []), jobs]
     good = all(child.is_done for child in children)
-    return render.render(f"Sweep {run_id}", verdict=[sentence], good=good, sections=sections)
+    return html.render(f"Sweep {run_id}", verdict=[sentence], good=good, sections=sections)
 
 
 def verdict(children: Sequence[Child], failures: Mapping[Job, str]) -> str:
@@ -147,9 +146,9 @@ def _of(setting: str) -> str:
     return f"Lowest validation error of a training (MSE in scaled units) against {setting}."
 
 
-def _table(caption: str, rows: Sequence[table.Row]) -> render.Table:
+def _table(caption: str, rows: Sequence[table.Row]) -> html.Table:
     heading = tuple(rows[0]) if rows else ()
-    return render.Table(caption, heading, tuple(tuple(row.values()) for row in rows))
+    return html.Table(caption, heading, tuple(tuple(row.values()) for row in rows))
 
 
 def _short(rows: Sequence[table.Row]) -> list[table.Row]:

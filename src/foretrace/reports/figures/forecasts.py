@@ -1,16 +1,15 @@
-"""What was forecast beside what happened: as images, and as lines.
+"""What was forecast beside what happened: as images, as lines, and as a fan of intervals.
 
-Shapes: T time, F features.
+Shapes: T rows, H steps ahead, F features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 
 from foretrace.reports.figures.style import (
     BLUE,
@@ -18,20 +17,25 @@ from foretrace.reports.figures.style import (
     MUTED,
     NOT_FINITE,
     VERMILLION,
+    WIDTH_IN,
+    Clock,
+    FloatArray,
+    ShortNumbers,
     dress,
+    entitle,
+    fitted,
     house_style,
-    new_figure,
+    legend_above,
+    new_panels,
     plain_text,
     round_ticks,
+    text_width_in,
 )
 
-FloatArray = npt.NDArray[np.float64]
-
-MAX_STACKED = 24  # with more features the three images stand side by side, each with height for its names
 MAX_NAMED = 72
-MAX_PANELS = 24
-PANEL_HEIGHT_IN = {1: 1.9, 2: 1.5, 3: 1.25}  # by the number of columns
-PICTURES = ("Prediction", "Ground truth", "Error (prediction − truth)")
+MAX_PANELS = 12
+PANEL_IN = {1: 1.35, 2: 1.05, 3: 0.9}  # height by the number of columns
+IMAGES = ("Prediction", "Ground truth", "Error (prediction − truth)")
 
 
 @house_style()
@@ -41,20 +45,21 @@ def prediction_and_truth(
     *,
     feature_names: Sequence[str],
     dt_s: float | None,
+    dates: npt.ArrayLike | None = None,
     title: str = "",
 ) -> Figure:
-    """Draws the prediction, the ground truth and the error between them as images on one colour scale.
+    """Draw the prediction, the ground truth and the error between them as images on one color scale.
 
     The scale reaches to the 99th percentile of the truth's magnitudes, on both sides of zero: what lies
-    beyond keeps the last colour, and the colour bar ends in arrows. A prediction that runs away thus cannot
-    bleach the truth. Of more than about 700 steps (200 if there are more than 24 features), not all are seen:
-    there are fewer pixels.
+    beyond keeps the last color, and the color bar ends in arrows. A prediction that runs away thus cannot
+    bleach the truth. Of more than about 200 steps, not all are seen: there are fewer pixels.
 
     Args:
         prediction: Predicted values, in units of the training standard deviation. Shape (T, F).
         truth: Measured values, in the same units. Shape (T, F).
         feature_names: One name per feature.
         dt_s: Time from one row to the next in seconds, > 0; None draws steps.
+        dates: Date of each row, where known. Shape (T,).
         title: What is shown, e.g. the episode and how it was forecast.
 
     Raises:
@@ -65,22 +70,51 @@ def prediction_and_truth(
     >>> [axes.get_title(loc="left") for axes in figure.axes[:3]]
     ['Prediction', 'Ground truth', 'Error (prediction − truth)']
     """
-    predicted, true, error = _arrays(prediction, truth, names=feature_names, dt_s=dt_s)
+    predicted, true, error = _arrays(prediction, truth, names=feature_names)
     num_features = true.shape[1]
-    stacked = num_features <= MAX_STACKED
-    rows, columns = (3, 1) if stacked else (1, 3)
-    figure = new_figure(_image_height_in(num_features, stacked=stacked))
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True).ravel()
-    limit = _colour_limit(true)
-    for axes, values, name in zip(panels, (predicted, true, error), PICTURES, strict=True):
-        image = _draw_image(axes, values, limit=limit, dt_s=dt_s)
+    clock = Clock.of(len(true), dt_s=dt_s, dates=dates)
+    shown = range(0, num_features, -(-num_features // MAX_NAMED))
+    names = [fitted(feature_names[f], 1.9) for f in shown]
+    size = 8.5 if num_features <= 24 else 7.0
+    figure, grid = new_panels(
+        1,
+        3,
+        panel_in=max(0.9, (0.17 if size > 8 else 0.125) * min(num_features, MAX_NAMED)),
+        left_in=0.2 + max(text_width_in(name, size=size) for name in names),
+        top_in=0.85,
+        bottom_in=1.05,
+        apart_in=(0.0, 0.15),
+        sharex=True,
+        sharey=True,
+    )
+    panels = list(grid[0])
+    finite = np.abs(true[np.isfinite(true)])
+    limit = (float(np.percentile(finite, 99)) if finite.size else 0.0) or 1.0
+    for axes, values, name in zip(panels, (predicted, true, error), IMAGES, strict=True):
+        image = axes.imshow(
+            np.ma.masked_invalid(np.clip(values, -limit, limit)).T,
+            cmap=matplotlib.colormaps[DIVERGING].with_extremes(bad=NOT_FINITE),
+            vmin=-limit,
+            vmax=limit,
+            aspect="auto",
+            interpolation="nearest",  # smoothing would mix neighboring features, and red with blue to a purple
+            extent=(*clock.edges, num_features - 0.5, -0.5),
+        )
         axes.set_title(name)
-        axes.set_xlabel(_time_label(dt_s) if axes is panels[-1] or not stacked else "")
-    _name_rows(panels[0], feature_names)
+        clock.dress(axes, most=4)
+        dress(axes, grid=False)
+        axes.tick_params(axis="y", length=0, labelsize=size)
+    panels[0].set_yticks(list(shown), names)
     exceeded = bool((np.abs([predicted, true, error]) > limit).any())
-    _add_colour_bar(figure, image, panels, exceeded=exceeded)
-    what = f"All on one colour scale; RMS error {_rms(error):.3g} training standard deviations"
-    _entitle(figure, title, what, error, unseen="grey")
+    height = figure.get_size_inches()[1]
+    place = figure.add_axes((0.3, 0.38 / height, 0.4, 0.09 / height))
+    bar = figure.colorbar(
+        image, cax=place, orientation="horizontal", extend="both" if exceeded else "neither"
+    )
+    bar.set_label("in units of the training standard deviation", labelpad=1, fontsize=8.5)
+    dress(bar.ax, grid=False, labelsize=8)
+    what = f"All on one color scale; RMS error {_rms(error):.3g} training standard deviations"
+    entitle(figure, title, what + _unseen(error, "gray"))
     return figure
 
 
@@ -92,11 +126,12 @@ def feature_lines(
     feature_names: Sequence[str],
     units: Sequence[str],
     dt_s: float | None,
+    dates: npt.ArrayLike | None = None,
     title: str = "",
 ) -> Figure:
-    """Draws a panel per feature, with the truth as a broad line and the prediction dashed over it.
+    """Draw a panel per feature, with the truth as a broad line and the prediction dashed over it.
 
-    Of more than 24 features, those with the largest error are shown, the largest first; as their units
+    Of more than 12 features, those with the largest error are shown, the largest first; as their units
     differ, each error is taken relative to how much the true feature varies. The y axis follows the truth: a
     prediction that runs away leaves the panel, and its RMS error says how far. About 200 steps of what varies
     from step to step can be told apart.
@@ -107,6 +142,7 @@ def feature_lines(
         feature_names: One name per feature.
         units: One unit per feature; empty where unknown.
         dt_s: Time from one row to the next in seconds, > 0; None draws steps.
+        dates: Date of each row, where known. Shape (T,).
         title: What is shown, e.g. the episode and how it was forecast.
 
     Raises:
@@ -117,48 +153,115 @@ def feature_lines(
     >>> figure.axes[0].get_ylabel()
     'm'
     """
-    predicted, true, error = _arrays(prediction, truth, names=feature_names, dt_s=dt_s)
+    predicted, true, error = _arrays(prediction, truth, names=feature_names)
     if len(units) != len(feature_names):
         raise ValueError(f"expected {len(feature_names)} units, received {len(units)}")
     shown = _largest_errors(error, true)
-    columns = 1 if len(shown) <= 3 else 2 if len(shown) <= 8 else 3
-    rows = -(-len(shown) // columns)
-    figure = new_figure(1.0 + rows * PANEL_HEIGHT_IN[columns])
-    for place, f in enumerate(shown):
-        axes = figure.add_subplot(rows, columns, place + 1)
-        _draw_lines(axes, predicted[:, f], true[:, f], step=dt_s or 1.0, dense=len(true) * columns > 900)
-        axes.set_title(plain_text(feature_names[f], longest=66 // columns), fontsize=8.5)
+    figure, panels = _feature_panels(len(shown))
+    clock = Clock.of(len(true), dt_s=dt_s, dates=dates)
+    dense = len(true) / len(panels[0]) > 300
+    dot = "o" if len(true) == 1 else ""
+    for axes, f in zip(panels.ravel(), shown, strict=False):
+        axes.plot(
+            clock.x, true[:, f], marker=dot, color=BLUE, alpha=0.55, lw=1.4 if dense else 2.4, label="truth"
+        )
+        dashes = {"color": VERMILLION, "ls": (0, (4, 1.5)), "lw": 0.6 if dense else 1.1}
+        axes.plot(clock.x, predicted[:, f], marker=dot, ms=4, label="prediction", **dashes)
         axes.set_title(f"RMS {_rms(error[:, f]):.2g}", loc="right", color=MUTED, fontsize=8)
-        axes.set_ylabel(plain_text(units[f], longest=12))
-        axes.tick_params(labelbottom=place + columns >= len(shown))
-        axes.set_xlabel(_time_label(dt_s) if place // columns == rows - 1 else "")
-    figure.align_ylabels()
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower right", ncols=2)
-    some = f"{len(shown)} of {len(feature_names)} features: those with the largest error relative to their spread"
-    what = (
-        some
-        if len(shown) < len(feature_names)
-        else "Prediction over truth, and the RMS error of each feature"
-    )
-    _entitle(figure, title, what, error, unseen="not drawn")
+        _view(axes, true[:, f], predicted[:, f], reach=0.5)
+        axes.set_xlim(*clock.edges)
+    _dress_features(panels, [(feature_names[f], units[f]) for f in shown], clock)
+    what = "Prediction over truth, and the RMS error of each feature"
+    if len(shown) < len(feature_names):
+        what = f"{len(shown)} of {len(feature_names)} features: those with the largest error relative to their spread"
+    entitle(figure, title, what + _unseen(error, "not drawn"))
     return figure
 
 
+@house_style()
+def fan_chart(
+    recorded: npt.ArrayLike,
+    forecast: npt.ArrayLike,
+    *,
+    bands: Mapping[float, tuple[npt.ArrayLike, npt.ArrayLike]] | None = None,
+    truth: npt.ArrayLike | None = None,
+    feature_names: Sequence[str],
+    units: Sequence[str],
+    dt_s: float | None,
+    first_step: int = 0,
+    dates: npt.ArrayLike | None = None,
+    title: str = "",
+) -> Figure:
+    """Draw a panel per feature: what was recorded last, and after a vertical line what is forecast.
+
+    Of more than 12 features, the first 12. The y axis follows what was recorded and what came: a forecast or an
+    interval that runs away leaves it.
+
+    Args:
+        recorded: The last rows of a recording. Shape (T, F).
+        forecast: The rows after them. Shape (H, F).
+        bands: Lower and upper limits of intervals by their level in percent, e.g. 90. Shapes (H, F).
+        truth: What came after the recording, where known. Shape (H, F).
+        feature_names: One name per feature.
+        units: One unit per feature; empty where unknown.
+        dt_s: Time step in seconds; None draws steps.
+        first_step: Number of the first recorded row.
+        dates: Dates of all rows, recorded and forecast, where known. Shape (T + H,).
+        title: What is shown.
+
+    >>> wave = np.sin(np.arange(30.0))[:, None]
+    >>> figure = fan_chart(wave[:20], wave[20:], feature_names=["x"], units=["m"], first_step=5, dt_s=0.1)
+    >>> len(figure.axes), figure.axes[0].get_xlabel()
+    (1, 'time (s)')
+    """
+    past, ahead = (_finite(values) for values in (recorded, forecast))
+    came = None if truth is None else _finite(truth)
+    shown = range(min(len(feature_names), MAX_PANELS))
+    figure, panels = _feature_panels(len(shown))
+    clock, now = Clock.of(len(past) + len(ahead), dt_s=dt_s, dates=dates, first=first_step), len(past) - 1
+    levels = sorted(bands or {}, reverse=True)
+    for axes, f in zip(panels.ravel(), shown, strict=False):
+        for number, level in enumerate(levels):
+            ends = [np.concatenate([past[-1:, f], _finite(end)[:, f]]) for end in (bands or {})[level]]
+            opacity = 0.14 + 0.12 * number
+            axes.fill_between(
+                clock.x[now:], *ends, color=VERMILLION, alpha=opacity, lw=0, label=f"{level:g}% interval"
+            )
+        axes.plot(clock.x[: now + 1], past[:, f], color=BLUE, lw=1.4, label="recorded")
+        if came is not None:
+            axes.plot(clock.x[now + 1 :], came[:, f], color=BLUE, lw=1.0, alpha=0.6, label="what came")
+        joined = np.concatenate([past[-1:, f], ahead[:, f]])
+        axes.plot(clock.x[now:], joined, color=VERMILLION, ls=(0, (4, 1.5)), lw=1.4, label="forecast")
+        axes.axvline(clock.x[now], color=MUTED, lw=0.8)
+        axes.set_xlim(clock.x[0], clock.x[-1])
+        widest = [_finite(end)[:, f] for end in (bands or {})[levels[0]]] if levels else []
+        seen = past[:, f] if came is None else np.concatenate([past[:, f], came[:, f]])
+        _view(axes, seen, np.concatenate([joined, *widest]), reach=1.0)
+    _dress_features(panels, [(feature_names[f], units[f]) for f in shown], clock)
+    what = f"The last {len(past)} recorded rows and {len(ahead)} forecast ones"
+    what += f"; the first {len(shown)} of {len(feature_names)} features" * (len(shown) < len(feature_names))
+    entitle(figure, title, what)
+    return figure
+
+
+def _finite(values: npt.ArrayLike) -> FloatArray:
+    """NaN for what is not finite in single precision."""
+    array = np.array(values, dtype=np.float64)
+    array[~(np.abs(array) <= np.finfo(np.float32).max)] = np.nan
+    return array
+
+
 def _arrays(
-    prediction: npt.ArrayLike, truth: npt.ArrayLike, *, names: Sequence[str], dt_s: float | None
+    prediction: npt.ArrayLike, truth: npt.ArrayLike, *, names: Sequence[str]
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Prediction, truth and error, each (T, F), with NaN for what is not finite in single precision."""
-    predicted, true = (np.array(values, dtype=np.float64) for values in (prediction, truth))
+    """Prediction, truth and error, each (T, F)."""
+    predicted, true = _finite(prediction), _finite(truth)
     if predicted.shape != true.shape or true.ndim != 2 or not true.size:
         raise ValueError(
             f"expected prediction and truth of one shape (T, F), received {predicted.shape}, {true.shape}"
         )
     if len(names) != true.shape[1]:
         raise ValueError(f"expected {true.shape[1]} feature names, received {len(names)}")
-    if dt_s is not None and not dt_s > 0:
-        raise ValueError(f"expected dt_s > 0 or None, received {dt_s}")
-    for values in (predicted, true):
-        values[~(np.abs(values) <= np.finfo(np.float32).max)] = np.nan
     return predicted, true, predicted - true
 
 
@@ -168,102 +271,62 @@ def _rms(error: FloatArray) -> float:
     return float(np.linalg.norm(finite) / np.sqrt(finite.size)) if finite.size else float("nan")
 
 
-def _entitle(figure: Figure, title: str, what: str, error: FloatArray, *, unseen: str) -> None:
-    """Puts the caller's title, what is drawn, and what could not be drawn, on a line each."""
+def _unseen(error: FloatArray, how: str) -> str:
     lost = int(np.count_nonzero(~np.isfinite(error)))
-    missing = f"{lost:,} of {error.size:,} values not finite ({unseen})" if lost else ""
-    lines = filter(None, [plain_text(title, longest=88), what, missing])
-    figure.suptitle("\n".join(lines), x=0.01, horizontalalignment="left")
-
-
-def _time_label(dt_s: float | None) -> str:
-    return "time (steps)" if dt_s is None else "time (s)"
-
-
-def _image_height_in(num_features: int, *, stacked: bool) -> float:
-    """Height at which neighbouring feature names do not touch."""
-    if stacked:
-        return 1.2 + 3 * (0.25 + max(0.9, 0.15 * num_features))
-    return 1.3 + 0.14 * min(num_features, MAX_NAMED)
-
-
-def _colour_limit(truth: FloatArray) -> float:
-    finite = np.abs(truth[np.isfinite(truth)])
-    limit = float(np.percentile(finite, 99)) if finite.size else 0.0
-    return limit if limit > 0 else 1.0
-
-
-def _draw_image(axes: Axes, values: FloatArray, *, limit: float, dt_s: float | None) -> AxesImage:
-    num_steps, num_features = values.shape
-    step = dt_s or 1.0
-    image = axes.imshow(
-        np.ma.masked_invalid(np.clip(values, -limit, limit)).T,
-        cmap=matplotlib.colormaps[DIVERGING].with_extremes(bad=NOT_FINITE),
-        vmin=-limit,
-        vmax=limit,
-        aspect="auto",
-        interpolation="nearest",  # smoothing would mix neighbouring features, and red with blue to a purple
-        extent=(-step / 2, (num_steps - 0.5) * step, num_features - 0.5, -0.5),
-    )
-    axes.xaxis.set_major_locator(round_ticks(10 if num_features <= MAX_STACKED else 4, whole=dt_s is None))
-    dress(axes, grid=False)
-    axes.tick_params(axis="y", length=0)
-    return image
-
-
-def _name_rows(axes: Axes, names: Sequence[str]) -> None:
-    """Names every feature, or every n-th where more would touch."""
-    places = range(0, len(names), -(-len(names) // MAX_NAMED))
-    axes.set_yticks(list(places), [plain_text(names[f]) for f in places])
-
-
-def _add_colour_bar(figure: Figure, image: AxesImage, panels: Sequence[Axes], *, exceeded: bool) -> None:
-    arrows = "both" if exceeded else "neither"
-    bar = figure.colorbar(image, ax=panels, extend=arrows, extendfrac=0.02, pad=0.015, aspect=40)
-    bar.set_label("in units of the training standard deviation")
-    dress(bar.ax, grid=False)
+    return f"; {lost:,} of {error.size:,} values not finite ({how})" if lost else ""
 
 
 def _largest_errors(error: FloatArray, truth: FloatArray) -> list[int]:
     """Features to show: all in order, or those with the largest error relative to the truth's spread."""
-    num_features = error.shape[1]
-    if num_features <= MAX_PANELS:
-        return list(range(num_features))
-    rms = np.array([_rms(error[:, f]) for f in range(num_features)])
-    spread = np.array([_rms(truth[:, f] - _middle(truth[:, f])) for f in range(num_features)])
-    relative = rms / np.maximum(np.nan_to_num(spread), np.finfo(np.float32).tiny)
+    if error.shape[1] <= MAX_PANELS:
+        return list(range(error.shape[1]))
+    spread = np.ma.masked_invalid(truth).std(axis=0).filled(0)
+    rms = np.array([_rms(column) for column in error.T])
+    relative = rms / np.maximum(spread, np.finfo(np.float32).tiny)
     worst = np.argsort(-np.nan_to_num(relative, nan=np.inf), kind="stable")
     return [int(f) for f in worst[:MAX_PANELS]]
 
 
-def _middle(values: FloatArray) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if finite.size else 0.0
+def _feature_panels(count: int) -> tuple[Figure, npt.NDArray[np.object_]]:
+    """Axes for so many features; those that are not needed are gone."""
+    columns = 1 if count <= 3 else 2 if count <= 8 else 3
+    figure, panels = new_panels(
+        -(-count // columns),
+        columns,
+        panel_in=PANEL_IN[columns],
+        top_in=0.85,
+        apart_in=(0.3, 0.8),
+        sharex=True,
+    )
+    for axes in panels.ravel()[count:]:
+        axes.remove()
+    return figure, panels
 
 
-def _draw_lines(axes: Axes, predicted: FloatArray, true: FloatArray, *, step: float, dense: bool) -> None:
-    times = np.arange(len(true)) * step
-    dot = "o" if len(times) == 1 else ""
-    broad, fine = (1.4, 0.6) if dense else (2.4, 1.1)
-    dashes = (0, (4, 1.5))
-    axes.plot(times, true, marker=dot, color=BLUE, alpha=0.55, lw=broad, label="truth")
-    axes.plot(times, predicted, marker=dot, color=VERMILLION, ls=dashes, lw=fine, ms=4, label="prediction")
-    low, high = _view(predicted, true)
-    if low < high:
-        axes.set_ylim(low, high)
-    axes.set_xlim(-step / 2, times[-1] + step / 2)
-    axes.yaxis.set_major_locator(round_ticks(5))
-    axes.xaxis.set_major_locator(round_ticks(6))
-    dress(axes, labelsize=8)
+def _dress_features(panels: npt.NDArray[np.object_], named: Sequence[tuple[str, str]], clock: Clock) -> None:
+    """Names, units, ticks and one legend for the panels of features."""
+    columns = panels.shape[1]
+    width = (WIDTH_IN - 0.95 - 0.8 * (columns - 1)) / columns - 0.8  # leaves room for the RMS on the right
+    for place, ((name, unit), axes) in enumerate(zip(named, panels.ravel(), strict=False)):
+        is_lowest = place + columns >= len(named)
+        axes.set_title(fitted(name, width, size=8.5), fontsize=8.5)
+        axes.set_ylabel(plain_text(unit, longest=12))
+        axes.yaxis.set_label_coords(-0.58 / (width + 0.8), 0.5)
+        axes.yaxis.set_major_locator(round_ticks(4))
+        axes.yaxis.set_major_formatter(ShortNumbers())
+        clock.dress(axes, most=6 if columns < 3 else 4, label=is_lowest)
+        axes.tick_params(labelbottom=is_lowest)
+        dress(axes, labelsize=8)
+    legend_above(panels[0, 0].figure, panels[0, 0], columns=6, below_in=0.42)
 
 
-def _view(predicted: FloatArray, true: FloatArray) -> tuple[float, float]:
-    """Lower and upper y limit: both lines, but no further from the truth than half its range."""
-    finite_true, both = true[np.isfinite(true)], np.concatenate([true, predicted])
-    finite_both = both[np.isfinite(both)]
-    if not finite_true.size or np.ptp(finite_true) == 0:
-        return 0.0, 0.0
-    reach = np.ptp(finite_true)
-    low = max(finite_both.min(), finite_true.min() - reach / 2) - reach / 20
-    high = min(finite_both.max(), finite_true.max() + reach / 2) + reach / 20
-    return float(low), float(high)
+def _view(axes: Axes, seen: FloatArray, forecast: FloatArray, *, reach: float) -> None:
+    """Show all lines, but no further from what was seen than ``reach`` times its range."""
+    known, ahead = seen[np.isfinite(seen)], forecast[np.isfinite(forecast)]
+    if not known.size:
+        return
+    spread = float(np.ptp(known)) or float(np.abs(known).max()) or 1.0
+    both = np.concatenate([known, ahead])
+    low = max(float(both.min()), float(known.min()) - reach * spread) - spread / 20
+    high = min(float(both.max()), float(known.max()) + reach * spread) + spread / 20
+    axes.set_ylim(low, high)

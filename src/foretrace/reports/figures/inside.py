@@ -12,25 +12,28 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from foretrace.reports.figures.style import (
     DIVERGING,
     INK,
     MUTED,
     NOT_FINITE,
+    WIDTH_IN,
+    Clock,
+    FloatArray,
     count_on_x,
     dress,
+    entitle,
     house_style,
-    new_figure,
+    legend_above,
+    new_panels,
     plain_text,
 )
 
-FloatArray = npt.NDArray[np.float64]
-
 GATES = {"i": "input gate i", "f": "forget gate f", "o": "output gate o", "g": "candidate g"}
 OPEN, SHUT = 0.9, 0.1
-SEQUENTIAL = "viridis"  # one order of lightness, told apart by colour-blind people; a deeper layer is lighter
+SEQUENTIAL = "viridis"  # one order of lightness, told apart by color-blind people; a deeper layer is lighter
 DASHES = ("-", (0, (6, 1.5)), (0, (1.5, 1.2)), (0, (7, 1.5, 1.5, 1.5)))
 MARKERS, MARKED_EPOCHS = "osv^D", 20
 HUNDREDTH = 0.01
@@ -39,9 +42,13 @@ SHOWN_DOWN_TO = 1e-8  # of the last step's gradient: below it, single precision 
 
 @house_style()
 def gate_pictures(
-    gates: Mapping[str, Mapping[str, npt.ArrayLike]], *, dt_s: float | None, title: str = ""
+    gates: Mapping[str, Mapping[str, npt.ArrayLike]],
+    *,
+    dt_s: float | None,
+    dates: npt.ArrayLike | None = None,
+    title: str = "",
 ) -> Figure:
-    """Draws a row of images per layer: its three gates and its candidate, time to the right, a unit per line.
+    """Draw a row of images per layer: its three gates and its candidate, time to the right, a unit per line.
 
     The units of a layer are in the order of their mean forget gate, alike in its four images: those that forget
     fastest lie on top. Above each image stand the shares of it that are open (> 0.9) and shut (< 0.1), or
@@ -50,6 +57,7 @@ def gate_pictures(
     Args:
         gates: For each layer, by name, the arrays i, f, o and g, each (T, H); other keys are left out.
         dt_s: Time from one row to the next in seconds, > 0; None draws steps.
+        dates: Date of each row, where known. Shape (T,).
         title: What is shown, e.g. the episode.
 
     Raises:
@@ -63,26 +71,38 @@ def gate_pictures(
     layers = {name: _layer(arrays) for name, arrays in gates.items()}
     if not layers:
         raise ValueError("expected the gates of at least one layer, received none")
-    figure = new_figure(1.3 + 1.9 * len(layers))
-    panels = figure.subplots(len(layers), len(GATES), sharex=True, squeeze=False)
-    for row, (name, arrays) in zip(panels, layers.items(), strict=True):
-        images = _draw_layer(row, arrays, dt_s=dt_s)
-        row[0].set_ylabel(f"{plain_text(name)}: unit")
+    figure, panels = new_panels(
+        len(layers),
+        len(GATES),
+        panel_in=1.45,
+        left_in=0.7,
+        top_in=0.95,
+        bottom_in=1.0,
+        apart_in=(0.25, 0.12),
+        sharex=True,
+    )
+    for number, (row, (name, arrays)) in enumerate(zip(panels, layers.items(), strict=True), 1):
+        clock = Clock.of(len(arrays["f"]), dt_s=dt_s, dates=dates)
+        images = _draw_layer(row, arrays, clock, is_last=number == len(layers))
+        row[0].set_ylabel(f"{plain_text(name, longest=12)}: unit")
     for axes, gate in zip(panels[0], GATES, strict=True):
-        axes.set_title(GATES[gate], pad=16)
-    for axes in panels[-1]:
-        axes.set_xlabel("time (steps)" if dt_s is None else "time (s)")
-    _draw_bar(figure, images["o"], panels[:, :3], "gate: 0 shut, 1 open")
-    _draw_bar(figure, images["g"], panels[:, 3:], "candidate")
-    what = "Units in the order of their mean forget gate: above, those that forget fastest"
-    heading = f"{plain_text(title, longest=100)}\n{what}" if title else what
-    figure.suptitle(heading, x=0.01, horizontalalignment="left")
+        axes.set_title(GATES[gate], pad=15)
+    height = figure.get_size_inches()[1]
+    for gate, left_in, width_in, label in (
+        ("o", 0.7, 5.0, "gate: 0 shut, 1 open"),
+        ("g", 6.45, 1.45, "candidate"),
+    ):
+        place = figure.add_axes((left_in / WIDTH_IN, 0.4 / height, width_in / WIDTH_IN, 0.08 / height))
+        bar = figure.colorbar(images[gate], cax=place, orientation="horizontal", label=label)
+        bar.outline.set_visible(False)
+        dress(bar.ax, grid=False, labelsize=8)
+    entitle(figure, title, "Units in the order of their mean forget gate: above, those that forget fastest")
     return figure
 
 
 @house_style()
-def gradient_flow(h: npt.ArrayLike, c: npt.ArrayLike, *, layers: Sequence[str], title: str = "") -> Figure:
-    """Draws how much of a gradient is left on its way back from the loss of the last step.
+def gradient_flow(h: npt.ArrayLike, c: npt.ArrayLike, *, layers: Sequence[str]) -> Figure:
+    """Draw how much of a gradient is left on its way back from the loss of the last step.
 
     Each line is relative to its own value at the last step, so that all start at 1. Dashed lines mark 1, where
     gradients neither vanish nor explode, and a hundredth. A gradient of exactly zero has no place on a
@@ -92,7 +112,6 @@ def gradient_flow(h: npt.ArrayLike, c: npt.ArrayLike, *, layers: Sequence[str], 
         h: Norm of ∂L/∂h_t per layer, the last step last. Shape (L, T).
         c: Norm of ∂L/∂c_t. Shape (L, T).
         layers: Names, from the input up.
-        title: What is shown, e.g. the epoch.
 
     Raises:
         ValueError: If the shapes or names do not fit together, or there is nothing to draw.
@@ -106,15 +125,13 @@ def gradient_flow(h: npt.ArrayLike, c: npt.ArrayLike, *, layers: Sequence[str], 
     if norms[1].shape != shape or len(shape) != 2 or not norms[0].size or len(layers) != shape[0]:
         shapes = f"{shape} and {norms[1].shape} for {len(layers)} layers"
         raise ValueError(f"expected h and c of one shape (L, T), received {shapes}")
-    figure = new_figure(3.8)
-    panels = figure.subplots(1, 2, sharey=True)
+    figure, grid = new_panels(1, 2, panel_in=2.3, top_in=0.75, sharey=True)
+    panels = grid[0]
     for axes, values, state in zip(panels, norms, ("output, ∂L/∂h", "cell, ∂L/∂c"), strict=True):
         axes.set_title(state)
         _draw_flow(axes, values, layers)
     panels[0].set_ylabel("norm, relative to the last step")
-    figure.legend(*panels[1].get_legend_handles_labels(), loc="outside lower center", ncols=6)
-    if title:
-        figure.suptitle(plain_text(title, longest=100), x=0.01, horizontalalignment="left")
+    legend_above(figure, panels[1], columns=5)
     return figure
 
 
@@ -122,7 +139,7 @@ def gradient_flow(h: npt.ArrayLike, c: npt.ArrayLike, *, layers: Sequence[str], 
 def layer_norms(
     epochs: npt.ArrayLike, *, norms: Mapping[str, npt.ArrayLike], updates: Mapping[str, npt.ArrayLike]
 ) -> Figure:
-    """Draws how large each layer's weights are, relative to the first epoch, and how far an epoch moves them.
+    """Draw how large each layer's weights are, relative to the first epoch, and how far an epoch moves them.
 
     A layer that never moved has no place on the logarithmic axis of the updates: the legend says so.
 
@@ -148,8 +165,10 @@ def layer_norms(
     shapes = {x.shape} | {column.shape for pair in columns.values() for column in pair}
     if not columns or len(shapes) != 1 or x.ndim != 1 or not len(x):
         raise ValueError(f"expected layers with a value per epoch, received shapes {sorted(shapes)}")
-    figure = new_figure(3.8)
-    left, right = figure.subplots(1, 2)
+    figure, panels = new_panels(
+        1, 2, panel_in=2.3, top_in=0.4 + 0.18 * (-(-len(columns) // 5)), apart_in=(0, 0.9)
+    )
+    left, right = panels[0]
     for place, (name, (norm, update)) in enumerate(columns.items()):
         style = _line_style(place, len(columns))
         if len(x) <= MARKED_EPOCHS:
@@ -164,7 +183,7 @@ def layer_norms(
         count_on_x(axes)
         dress(axes)
     right.set_yscale("log")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    legend_above(figure, left, columns=5)
     return figure
 
 
@@ -177,61 +196,37 @@ def _layer(arrays: Mapping[str, npt.ArrayLike]) -> dict[str, FloatArray]:
 
 
 def _draw_layer(
-    row: Sequence[Axes], arrays: dict[str, FloatArray], *, dt_s: float | None
+    row: Sequence[Axes], arrays: dict[str, FloatArray], clock: Clock, *, is_last: bool
 ) -> dict[str, AxesImage]:
-    """Draws a layer's four images, and gives them by their gates."""
+    """Draw a layer's four images, and return them by their gates."""
     order = np.argsort(arrays["f"].mean(axis=0), kind="stable")  # NaN goes last
-    images = {}
+    images, num_units = {}, len(order)
     for axes, (gate, values) in zip(row, arrays.items(), strict=True):
-        images[gate] = _draw_image(axes, values[:, order], is_candidate=gate == "g", dt_s=dt_s)
-        axes.tick_params(left=gate == "i", labelleft=gate == "i")
-        axes.text(
-            0,
-            1.02,
-            _shares(values, is_candidate=gate == "g"),
-            transform=axes.transAxes,
-            color=MUTED,
-            fontsize=8,
+        is_candidate = gate == "g"
+        images[gate] = axes.imshow(
+            np.ma.masked_invalid(values[:, order]).T,
+            cmap=matplotlib.colormaps[DIVERGING if is_candidate else SEQUENTIAL].with_extremes(
+                bad=NOT_FINITE
+            ),
+            vmin=-1 if is_candidate else 0,
+            vmax=1,
+            aspect="auto",
+            interpolation="nearest",
+            extent=(*clock.edges, num_units + 0.5, 0.5),
         )
+        clock.dress(axes, most=4, label=is_last)
+        axes.set_yticks(np.unique(np.linspace(1, num_units, 3).round()))
+        dress(axes, grid=False)
+        axes.tick_params(left=gate == "i", labelleft=gate == "i")
+        share = _shares(values, is_candidate=is_candidate)
+        axes.text(0, 1.02, share, transform=axes.transAxes, color=MUTED, fontsize=8)
     return images
-
-
-def _draw_image(axes: Axes, values: FloatArray, *, is_candidate: bool, dt_s: float | None) -> AxesImage:
-    num_steps, num_units = values.shape
-    step = dt_s or 1.0
-    image = axes.imshow(
-        np.ma.masked_invalid(values).T,
-        cmap=matplotlib.colormaps[DIVERGING if is_candidate else SEQUENTIAL].with_extremes(bad=NOT_FINITE),
-        vmin=-1 if is_candidate else 0,
-        vmax=1,
-        aspect="auto",
-        extent=(-step / 2, (num_steps - 0.5) * step, num_units + 0.5, 0.5),
-    )
-    axes.xaxis.set_major_locator(MaxNLocator(4, integer=dt_s is None))
-    axes.set_yticks(np.unique(np.linspace(1, num_units, 3).round()))
-    dress(axes, grid=False)
-    return image
 
 
 def _shares(values: FloatArray, *, is_candidate: bool) -> str:
     if is_candidate:
         return f"saturated {(np.abs(values) > OPEN).mean():.0%}"
     return f"open {(values > OPEN).mean():.0%}, shut {(values < SHUT).mean():.0%}"
-
-
-def _draw_bar(figure: Figure, image: AxesImage, panels: npt.NDArray[np.object_], label: str) -> None:
-    shrink = 0.7 if panels.shape[1] > 1 else 1.0
-    bar = figure.colorbar(
-        image,
-        ax=list(panels.ravel()),
-        location="bottom",
-        label=label,
-        pad=0.015,
-        shrink=shrink,
-        aspect=50 * shrink,
-    )
-    bar.outline.set_visible(False)
-    dress(bar.ax, grid=False)
 
 
 def _draw_flow(axes: Axes, norms: FloatArray, layers: Sequence[str]) -> None:

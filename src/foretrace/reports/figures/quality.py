@@ -1,9 +1,10 @@
 """How good the forecasts are: by horizon, by feature, by position in the window, and what their errors look like.
 
-Shapes: H steps ahead, F features, T positions in a window, S steps of an episode.
+Shapes: H steps ahead, F features, T positions in a window, S steps of an episode, L levels of intervals.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -13,30 +14,38 @@ from matplotlib.figure import Figure
 
 from foretrace.reports.figures.style import (
     BLUE,
+    GREEN,
     INK,
     MUTED,
+    PURPLE,
     SKY,
     VERMILLION,
+    WIDTH_IN,
+    FloatArray,
     count_on_x,
     dress,
+    entitle,
+    fitted,
     house_style,
-    new_figure,
+    legend_above,
+    new_panels,
     plain_text,
+    text_width_in,
 )
 
-FloatArray = npt.NDArray[np.float64]
-
 MODEL = "model"
-# Colour and line style of each forecast: told apart without colour, too. The model's is the one that forecasts
-# have in all pictures, and what repeats a recorded value has the colour of recordings.
+# Color, line style and width of each forecast: told apart without color, too. The model's is the one that forecasts
+# have in all pictures, and what repeats a recorded value has the color of recordings.
 LOOKS = {
     MODEL: (VERMILLION, "-", 2.2),
     "persistence": (BLUE, "--", 1.4),
-    "velocity": ("#CC79A7", ":", 1.6),
+    "velocity": (PURPLE, ":", 1.6),
     "mean": (MUTED, "-.", 1.4),
-    "ridge": ("#009E73", (0, (5, 1, 1, 1, 1, 1)), 1.6),
+    "ridge": (GREEN, (0, (5, 1, 1, 1, 1, 1)), 1.6),
 }
+OTHERS = ((INK, (0, (1, 1)), 1.4), (SKY, (0, (7, 2)), 1.6), ("#E69F00", (0, (3, 1, 1, 1)), 1.6))
 MAX_LAG = 50
+MAX_ROWS, MAX_NAMED = 24, 60
 
 
 @house_style()
@@ -47,14 +56,14 @@ def error_by_horizon(
     high: npt.ArrayLike | None = None,
     dt_s: float | None = None,
 ) -> Figure:
-    """Draws the open-loop error of the model and of the baselines against the steps ahead, both on log axes.
+    """Draw the open-loop error of the model and of the baselines against the steps ahead, both on log axes.
 
     A baseline that runs away leaves the picture at ten times the largest error of the others.
 
     Args:
         errors: Mean squared error in scaled units by the name of the forecast, the model's under ``model``.
             Each of shape (H,).
-        low: Lower end of the model's confidence interval. Shape (H,).
+        low: Lower end of the model's 95 % confidence interval. Shape (H,).
         high: Upper end. Shape (H,).
         dt_s: Time step in seconds; None where unknown.
 
@@ -62,29 +71,34 @@ def error_by_horizon(
     'steps ahead'
     """
     curves = {name: np.asarray(curve, np.float64) for name, curve in errors.items()}
-    figure = new_figure(4.2)
-    axes = figure.add_subplot(xscale="log", yscale="log", ylabel="MSE (training variances)")
+    figure, panels = new_panels(1, 1, panel_in=2.9, top_in=0.65)
+    axes = panels[0, 0]
+    axes.set(xscale="log", yscale="log", ylabel="MSE (training variances)")
     axes.set_xlabel("steps ahead" if dt_s is None else f"steps ahead (of {dt_s:g} s each)")
     steps = np.arange(1, len(curves[MODEL]) + 1)
     if low is not None and high is not None:
-        axes.fill_between(steps, np.asarray(low), np.asarray(high), color=VERMILLION, alpha=0.2, linewidth=0)
+        ends = np.asarray(low, np.float64), np.asarray(high, np.float64)
+        axes.fill_between(steps, *ends, color=VERMILLION, alpha=0.2, lw=0, label="model, 95% interval")
     for name, curve in curves.items():
-        colour, line, width = LOOKS.get(name, (INK, "-", 1.2))
-        axes.plot(steps, curve, color=colour, linestyle=line, linewidth=width, label=plain_text(name))
-    axes.axhline(1, color=MUTED, linewidth=0.8, zorder=0)
+        marker = "o" if len(steps) == 1 else ""
+        axes.plot(steps, curve, marker=marker, **_look(name, curves), label=plain_text(name))
     calm = np.concatenate([curve for name, curve in curves.items() if name != "velocity"])
     calm = calm[np.isfinite(calm) & (calm > 0)]
     if calm.size:
-        axes.set_ylim(calm.min() / 2, calm.max() * 10 if "velocity" in curves else calm.max() * 2)
+        axes.set_ylim(calm.min() / 2, calm.max() * (10 if "velocity" in curves else 2))
     axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_minor_formatter("")
+    axes.set_xlim(0.95, max(1.05 * len(steps), 2))
     dress(axes)
-    figure.legend(loc="outside upper left", ncols=5)
+    legend_above(figure, axes, columns=5)
     return figure
 
 
 @house_style()
 def skill_map(skill: npt.ArrayLike, *, feature_names: Sequence[str], horizons: Sequence[int]) -> Figure:
-    """Draws the skill against persistence for each feature and horizon; red is worse than the last value.
+    """Draw the skill against persistence for each feature and horizon; red is worse than the last value.
+
+    Of more than 24 features, the 24 with the lowest skill at the last horizon are shown, the lowest first.
 
     Args:
         skill: 1 - MSE / MSE of persistence. Shape (F, H).
@@ -92,83 +106,160 @@ def skill_map(skill: npt.ArrayLike, *, feature_names: Sequence[str], horizons: S
         horizons: H numbers of steps.
     """
     values = np.asarray(skill, np.float64)
-    figure = new_figure(1.2 + 0.22 * max(4, len(feature_names)))
-    axes = figure.add_subplot(xlabel="steps ahead")
-    image = axes.imshow(values, cmap=matplotlib.colormaps["RdBu"], vmin=-1, vmax=1, aspect="auto")
+    shown = list(range(len(values)))
+    if len(values) > MAX_ROWS:
+        worst = np.argsort(np.nan_to_num(values[:, -1], nan=-np.inf), kind="stable")
+        shown = worst[:MAX_ROWS].tolist()
+    names = [fitted(feature_names[f], 1.9) for f in shown]
+    left = 0.2 + max(text_width_in(name, size=8.5) for name in names)
+    figure, panels = new_panels(
+        1, 1, panel_in=0.2 * max(3, len(shown)), left_in=left, right_in=1.05, top_in=0.4
+    )
+    axes = panels[0, 0]
+    axes.set_xlabel("steps ahead")
+    image = axes.imshow(values[shown], cmap=matplotlib.colormaps["RdBu"], vmin=-1, vmax=1, aspect="auto")
     axes.set_xticks(range(len(horizons)), [f"{steps:,}" for steps in horizons])
-    axes.set_yticks(range(len(feature_names)), [plain_text(name) for name in feature_names])
-    if len(feature_names) <= 40:
-        for (row, column), value in np.ndenumerate(values):
-            colour = "white" if abs(value) > 0.6 else INK
-            text = f"{value:.2f}" if value > -10 else "< -10"
-            axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=colour)
-    bar = figure.colorbar(image, ax=axes, extend="min", pad=0.015)
-    bar.set_label("skill against the last value (1: perfect, 0: no better)")
+    axes.set_yticks(range(len(shown)), names)
+    for (row, column), value in np.ndenumerate(values[shown]):
+        color = "white" if abs(value) > 0.6 else INK
+        text = f"{value:.2f}" if value > -10 else "< −10"
+        axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=color)
+    height = figure.get_size_inches()[1]
+    place = figure.add_axes((1 - 0.9 / WIDTH_IN, 0.5 / height, 0.12 / WIDTH_IN, 1 - 0.9 / height))
+    bar = figure.colorbar(image, cax=place, extend="min")
+    dress(bar.ax, grid=False, labelsize=8)
+    what = "Skill against repeating the last value: 1 is perfect, below 0 is worse"
+    some = f"; the lowest {len(shown)} of {len(values)} features" if len(shown) < len(values) else ""
+    entitle(figure, what + some)
     dress(axes, grid=False)
     return figure
 
 
 @house_style()
-def error_by_position(errors: Mapping[str, npt.ArrayLike], *, warm: float | None) -> Figure:
-    """Draws what the first steps of a window cost, from a state of zero.
+def error_by_position(errors: Mapping[str, npt.ArrayLike], *, carried: float | None) -> Figure:
+    """Draw what the first steps of a window cost, from a state of zero.
 
     Args:
         errors: Mean squared error by position, of the model and of others. Each of shape (T,).
-        warm: The model's error with the state carried, for comparison.
+        carried: The model's error with the state carried, for comparison.
     """
-    figure = new_figure(3.4)
-    axes = figure.add_subplot(xlabel="position in the window (steps read)", ylabel="MSE (training variances)")
+    figure, panels = new_panels(1, 1, panel_in=2.2)
+    axes = panels[0, 0]
+    axes.set(xlabel="position in the window (steps read)", ylabel="MSE (training variances)")
     for name, curve in errors.items():
-        colour, line, width = LOOKS.get(name, (INK, "-", 1.2))
         values = np.asarray(curve, np.float64)
-        positions = np.arange(1, len(values) + 1)
-        axes.plot(positions, values, color=colour, linestyle=line, linewidth=width, label=plain_text(name))
-    if warm is not None:
-        axes.axhline(warm, color=VERMILLION, linestyle=":", linewidth=1.4, label="model, state carried")
+        marker = "o" if len(values) == 1 else ""
+        axes.plot(
+            1 + np.arange(len(values)), values, marker=marker, **_look(name, errors), label=plain_text(name)
+        )
+    if carried is not None:
+        axes.axhline(carried, color=VERMILLION, ls=":", lw=1.4, label="model, state carried")
     axes.set_ylim(bottom=0)
     count_on_x(axes)
     dress(axes)
-    figure.legend(loc="outside upper left", ncols=4)
+    legend_above(figure, axes)
     return figure
 
 
 @house_style()
 def residuals(errors: Sequence[npt.ArrayLike]) -> Figure:
-    """Draws how one-step errors are distributed, and how long one tells of the next.
+    """Draw how one-step errors are distributed, and how long one tells of the next.
 
     Args:
         errors: Of each episode, in scaled units. Each of shape (S, F).
     """
     parts = [np.asarray(part, np.float64) for part in errors]
-    figure = new_figure(3.6)
-    left, right = figure.subplots(1, 2)
-    _draw_histogram(left, np.concatenate([part.ravel() for part in parts]))
-    _draw_autocorrelation(right, parts)
+    figure, panels = new_panels(1, 2, panel_in=2.5, top_in=0.4)
+    _draw_histogram(panels[0, 0], np.concatenate([part.ravel() for part in parts]))
+    _draw_autocorrelation(panels[0, 1], parts)
     return figure
 
 
 @house_style()
 def distributions(parts: Mapping[str, npt.ArrayLike], *, feature_names: Sequence[str]) -> Figure:
-    """Draws where the values of each feature lie in each part: median, middle half, and 1st to 99th percentile.
+    """Draw where the values of each feature lie in each part: median, middle half, and 1st to 99th percentile.
+
+    Of more than 60 features, the first 60.
 
     Args:
         parts: Quantiles 1, 25, 50, 75 and 99 % in training standard deviations. Each of shape (5, F).
         feature_names: F names.
     """
-    figure = new_figure(1.2 + 0.26 * max(4, len(feature_names)))
-    axes = figure.add_subplot(xlabel="training standard deviations from the training mean")
-    colours = dict(zip(parts, (BLUE, VERMILLION, "#009E73"), strict=False))
-    for number, (part, quantiles) in enumerate(parts.items()):
-        table = np.asarray(quantiles, np.float64)
-        rows = np.arange(table.shape[1]) + 0.25 * (number - (len(parts) - 1) / 2)
-        axes.hlines(rows, table[0], table[4], color=colours[part], linewidth=0.9, alpha=0.8)
-        axes.hlines(rows, table[1], table[3], color=colours[part], linewidth=3.2, label=plain_text(part))
-        axes.plot(table[2], rows, "o", color="white", markeredgecolor=colours[part], markersize=3.2)
-    axes.set_yticks(range(len(feature_names)), [plain_text(name) for name in feature_names])
-    axes.invert_yaxis()
+    count = min(len(feature_names), MAX_NAMED)
+    names = [fitted(name, 1.9) for name in feature_names[:count]]
+    left = 0.2 + max(text_width_in(name, size=8.5) for name in names)
+    figure, panels = new_panels(1, 1, panel_in=0.2 * max(4, count), left_in=left, top_in=0.35)
+    axes = panels[0, 0]
+    axes.set_xlabel("training standard deviations from the training mean")
+    for number, ((part, quantiles), color) in enumerate(
+        zip(parts.items(), (BLUE, VERMILLION, GREEN), strict=False)
+    ):
+        table = np.asarray(quantiles, np.float64)[:, :count]
+        rows = np.arange(count) + 0.25 * (number - (len(parts) - 1) / 2)
+        axes.hlines(rows, table[0], table[4], color=color, linewidth=0.9, alpha=0.8)
+        axes.hlines(rows, table[1], table[3], color=color, linewidth=3.2, label=plain_text(part))
+        axes.plot(table[2], rows, "o", color="white", markeredgecolor=color, markersize=3.2)
+    axes.set_yticks(range(count), names)
+    axes.set_ylim(count - 0.4, -0.6)
     dress(axes)
-    figure.legend(loc="outside upper left", ncols=3)
+    legend_above(figure, axes)
     return figure
+
+
+@house_style()
+def coverage(
+    levels: Sequence[float],
+    observed: npt.ArrayLike,
+    *,
+    low: npt.ArrayLike | None = None,
+    high: npt.ArrayLike | None = None,
+) -> Figure:
+    """Draw how much of what came lay within the forecasts' intervals, beside how much should have.
+
+    Left, the coverage over all steps ahead against the nominal one; right, by steps ahead, with a dotted line where
+    it should be. Below the line, intervals are too narrow.
+
+    Args:
+        levels: Nominal coverage of each interval, within 0 to 1. Shape (L,).
+        observed: Share of values within each interval, by steps ahead. Shape (L, H).
+        low: Lower end of the observed coverage's 95 % confidence interval. Shape (L, H).
+        high: Upper end. Shape (L, H).
+
+    >>> figure = coverage([0.5, 0.9], [[0.5, 0.45], [0.92, 0.9]])
+    >>> [axes.get_xlabel() for axes in figure.axes]
+    ['nominal coverage', 'steps ahead']
+    """
+    shares = np.asarray(observed, np.float64)
+    if shares.ndim != 2 or len(shares) != len(levels) or not shares.size:
+        raise ValueError(f"expected coverage of shape ({len(levels)}, H), received {shares.shape}")
+    figure, panels = new_panels(1, 2, panel_in=2.7, top_in=0.4)
+    left, right = panels[0]
+    left.plot([0, 1], [0, 1], color=MUTED, ls=":", lw=1.2, label="as it should be")
+    left.plot(levels, shares.mean(axis=1), "o-", color=BLUE, lw=1.6, ms=5, label="over all steps ahead")
+    left.set(xlabel="nominal coverage", ylabel="observed coverage", xlim=(0, 1), ylim=(0, 1.02))
+    steps = 1 + np.arange(shares.shape[1])
+    for number, (level, share) in enumerate(zip(levels, shares, strict=True)):
+        color = (BLUE, VERMILLION, GREEN, PURPLE, INK)[number % 5]
+        if low is not None and high is not None:
+            ends = (np.asarray(end, np.float64)[number] for end in (low, high))
+            right.fill_between(steps, *ends, color=color, alpha=0.18, lw=0)
+        right.plot(
+            steps, share, color=color, marker="o" if len(steps) == 1 else "", lw=1.6, label=f"{level:.0%}"
+        )
+        right.axhline(level, color=color, ls=":", lw=1.2)
+    right.set(xlabel="steps ahead", ylim=(0, 1.02))
+    count_on_x(right)
+    for axes in (left, right):
+        axes.yaxis.set_major_formatter("{x:.1f}")
+        axes.legend(loc="lower right", fontsize=8, ncols=3 if axes is right else 1)
+        dress(axes)
+    return figure
+
+
+def _look(name: str, names: Mapping[str, object]) -> dict[str, Any]:
+    unknown = [other for other in names if other not in LOOKS]
+    color, line, width = LOOKS[name] if name in LOOKS else OTHERS[unknown.index(name) % len(OTHERS)]
+    return {"color": color, "linestyle": line, "linewidth": width}
 
 
 def _draw_histogram(axes: Axes, pooled: FloatArray) -> None:
@@ -184,29 +275,31 @@ def _draw_histogram(axes: Axes, pooled: FloatArray) -> None:
     kurtosis = float(((pooled - pooled.mean()) ** 4).mean() / spread**4)
     axes.set_title(f"spread {spread:.3g}, kurtosis {kurtosis:.3g} (normal: 3)")
     axes.set_yscale("log")
-    axes.set_ylim(bottom=max(density[density > 0].min() / 2, density.max() * 1e-5))
-    axes.set_xlabel("error (training standard deviations); outermost: all beyond")
+    axes.set_ylim(
+        max(density[density > 0].min() / 2, density.max() * 1e-5), density.max() * 30
+    )  # legend's room
+    axes.set_xlabel("error (training std; the outermost bars: all beyond)")
     axes.set_ylabel("density")
     axes.legend(fontsize=8, loc="upper right")
-    axes.set_ylim(top=density.max() * 30)  # room for the legend
     dress(axes)
 
 
 def _draw_autocorrelation(axes: Axes, parts: Sequence[FloatArray]) -> None:
     """The mean over features, and the range of them, within episodes."""
     lags = min(MAX_LAG, min(len(part) for part in parts) - 1)
-    centred = [part - part.mean(axis=0) for part in parts]
-    power = sum((part**2).sum(axis=0) for part in centred)
-    products = [sum((p[lag:] * p[: len(p) - lag]).sum(axis=0) for p in centred) for lag in range(lags + 1)]
+    centered = [part - part.mean(axis=0) for part in parts]
+    power = sum((part**2).sum(axis=0) for part in centered)
+    products = [sum((p[lag:] * p[: len(p) - lag]).sum(axis=0) for p in centered) for lag in range(lags + 1)]
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = np.asarray(products) / power  # (L, F)
+        found = np.asarray(products) / power  # (lags + 1, F)
     found = found[:, np.isfinite(found).all(axis=0)]  # none without error, or with one that ran away
     if not found.size:
         return
     numbers = np.arange(lags + 1)
-    ends = np.nanmin(found, axis=1), np.nanmax(found, axis=1)
-    axes.fill_between(numbers, *ends, color=SKY, alpha=0.35, linewidth=0, label="range over features")
-    axes.plot(numbers, np.nanmean(found, axis=1), color=BLUE, label="mean over features")
+    if found.shape[1] > 1:
+        ends = found.min(axis=1), found.max(axis=1)
+        axes.fill_between(numbers, *ends, color=SKY, alpha=0.35, linewidth=0, label="range over features")
+    axes.plot(numbers, found.mean(axis=1), color=BLUE, label="mean over features")
     axes.axhline(0, color=MUTED, linewidth=0.8)
     axes.set_title("autocorrelation of one-step errors")
     axes.set_xlabel("lag (steps)")

@@ -1,0 +1,98 @@
+"""A robot's recorded motion beside its forecast, as an animated picture.
+
+Shapes: T steps, S limbs.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.animation import PillowWriter
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
+
+from foretrace.data.simulation.kinematics import Limbs
+from foretrace.reports.figures.style import BLUE, INK, MUTED, VERMILLION, house_style, new_panels
+
+MAX_FRAMES, FRAME_S, SHORTEST_S = 50, 0.06, 3.0  # motion that takes less than 3 s is shown slower
+SHADOW, GROUND = "#CFCFCF", "#9A9A9A"
+
+
+@house_style()
+def animate(path: Path, recorded: Limbs, forecast: Limbs, *, error: npt.ArrayLike, dt_s: float) -> None:
+    """Draw the recorded robot, and beside it the forecast one with the recorded as its shadow.
+
+    Each panel moves along with its robot; the marks on the ground are half a meter apart. The shadow has the
+    forecast's place along the ground, so that what differs is the posture. Steps at which the forecast is not
+    finite show the shadow alone.
+
+    Args:
+        path: Of the animated GIF.
+        recorded: What was measured, T steps.
+        forecast: What was forecast from the same start, as many steps.
+        error: Size of the error at each step, e.g. the root mean square over the scaled features. Shape (T,).
+        dt_s: Time from one row to the next in seconds, > 0.
+
+    Raises:
+        ValueError: If the two are not of the same robot and length, or there is nothing to draw.
+    """
+    sizes, shape = np.asarray(error, np.float64), recorded.ends_m.shape
+    if forecast.ends_m.shape != shape or sizes.shape != shape[:1] or not len(sizes):
+        raise ValueError(
+            f"expected limbs and errors of one length, received {shape}, {forecast.ends_m.shape}"
+        )
+    figure, panels = new_panels(
+        1, 2, panel_in=1.9, left_in=0.1, right_in=0.1, top_in=0.3, bottom_in=0.1, apart_in=(0, 0.2)
+    )
+    left, right = panels[0]
+    high = float(np.nanmax(recorded.ends_m[..., 1])) + 0.15
+    robots = [
+        (left, _robot(left, recorded, BLUE, high), recorded, recorded),
+        (right, _robot(right, recorded, SHADOW, high), recorded, forecast),
+        (right, _robot(right, forecast, VERMILLION, high), forecast, forecast),
+    ]
+    left.set_title("Recorded", color=BLUE, weight="bold")
+    right.set_title("Forecast over recorded (gray)", color=VERMILLION, weight="bold")
+    clock, note = left.set_title("", loc="right", color=MUTED), right.set_title("", loc="right", color=INK)
+    slower = max(1, round(SHORTEST_S / (len(sizes) * dt_s)))
+    writer = PillowWriter(fps=round(1 / FRAME_S))
+    with writer.saving(figure, str(path), dpi=80):
+        for t in np.unique(np.linspace(0, len(sizes) - 1, min(MAX_FRAMES, len(sizes))).astype(int)):
+            for axes, lines, limbs, center in robots:
+                ends = limbs.ends_m[t] - [_middle(limbs, t), 0.0]  # the torso stays in the middle
+                lines.set_segments(list(ends))
+                marks = np.arange(-6, 7) * 0.5 - _middle(center, t) % 0.5
+                axes.set_xticks(marks[np.abs(marks) < axes.get_xlim()[1]])
+            clock.set_text(
+                f"{(t + 1) * dt_s:.2f} s" + (f", {slower}× slower than real" if slower > 1 else "")
+            )
+            note.set_text(f"error {sizes[t]:.2f}")
+            writer.grab_frame()
+
+
+def _robot(axes: Axes, limbs: Limbs, color: str, high: float) -> LineCollection:
+    """Lines as thick as a robot's limbs, those of the far side paler, on axes with a meter as long up as along."""
+    box = axes.get_window_extent()
+    low, pixels_per_m = -0.12, box.height / (high + 0.12)
+    half = box.width / pixels_per_m / 2
+    axes.set(xlim=(-half, half), ylim=(low, high), yticks=[])
+    axes.spines[:].set_visible(False)
+    axes.spines["bottom"].set(visible=True, position=("data", 0.0), color=GROUND)
+    axes.tick_params(axis="x", labelbottom=False, color=GROUND)
+    points_per_m = pixels_per_m * 72 / axes.figure.dpi
+    paler = tuple(0.45 + 0.55 * channel for channel in to_rgb(color))
+    lines = LineCollection(
+        [],
+        colors=[paler if far else color for far in limbs.far_side],
+        linewidths=list(2 * limbs.radius_m * points_per_m),
+        capstyle="round",
+    )
+    axes.add_collection(lines, autolim=False)
+    return lines
+
+
+def _middle(limbs: Limbs, t: int) -> float:
+    """Where the first limb, the torso, is along the ground; 0 where that is not finite."""
+    x = float(limbs.ends_m[t, 0, :, 0].mean())
+    return x if abs(x) < 1e6 else 0.0  # NaN, too

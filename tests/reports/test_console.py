@@ -1,0 +1,34 @@
+import re
+from dataclasses import replace
+
+from foretrace.data.datamodule import WindowDataModule
+from foretrace.data.splits import Splits
+from foretrace.reports import console
+
+
+def test_columns_never_run_together():
+    rows = [["a", "123456789.123", "1"], ["a very long name of a layer", "-1.5e+30", "123,456,789"]]
+    lines = console.table(["", "persistence", "gradient boosting"], rows).splitlines()
+    assert {len(re.split(r" {2,}", line.strip())) for line in lines[1:]} == {3}
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_data_are_told_with_covariates_and_what_was_lost(waves):
+    lost = replace(waves, notes={"rows": 900, "rows left out": 12, "gaps in time": 0})
+    parts = Splits(train=lost, valid=waves, test=None, test_missing="none was given")
+    told = console.data(
+        "files", WindowDataModule(parts, window=10, stride=10, batch_size=4, seed=0, random_offset=False)
+    )
+    assert "2 features (left, right); time step 0.1 s" in told
+    assert "900 rows; 12 rows left out" in told
+    assert "gaps" not in told
+
+
+def test_places_where_a_baseline_is_better_are_one_sentence():
+    told = console.worse_than(
+        {"ridge": ["open loop, 1 step"], "mean": ["one step, cold", "open loop, 50 steps"]}
+    )
+    assert told == [
+        "worse than ridge at 1 step in open loop",
+        "worse than mean one step ahead from a state of zero, at 50 steps in open loop",
+    ]

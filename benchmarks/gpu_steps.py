@@ -17,7 +17,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 import numpy as np
 import torch
-from foretrace.training.module import Forecaster
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,6 +26,7 @@ from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.sequences import Sequences
 from foretrace.data.splits import Splits
 from foretrace.model.next_step import NextStepModel
+from foretrace.training.module import Forecaster
 
 FEATURES, LENGTH, WARM = 17, 50, 3
 Row = dict[str, Any]

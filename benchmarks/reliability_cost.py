@@ -15,10 +15,8 @@ from foretrace.tracking.logger import BatchLoss, RunLogger
 from foretrace.tracking.run import TrackedRun
 from foretrace.tracking.store import create_run
 from foretrace.training.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
-from foretrace.training.forecaster import TRAIN_LOSS, VALID_MSE
-from foretrace.training.group import Group
 from foretrace.training.log_filters import filter_library_logs
-from foretrace.training.place import Place
+from foretrace.training.module import TRAIN_LOSS, VALID_MSE
 from foretrace.workspace import CHECKOUT, Workspace
 
 REPEATS = 5
@@ -35,16 +33,17 @@ class Job:
     def __init__(self, *overrides: str) -> None:
         from hydra import compose, initialize_config_dir
 
-        from foretrace.commands import cli, train
+        from foretrace.commands import cli
         from foretrace.config import TrainConfig, parse
-        from foretrace.training import trainer
+        from foretrace.data import sources
+        from foretrace.training.module import build_module
 
         assert cli.USAGE_ERROR  # imported for the resolver that it registers
         with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
             composed = compose("train", overrides=[*overrides, "trainer.progress=false"])
         self.config = parse.parse(composed, TrainConfig)
-        self.data = train._load(self.config)
-        self._make = trainer.make_forecaster
+        self.data = sources.load(self.config.data, cache=Workspace.default().cache, seed=self.config.seed)
+        self._make = build_module
 
     def train(self, root: Path, *, epochs: int, recorded: bool, checkpoints: bool = False) -> "Times":
         """Trains; says how long each batch and each checkpoint took, in seconds."""
@@ -92,7 +91,7 @@ class TimedCheckpoints(Checkpoints):
     """Ours, with a clock."""
 
     def __init__(self, run: TrackedRun, times: Times) -> None:
-        super().__init__(run, Group(Place()), monitor=VALID_MSE, every_minutes=1e9)
+        super().__init__(run, monitor=VALID_MSE, every_minutes=1e9)
         self._times = times
 
     @property

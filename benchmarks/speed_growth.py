@@ -13,7 +13,7 @@ from foretrace.data.sequences import Sequences
 from foretrace.data.statistics import Statistics
 from foretrace.data.windows import WindowLoader, Windows
 from foretrace.model.next_step import NextStepModel
-from foretrace.training.memory import kept
+from foretrace.training.memory import retain_freed_memory
 
 PICTURE = ROOT / "docs" / "images" / "performance_growth.png"
 FEATURES = 17
@@ -58,7 +58,7 @@ def rows(*, quick: bool) -> Iterator[Row]:
     figure = Figure(figsize=(8.2, 6), dpi=110, layout="constrained")
     for axes, (name, (measure, sizes)) in zip(figure.subplots(2, 2).flat, SWEEPS.items(), strict=True):
         sizes = sizes[:3] if quick else sizes
-        with kept(torch.device("cpu")):
+        with retain_freed_memory(torch.device("cpu")):
             times = [measure(**{name: size}) for size in sizes]
         axes.loglog(sizes, times, "o-", color="#0072B2")
         power = 2 if name == "width" else 1

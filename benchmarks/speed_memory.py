@@ -18,7 +18,7 @@ import torch
 from speed_rows import REPEATS, Row, folder, ratios, settings
 from speed_steps import bare_from
 
-from foretrace.training.memory import kept
+from foretrace.training.memory import retain_freed_memory
 
 FEATURES, STEPS, BATCHES = 17, 1000, 300
 SIZES_MB = (80, 8000)
@@ -77,7 +77,7 @@ def train(path: str) -> None:
     peak = Peak()
     peak.start()
     config = settings("data=files", f"data.path={path}", "model.hidden_sizes=[64]", "data.split_by=episode")
-    with redirect_stderr(io.StringIO()), kept(torch.device("cpu")):
+    with redirect_stderr(io.StringIO()), retain_freed_memory(torch.device("cpu")):
         rate = bare_from(config, BATCHES)
     print(json.dumps({"peak_mb": peak.mb, "rate": rate}))
 

@@ -15,8 +15,8 @@ from foretrace.model.next_step import NextStepModel
 from foretrace.serving.model_file import ModelCard
 from foretrace.serving.onnx import OnnxRunner, write_onnx
 from foretrace.serving.predictor import Predictor
-from foretrace.training import trainer
-from foretrace.training.memory import kept
+from foretrace.training.memory import retain_freed_memory
+from foretrace.training.module import build_module
 
 
 def rows(*, quick: bool) -> Iterator[Row]:
@@ -35,15 +35,13 @@ def _arithmetic(config: TrainConfig, aim: str) -> Row:
     data, batch = load(config), config.data.batch_size
     _, width = config.model.hidden_sizes[-2:]
     weights = [
-        p.numel()
-        for name, p in trainer.make_forecaster(config, data).model.named_parameters()
-        if "weight" in name
+        p.numel() for name, p in build_module(config, data).model.named_parameters() if "weight" in name
     ]
     operations = 3 * 2 * sum(weights) * batch * config.data.window
     kind = torch.float32 if config.trainer.precision == "32-true" else torch.bfloat16
     left, right = torch.randn(batch, width).to(kind), torch.randn(width, 4 * width).to(kind)
     product = 2 * batch * width * 4 * width
-    with kept(torch.device("cpu")):
+    with retain_freed_memory(torch.device("cpu")):
         steps, products = in_turn(
             lambda: bare(config, data, 4), lambda: seconds_of(lambda: left @ right, 200)
         )
@@ -74,7 +72,7 @@ def _precision(width: int, batch: int) -> Row:
 def _data_path(config: TrainConfig) -> Iterator[Row]:
     data = load(config)
     windows, batch = data.windows["train"], config.data.batch_size
-    examples = Examples(windows, trainer.make_forecaster(config, data).model)
+    examples = Examples(windows, build_module(config, data).model)
 
     def ours() -> float:
         loader = WindowLoader(windows, batch_size=batch, seed=1, random_offset=True)
@@ -104,7 +102,7 @@ def _epoch_s(run: Callable[[], object], times: int = 20) -> float:
 
 def _streaming(config: TrainConfig) -> Iterator[Row]:
     """One sequence, a row at a time, the state carried."""
-    forecaster = trainer.make_forecaster(config, load(config))
+    forecaster = build_module(config, load(config))
     card = ModelCard.from_training(forecaster.hparams["features"], forecaster.hparams["model"])
     predictor, row = Predictor(card, forecaster.model.eval()), np.zeros((1, 17), np.float32)
     with folder() as root:

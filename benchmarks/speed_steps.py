@@ -6,7 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, redirect_stdout
+from contextlib import redirect_stdout
 from itertools import chain, cycle, islice, repeat
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ from foretrace.data import sources
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.windows import Windows
 from foretrace.model.next_step import NextStepModel
-from foretrace.training import trainer
-from foretrace.training.precision import choose
+from foretrace.training.module import build_module
+from foretrace.training.precision import resolve_precision
 from foretrace.workspace import Workspace
 
 WARM = 2  # steps before the clock starts
@@ -95,28 +95,19 @@ def load(config: TrainConfig) -> WindowDataModule:
 
 def whole_program(config: TrainConfig, root: Path) -> float:
     """Seconds a step of a run of its own, of one epoch, without what comes after the training."""
-    clock, made = Clock(), train._watching
-
-    def watched(*arguments: Any) -> Any:
-        callbacks, *others = made(*arguments)
-        return [*callbacks, clock], *others
-
+    clock = Clock()
     if not (root / ".cache").exists():
         (root / ".cache").symlink_to(ROOT / ".cache")  # simulated data
-    with ExitStack() as changed, redirect_stdout(io.StringIO()):
-        os.environ["FORETRACE_HOME"] = str(root)
-        changed.enter_context(patch.object(train, "_watching", watched))
-        changed.enter_context(patch.object(train, "review", lambda *_, **__: {}))
-        changed.enter_context(patch.object(train, "keep_model", lambda *_: None))
-        train.run(config, workspace=Workspace.default())
+    with redirect_stdout(io.StringIO()):
+        train.run(config, workspace=Workspace(root), callbacks=[clock], evaluate=False)
     return clock.step_s
 
 
 def bare(config: TrainConfig, data: WindowDataModule, steps: int) -> float:
     """Seconds a step of forward, backward and Adam, on tensors that are ready."""
-    model = trainer.make_forecaster(config, data).model
+    model = build_module(config, data).model
     optimizer = torch.optim.Adam(model.parameters(), lr=config.optimizer.lr)
-    step = stepper(model, optimizer, mixed=choose(config.trainer.precision).name != "32-true")
+    step = stepper(model, optimizer, mixed=resolve_precision(config.trainer.precision).name != "32-true")
     ready = list(_ready(model, data, min(steps, 20)))
     for batch in ready[:WARM]:
         step(*batch)
@@ -130,7 +121,7 @@ def bare_from(config: TrainConfig, steps: int) -> float:
     """Windows a second of such a loop on batches as the data path makes them."""
     data = load(config)
     data.windows["train"].sequences.digest  # noqa: B018  # a run records it
-    model = trainer.make_forecaster(config, data).model
+    model = build_module(config, data).model
     step = stepper(model, torch.optim.Adam(model.parameters(), lr=config.optimizer.lr), mixed=False)
     loader, began = data.train_dataloader(), 0.0
     batches = chain.from_iterable(repeat(loader))  # epoch after epoch; cycle() would keep all of the first
@@ -158,7 +149,7 @@ def stepper(
 
 def stock(config: TrainConfig, data: WindowDataModule, steps: int, root: Path) -> float:
     """Seconds a step of Lightning, DataLoader, progress bar and MLflow with their own settings."""
-    model = trainer.make_forecaster(config, data).model
+    model = build_module(config, data).model
     loader = DataLoader(Examples(data.windows["train"], model), config.data.batch_size, shuffle=True)
     clock = Clock()
     lightning_trainer = Trainer(

@@ -17,7 +17,7 @@ from foretrace.data.sequences import Sequences
 from foretrace.data.windows import Batch
 from foretrace.serving.model_file import ModelCard
 from foretrace.serving.predictor import Predictor
-from foretrace.training.forecaster import Forecaster
+from foretrace.training.module import Forecaster
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "datasets"

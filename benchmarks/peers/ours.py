@@ -5,13 +5,10 @@
 
 import io
 import json
-import os
 import sys
-from contextlib import ExitStack, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -24,7 +21,7 @@ from foretrace.commands import train as train_command
 from foretrace.evaluation.baselines import fit_baselines
 from foretrace.evaluation.chunks import Scalings
 from foretrace.evaluation.initial_state import evaluate_carried_state
-from foretrace.training import trainer
+from foretrace.training.module import build_module
 from foretrace.workspace import Workspace
 
 
@@ -38,21 +35,11 @@ def train(plan: Plan) -> None:
         *plan.overrides,
     )
     watch = Watch(plan, lambda forecaster, x: forecaster.model.forward_scaled(x, x[..., :0])[0])
-    made = train_command._watching
-
-    def watched(*arguments: Any) -> Any:
-        callbacks, *others = made(*arguments)
-        return [*callbacks, watch], *others
-
-    with ExitStack() as changed, redirect_stdout(io.StringIO()):
-        root = Path(changed.enter_context(TemporaryDirectory(prefix="foretrace-peers-")))
+    with TemporaryDirectory(prefix="foretrace-peers-") as folder, redirect_stdout(io.StringIO()):
+        root = Path(folder)
         (root / ".cache").symlink_to(ROOT / ".cache")  # simulated data
-        os.environ["FORETRACE_HOME"] = str(root)
-        changed.enter_context(patch.object(train_command, "_watching", watched))
-        changed.enter_context(patch.object(train_command, "review", lambda *_, **__: {}))
-        changed.enter_context(patch.object(train_command, "keep_model", lambda *_: None))
         watch.trial.begin()
-        train_command.run(config, workspace=Workspace.default())
+        train_command.run(config, workspace=Workspace(root), callbacks=[watch], evaluate=False)
     watch.report("torch", "lightning", "mlflow")
 
 
@@ -61,7 +48,7 @@ def write(plan: Plan) -> None:
     config = settings(*plan.overrides)
     data = load(config)
     parts = {name: windows.sequences for name, windows in data.windows.items()}
-    model = trainer.make_forecaster(config, data).model
+    model = build_module(config, data).model
     folder = Path(plan.data)
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("train", "test"):

@@ -6,7 +6,7 @@ from helpers import ROOT, SHARED, SMALL, client, only_run
 
 from foretrace.commands import train
 from foretrace.errors import InputError
-from foretrace.training.forecaster import Forecaster
+from foretrace.training.module import Forecaster
 from foretrace.workspace import Workspace
 
 PUBLISHED = {"halfcheetah_ltc": "halfcheetah_ltc", "walker2d_cfc": "walker2d"}

@@ -26,7 +26,7 @@ def test_promised_settings_exist():
 
 
 LATER = ["data.train_window", "model.input_clip", "loss.units", "trainer.devices", "trainer.checkpoint_minutes",
-         "trainer.weight_averaging"]  # fmt: skip
+         "trainer.ema_decay"]  # fmt: skip
 
 
 def test_a_record_of_the_first_version_is_understood(composed):
@@ -58,7 +58,7 @@ def test_checked_settings_survive_a_round_trip(composed):
 
 def test_an_experiment_wins_over_the_main_job_and_the_command_line_over_it(composed):
     checked = parse(composed("experiment=halfcheetah_ltc", "data.root=x", "trainer.max_epochs=7"))
-    assert (checked.loss.units, checked.trainer.weight_averaging, checked.model.output) == (
+    assert (checked.loss.units, checked.trainer.ema_decay, checked.model.output) == (
         "raw",
         0.99,
         "linear",

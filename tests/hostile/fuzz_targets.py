@@ -23,7 +23,7 @@ from foretrace.data.sequences import FloatArray
 from foretrace.errors import InputError, is_plain
 from foretrace.serving.loading import load_path
 from foretrace.serving.model_file import FORMAT, ModelCard, save_model
-from foretrace.training.optimizers import check, chosen
+from foretrace.training.optimizers import check_optimizer
 
 CONF = Path(__file__).parents[2] / "conf"
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -112,7 +112,7 @@ def command(content: bytes) -> None:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             composed = compose("train", overrides=sys.argv[1:])
         with cli.input_errors():
-            check(**chosen(parse(composed, TrainConfig)))
+            check_optimizer(parse(composed, TrainConfig))
 
     sys.argv, errors, status = ["train.py", *words(content)], io.StringIO(), 0
     with redirect_stdout(io.StringIO()), redirect_stderr(errors):

@@ -7,23 +7,9 @@ import sys
 import pytest
 from helpers import new_checkout
 
-from foretrace.errors import InputError, is_plain
-from foretrace.training.place import Place
+from foretrace.errors import is_plain
 
 GROUP = {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2", "RANK": "0"}
-STEP = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
-ALONE = [
-    {"RANK": "1"}, {"WORLD_SIZE": "x"}, {"WORLD_SIZE": "4", "RANK": "x"}, {"SLURM_JOB_ID": "5"}, {"SLURM_PROCID": "x"},
-    {"SLURM_NTASKS": "4"}, {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "x"}, {"MASTER_ADDR": "a", "RANK": "1"},
-]  # fmt: skip
-NOWHERE = [
-    GROUP | {"WORLD_SIZE": "x"}, GROUP | {"WORLD_SIZE": ""}, GROUP | {"WORLD_SIZE": "-2"},
-    GROUP | {"WORLD_SIZE": "1e3"}, GROUP | {"WORLD_SIZE": "9" * 5000}, GROUP | {"WORLD_SIZE": "²"},
-    GROUP | {"RANK": "x"}, GROUP | {"RANK": "2"}, GROUP | {"RANK": "-1"}, GROUP | {"LOCAL_RANK": "x"},
-    GROUP | {"LOCAL_WORLD_SIZE": "\x1b"}, STEP | {"SLURM_PROCID": "2"}, {"SLURM_STEP_NUM_TASKS": "2"},
-    {"SLURM_STEP_NUM_TASKS": "x"}, STEP | {"SLURM_LOCALID": ""}, STEP | {"SLURM_STEP_NUM_NODES": "x"},
-    {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0"},
-]  # fmt: skip
 MODULES = (
     "yaml",
     "json",
@@ -87,17 +73,6 @@ def one_line(done, status=2):
     assert line.startswith("error: ")
     assert all(map(is_plain, line))
     return line
-
-
-@pytest.mark.parametrize("environment", ALONE, ids=str)
-def test_what_is_no_group_is_one_process(environment):
-    assert Place.of(environment) == Place()
-
-
-@pytest.mark.parametrize("environment", NOWHERE, ids=lambda one: ascii(str(one))[:60])
-def test_a_place_among_processes_that_there_cannot_be(environment):
-    with pytest.raises(InputError, match=r"expected .*, received "):
-        Place.of(environment)
 
 
 @pytest.mark.slow

@@ -14,14 +14,14 @@ import torch
 
 import foretrace
 from foretrace.errors import UserError, is_plain
-from foretrace.training.forecaster import Forecaster
+from foretrace.training.module import Forecaster
 
 SLOWEST_S, MOST_MB = 5, 300
 SETTINGS = {
     "features": {"names": ["height", "angle"], "units": ["m", "rad"], "covariates": ["push"], "dt_s": 0.1,
                  "digest": "d"},
     "model": {"hidden_sizes": [6, 5], "dropout": 0.2, "output": "linear", "input_clip": None, "frozen": []},
-    "loss": {"units": "scaled", "input_noise": 0.0, "open_loop": None},
+    "loss": {"kind": "mse", "huber_delta": 1.0, "units": "scaled", "input_noise": 0.0, "open_loop": None},
     "optimizer": {"name": "Adam", "lr": 0.001},
     "scheduler": None,
 }  # fmt: skip

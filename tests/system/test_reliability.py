@@ -15,6 +15,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from filelock import FileLock
+from foretrace.training.group import Group
+from foretrace.training.place import Place
 from helpers import LONG, ROOT, client, cut, history, newest, same_end
 
 from foretrace.commands import cli
@@ -23,8 +25,6 @@ from foretrace.errors import InputError, Interrupted, UserError
 from foretrace.tracking import store
 from foretrace.tracking.run import TrackedRun
 from foretrace.training.callbacks.checkpoints import Checkpoints, latest_valid_checkpoint
-from foretrace.training.group import Group
-from foretrace.training.place import Place
 from foretrace.workspace import Workspace
 
 # A process that has imported everything is forked for each start: half a second in place of five.

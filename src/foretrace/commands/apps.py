@@ -26,7 +26,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
             from foretrace.training import optimizers
 
             if isinstance(config, TrainConfig):  # by torch alone: a wrong name is answered soon
-                optimizers.check(**optimizers.chosen(config))
+                optimizers.check_optimizer(config)
             from foretrace.commands import train
 
         return train.run(config, overrides=cli.overrides(), workspace=Workspace.default())

@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from foretrace.config.wording import from_hydra
 from foretrace.errors import DivergedError, Interrupted, UserError, full_disk, sanitize
 from foretrace.tracking.redaction import redact
-from foretrace.training.place import Place
+from foretrace.training.distributed import DistributedEnv
 from foretrace.workspace import CHECKOUT, CONF, Workspace
 
 # Here and not in `call`, as a launcher's processes need it without ever coming there.
@@ -78,7 +78,7 @@ def input_errors() -> Iterator[None]:
         yield
     except UserError as error:
         sys.exit(_say(f"error: {error}", USAGE_ERROR))
-    except DivergedError as error:
+    except (DivergedError, ChildProcessError) as error:
         sys.exit(_say(f"error: {error}", FAILED))
     except BrokenPipeError:
         sys.exit(_report_closed_output())
@@ -108,7 +108,7 @@ def job_errors() -> Iterator[None]:
     sys.argv[0] = str(CHECKOUT / "src" / "train.py")
     try:
         yield
-    except (UserError, DivergedError) as error:
+    except (UserError, DivergedError, ChildProcessError) as error:
         raise _failed_job(str(error)) from None
     except Exception as error:  # whatever it is, it is this job's alone
         _say(traceback.format_exc(), FAILED)
@@ -161,7 +161,7 @@ def _check_command_line(arguments: list[str]) -> None:
     resumes_sweep = any(argument.startswith("sweep.resume=") for argument in arguments[1:])
     if resumes_sweep and not any(argument.partition("=")[0] in MODES for argument in arguments[1:]):
         arguments.insert(1, "-m")  # to resume a sweep is to sweep
-    size = Place.here().size
+    size = DistributedEnv.from_environ().world_size
     if size > 1 and any(argument in ("-m", "--multirun") for argument in arguments[1:]):
         hint = "Start the sweep by itself: its jobs begin their own processes with trainer.devices=…"
         raise UserError(f"-m: a sweep is one process, and here are {size}", hint=hint)
@@ -200,7 +200,7 @@ def _drop_output() -> None:
 
 def _say(text: str, status: int) -> int:
     try:
-        speaks = Place.here().rank == 0  # all processes of a group find the same
+        speaks = DistributedEnv.from_environ().rank == 0  # all processes of a group find the same
     except UserError:  # which is what it has to say
         speaks = True
     if speaks:

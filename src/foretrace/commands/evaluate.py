@@ -22,9 +22,9 @@ from foretrace.reports.report import ASSESSMENT, review
 from foretrace.serving.loading import trained_model
 from foretrace.tracking import provenance, store
 from foretrace.tracking.run import TrackedRun
-from foretrace.training.checkpoint_io import A_CHECKPOINT, read_checkpoint
-from foretrace.training.forecaster import Forecaster
+from foretrace.training.checkpoint_io import read_checkpoint
 from foretrace.training.log_filters import filter_library_logs
+from foretrace.training.module import Forecaster
 from foretrace.workspace import Workspace
 
 BEST = "checkpoints/best.ckpt"
@@ -115,7 +115,7 @@ def _load_forecaster(path: Path) -> Forecaster:
         forecaster = Forecaster(**checkpoint["hyper_parameters"])
     except (TypeError, KeyError) as error:
         received = f"settings of another version ({type(error).__name__}: {error})"
-        raise InputError(str(path), expected=A_CHECKPOINT, received=received) from error
+        raise InputError(str(path), expected="a checkpoint of a training run", received=received) from error
     forecaster.model = model
     return forecaster.eval()
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from foretrace.commands.resume import Start
+from foretrace.commands.resume import StartPoint
 from foretrace.config import TrainConfig
 from foretrace.config.run_config import read_json
 from foretrace.data.datamodule import WindowDataModule
@@ -17,7 +17,7 @@ from foretrace.model.next_step import count_parameters
 from foretrace.reports import console
 from foretrace.tracking import provenance
 from foretrace.tracking.run import TrackedRun
-from foretrace.training.forecaster import Forecaster
+from foretrace.training.module import Forecaster
 from foretrace.workspace import Workspace
 
 # A server's address may hold a password; the rest says how this process came to train, not what.
@@ -56,7 +56,7 @@ def record_settings(config: TrainConfig, tracked: TrackedRun) -> None:
 
 
 def record_start(
-    start: Start, overrides: Sequence[str], tracked: TrackedRun, *, workspace: Workspace
+    start: StartPoint, overrides: Sequence[str], tracked: TrackedRun, *, workspace: Workspace
 ) -> None:
     """Adds a line about this start: a run that was cut has several. Settings that it changed become tags."""
     line = provenance.start(
@@ -76,7 +76,12 @@ def record_start(
 
 
 def tell_differences(
-    start: Start, data: WindowDataModule, tracked: TrackedRun, *, device: torch.device, workspace: Workspace
+    start: StartPoint,
+    data: WindowDataModule,
+    tracked: TrackedRun,
+    *,
+    device: torch.device,
+    workspace: Workspace,
 ) -> None:
     """Says, and keeps, where a repetition's surroundings are not those of the run that it repeats."""
     if start.repeated is None:

@@ -1,247 +1,288 @@
-"""The composition root: configuration in, metrics out."""
+"""Training from beginning to end: settings in, a tracked run and its metrics out."""
 
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import lightning
-import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, Trainer
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from omegaconf import DictConfig
 
-from foretrace.commands import resume
 from foretrace.commands.metadata import record, record_settings, record_start, tell_differences
-from foretrace.commands.resume import Start
-from foretrace.config import Model, SimulatedData, Sweep, TrainConfig
+from foretrace.commands.resume import StartPoint, resolve_start
+from foretrace.config import Model, TrainConfig
 from foretrace.data import sources
 from foretrace.data.datamodule import WindowDataModule
-from foretrace.errors import DivergedError, InputError
+from foretrace.errors import DivergedError, Interrupted, UserError
 from foretrace.model.next_step import count_parameters
 from foretrace.reports import console
 from foretrace.reports.report import review
-from foretrace.serving.ancestor import Ancestor, begin_from, find_ancestor
+from foretrace.serving.ancestor import begin_from, find_ancestor
 from foretrace.serving.model_file import ModelCard
 from foretrace.serving.registry import keep_model
 from foretrace.sweeps.jobs import own
 from foretrace.sweeps.pruning import TrialPruner, pruner_for
 from foretrace.tracking import provenance, store
 from foretrace.tracking.logger import BatchLoss, RunLogger
+from foretrace.tracking.null_run import NullRun
 from foretrace.tracking.run import TrackedRun
-from foretrace.training import memory, optimizers
 from foretrace.training.callbacks import progress
-from foretrace.training.callbacks.checkpoints import load_best
+from foretrace.training.callbacks.checkpoints import TimeIsUpError, load_best
 from foretrace.training.callbacks.diagnostics import Diagnostics
-from foretrace.training.follower import follow
-from foretrace.training.forecaster import TRAIN_LOSS, VALID_MSE, Forecaster
-from foretrace.training.group import Group
-from foretrace.training.leader import find_place, leading
+from foretrace.training.distributed import DistributedEnv
 from foretrace.training.log_filters import filter_library_logs
-from foretrace.training.place import Place
-from foretrace.training.precision import choose
-from foretrace.training.trainer import count_batches, make_forecaster, make_trainer
+from foretrace.training.memory import retain_freed_memory
+from foretrace.training.module import (
+    TRAIN_LOSS,
+    VALID_MSE,
+    Forecaster,
+    batches_per_epoch,
+    build_module,
+)
+from foretrace.training.precision import resolve_precision
+from foretrace.training.process_group import all_gather, broadcast, plan_processes, process_group
+from foretrace.training.trainer import build_trainer
 from foretrace.workspace import Workspace
 
 
+class Plan(NamedTuple):
+    """What all processes train that train together."""
+
+    config: TrainConfig
+    precision: str
+    checkpoint: Path | None
+
+
 def run(
-    cfg: TrainConfig | DictConfig | Mapping[str, Any], *, overrides: Sequence[str] = (), workspace: Workspace
+    cfg: TrainConfig | DictConfig | Mapping[str, Any],
+    *,
+    overrides: Sequence[str] = (),
+    workspace: Workspace,
+    callbacks: Sequence[Callback] = (),
+    evaluate: bool = True,
 ) -> dict[str, float]:
-    """Trains, evaluates and records one model; or goes on with a run, or repeats one.
+    """Train, evaluate and record one model; or resume a run, or repeat one.
 
     Args:
-        cfg: The configuration, as composed from ``conf/train.yaml`` or checked already.
-        overrides: What the user asked for beside the defaults, for the record.
+        cfg: Settings as composed from ``conf/train.yaml``; or a new run's, checked already (see `resolve_start`).
+        overrides: What the user typed, for the record.
         workspace: Where runs and caches lie.
+        callbacks: Further ones, which rank 0 has.
+        evaluate: Whether to evaluate the model and draw its report.
 
     Returns:
         The final metrics by the names under which they are tracked.
 
     Raises:
-        InputError: If something that the user gave cannot be used; then there is no run.
+        UserError: If something that the user gave cannot be used; then there is no run.
     """
     filter_library_logs()
-    if Place.here().rank:
-        follow()
-        return {}
-    start = resume.prepare(cfg, overrides=overrides, workspace=workspace)
-    config = start.config
-    optimizers.check(**optimizers.chosen(config))
-    sources.check(config.data)
-    _check_precision(start)
-    place = find_place(config)
-    # What the user brings is read before there is a run: whatever is wrong with it leaves nothing behind.
-    early = (start.run or config.model.init_from) is not None or not isinstance(config.data, SimulatedData)
-    data = _load(config, workspace) if early else None
-    if data is not None:
-        start.check_data(data.windows["train"].sequences.digest)
-        optimizers.chosen(config, batches=count_batches(config, data))
+    if DistributedEnv.from_environ().rank:
+        return work(workspace)
+    start = resolve_start(cfg, overrides=overrides, workspace=workspace)
+    config, precision = start.config, resolve_precision(start.config.trainer.precision)
+    env = plan_processes(config.trainer.devices, batch_size=config.data.batch_size)
+    data, digest = _load(config, workspace)
+    start.check(precision.name, data_digest=digest, batches_per_epoch=batches_per_epoch(config, data))
     ancestor = None
-    if data is not None and start.checkpoint is None:
+    if start.checkpoint is None:
         train = data.windows["train"].sequences
         ancestor = find_ancestor(config.model, train, uri=config.tracking.uri, workspace=workspace)
-    tracked, metrics = start.run or _begin(start, overrides, workspace), dict[str, float]()
-    worth_going_on = not config.sweep.parent
+    tracked = start.run or create_run(start, overrides, workspace)
+    metrics: dict[str, float] = {}
+    can_be_resumed = not config.sweep.parent
     try:
         with tracked:
-            data = data or _load(config, workspace)
-            metrics = _train(start, data, tracked, overrides, place, workspace, ancestor)
+            plan = Plan(config, precision.name, start.checkpoint)
+            watching = [*_watch(config, data, tracked, workspace), *callbacks]
+            module, trainer = build(plan, data, tracked, env, watching, RunLogger(tracked))
+            if ancestor:
+                begin_from(ancestor, module.model, tracked)
+            _record(start, data, module, trainer, tracked, overrides, workspace)
+            print(console.data(config.data.source, data))
+            print(console.parameters(count_parameters(module.model)))
+            processes = f" in each of {env.world_size} processes" if env.world_size > 1 else ""
+            device = f"{trainer.strategy.root_device}{processes}, {precision.name} ({precision.reason})"
+            print(f"device   {device}", flush=True)
+            began = time.monotonic()
+            with process_group(env, worker=partial(work, workspace)):
+                fit(broadcast(plan), module, trainer, data, digest)
+            trained = time.monotonic()
+            metrics = _conclude(config, module, trainer, data, tracked, evaluate=evaluate)
+            spent = {"training": trained - began, "evaluation and pictures": time.monotonic() - trained}
+            tracked.log_text(provenance.IMPORTED, provenance.pins())  # by now, all of it
+            print(console.whereabouts(tracked.id, tracked.folder, spent, address=tracked.address))
     except DivergedError:
-        worth_going_on = False  # it would come to the same end
+        can_be_resumed = False  # it would come to the same end
         raise
     finally:
-        if tracked.status in ("KILLED", "FAILED") and worth_going_on:
-            print(f"to go on: python src/train.py resume={tracked.id}", flush=True)
+        if tracked.status in ("KILLED", "FAILED") and can_be_resumed:
+            print(f"to resume: python src/train.py resume={tracked.id}", flush=True)
         if tracked.status != "RUNNING":  # else it never was ours
             print(console.last_line(tracked.id, tracked.status, metrics), flush=True)
     return metrics
 
 
-def _train(
-    start: Start,
+def work(workspace: Workspace) -> dict[str, float]:
+    """Train along with rank 0, which alone keeps a record, and end with it.
+
+    Raises:
+        SystemExit: If training ended early. Rank 0 says why.
+    """
+    env, tracked = DistributedEnv.from_environ(), NullRun()
+    try:
+        with process_group(env):
+            plan = broadcast(None)
+            try:
+                data, digest = _load(plan.config, workspace, told=False)
+            except UserError as error:
+                all_gather(str(error))
+                sys.exit(1)
+            fit(plan, *build(plan, data, tracked, env), data, digest)
+    except Interrupted as interruption:
+        sys.exit(interruption.exit_status)
+    except (ChildProcessError, DivergedError):
+        sys.exit(1)
+    return {}
+
+
+def build(
+    plan: Plan,
+    data: WindowDataModule,
+    tracked: TrackedRun | NullRun,
+    env: DistributedEnv,
+    callbacks: Sequence[Callback] = (),
+    logger: RunLogger | None = None,
+) -> tuple[Forecaster, Trainer]:
+    """Return the module at its beginning, and its trainer."""
+    lightning.seed_everything(plan.config.seed, verbose=False)
+    trainer = build_trainer(
+        plan.config.trainer,
+        precision=plan.precision,
+        run=tracked,
+        env=env,
+        callbacks=callbacks,
+        logger=logger,
+    )
+    return build_module(plan.config, data), trainer
+
+
+def fit(plan: Plan, module: Forecaster, trainer: Trainer, data: WindowDataModule, digest: str) -> None:
+    """Train to the end, or for as long as the settings allow.
+
+    Raises:
+        UserError: If the processes that train together have different data.
+    """
+    for rank, theirs in enumerate(all_gather(digest)):
+        if theirs != digest and trainer.is_global_zero:
+            raise UserError(f"data: not the same in all processes, as process {rank + 1} says: {theirs}")
+    with retain_freed_memory(trainer.strategy.root_device):
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=plan.checkpoint, weights_only=True)
+        except TimeIsUpError as stop:
+            if trainer.is_global_zero:
+                print(f"stopped  {stop}; resume=<id> continues", flush=True)
+
+
+def _conclude(
+    config: TrainConfig,
+    module: Forecaster,
+    trainer: Trainer,
     data: WindowDataModule,
     tracked: TrackedRun,
-    overrides: Sequence[str],
-    place: Place,
-    workspace: Workspace,
-    ancestor: Ancestor | None,
+    *,
+    evaluate: bool,
 ) -> dict[str, float]:
-    config, started = start.config, time.monotonic()
-    with leading(place, config, start.checkpoint) as group:
-        lightning.seed_everything(config.seed, verbose=False)
-        forecaster = make_forecaster(config, data)
-        if ancestor:
-            begin_from(ancestor, forecaster.model, tracked)
-        watching, diagnostics, pruner = _watching(config, data, tracked, workspace)
-        trainer, checkpoints = make_trainer(
-            config, group, tracked, watching=watching, logger=RunLogger(tracked)
-        )
-        device = trainer.strategy.root_device
-        _record(start, data, forecaster, tracked, overrides, device=device, workspace=workspace)
-        tracked.set_tags({"processes": place.size} if place.size > 1 else {})
-        parameters = console.parameters(count_parameters(forecaster.model))
-        precision, reason = choose(config.trainer.precision)
-        tracked.set_tags({"precision": precision})
-        processes = f" in each of {place.size} processes" if place.size > 1 else ""
-        told = f"device   {device}{processes}, {precision} ({reason})"
-        print(f"{console.data(config.data.source, data)}\n{parameters}\n{told}", flush=True)
-        with group.joined():
-            _check_same_data(group, data)
-            with memory.kept(device):
-                trainer.fit(forecaster, datamodule=data, ckpt_path=start.checkpoint, weights_only=True)
-    trained = time.monotonic()
-    if diagnostics:
-        tracked.log_metrics({"diagnostics/share": diagnostics.cost}, step=trainer.current_epoch)
-        print(*(f"inside   {line}" for line in diagnostics.lines()), sep="\n")
-
-    if pruner and pruner.pruned_at is not None:  # its test error is nobody's business
-        assert checkpoints.best_score is not None, "of the epochs up to there"
-        told = f"at epoch {pruner.pruned_at}"
-        print(f"pruned   {told}, as worse than most trials ({VALID_MSE} {checkpoints.best_score:.6f})")
-        tracked.set_tags({"pruned": told})
-        return {VALID_MSE: checkpoints.best_score}
-    epoch, score = load_best(forecaster, checkpoints.folder)
-    print(f"weights  of epoch {epoch}, the best on validation data (MSE {score:.6f})", flush=True)
+    """Keep and evaluate the best model; of a search's trial that was given up, return its validation error alone."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Diagnostics):
+            tracked.log_metrics({"diagnostics/share": callback.cost}, step=trainer.current_epoch)
+            print(*(f"inside   {line}" for line in callback.lines()), sep="\n")
+    epoch, score = load_best(module, tracked.folder / "checkpoints")
+    metrics = {} if score is None else {VALID_MSE: score}
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, TrialPruner) and callback.pruned_at is not None:
+            told = f"at epoch {callback.pruned_at}"
+            print(f"pruned   {told}, as worse than most trials ({VALID_MSE} {score:.6f})")
+            tracked.set_tags({"pruned": told})
+            return metrics  # its test error is nobody's business
+    what = "not validated yet" if score is None else f"the best on validation data (MSE {score:.6f})"
+    print(f"weights  of epoch {epoch}, {what}", flush=True)
     tracked.log_metrics({"best epoch": epoch}, step=trainer.current_epoch)
-    title = f"{config.data.source}: {model_name(config.model)}, seed {config.seed}"
-    metrics = {VALID_MSE: score}
-    metrics |= review(forecaster.to(device), data, tracked, config.evaluation, title=title)
-    keep_model(
-        tracked,
-        ModelCard.from_training(forecaster.hparams["features"], forecaster.hparams["model"]),
-        forecaster.model,
-    )
-    tracked.log_text(provenance.IMPORTED, provenance.pins())  # by now, all of it
-    times = {"training": trained - started, "evaluation and pictures": time.monotonic() - trained}
-    print(console.whereabouts(tracked.id, tracked.folder, times, address=tracked.address))
+    if evaluate:
+        title = f"{config.data.source}: {model_name(config.model)}, seed {config.seed}"
+        module.to(trainer.strategy.root_device)
+        metrics |= review(module, data, tracked, config.evaluation, title=title)
+    card = ModelCard.from_training(module.hparams["features"], module.hparams["model"])
+    keep_model(tracked, card, module.model)
     return metrics
 
 
-def _watching(
+def _load(config: TrainConfig, workspace: Workspace, *, told: bool = True) -> tuple[WindowDataModule, str]:
+    """Return the data, and the digest of the training part."""
+    bar = progress.simulation if config.trainer.progress and told else None
+    data = sources.load(config.data, cache=workspace.cache, seed=config.seed, progress=bar)
+    return data, data.windows["train"].sequences.digest
+
+
+def _watch(
     config: TrainConfig, data: WindowDataModule, tracked: TrackedRun, workspace: Workspace
-) -> tuple[list[Callback], Diagnostics | None, TrialPruner | None]:
-    """What the first process alone does while it trains, and those of it that are asked afterwards."""
-    settings = config.trainer
+) -> list[Callback]:
+    """Return what rank 0 alone does while it trains."""
     watching: list[Callback] = [BatchLoss(tracked, TRAIN_LOSS)]
-    diagnostics = None
-    if settings.diagnose_every:
-        diagnostics = Diagnostics(data.windows["valid"], every_n_epochs=settings.diagnose_every)
-        watching.insert(0, diagnostics)
-    pruner = pruner_for(config.sweep, workspace)
-    watching += [pruner] if pruner else []
-    watching += [progress.TrainingBar()] if settings.progress else []
-    return watching, diagnostics, pruner
+    if every := config.trainer.diagnose_every:
+        watching.insert(0, Diagnostics(data.windows["valid"], every_n_epochs=every))
+    if pruner := pruner_for(config.sweep, workspace):
+        watching.append(pruner)
+    return [*watching, progress.TrainingBar()] if config.trainer.progress else watching
 
 
 def _record(
-    start: Start,
+    start: StartPoint,
     data: WindowDataModule,
-    forecaster: Forecaster,
+    module: Forecaster,
+    trainer: Trainer,
     tracked: TrackedRun,
     overrides: Sequence[str],
-    *,
-    device: torch.device,
     workspace: Workspace,
 ) -> None:
+    device = trainer.strategy.root_device
     record_start(start, overrides, tracked, workspace=workspace)
     if start.kind == "resume":
         record_settings(start.config, tracked)
     else:
-        record(start.config, data, forecaster, tracked, device=device, workspace=workspace)
+        record(start.config, data, module, tracked, device=device, workspace=workspace)
     tell_differences(start, data, tracked, device=device, workspace=workspace)
+    processes = {"processes": trainer.world_size} if trainer.world_size > 1 else {}
+    tracked.set_tags({"precision": trainer.precision, **processes})
 
 
-def _check_same_data(group: Group, data: WindowDataModule) -> None:
-    for rank, theirs in group.differing(data.windows["train"].sequences.digest).items():
-        received = f"{theirs} in process {rank + 1} of {group.place.size}"
-        raise InputError("data", expected="the same data in all processes", received=received)
-
-
-def _check_precision(start: Start) -> None:
-    """A training that goes on elsewhere goes on in the arithmetic that it began in.
-
-    Raises:
-        InputError: If ``auto`` would choose another one here.
-    """
-    if start.kind != "resume" or start.run is None:
-        return
-    here = choose(start.config.trainer.precision).name
-    then = start.run.logged_tags().get("precision", here)
-    if then != here:
-        received = f"{here}, which auto chooses on this machine"
-        remedy = "Go on where it began, or rerun=<id>."
-        raise InputError(
-            "trainer.precision", expected=f"{then}, as the run began", received=received, remedy=remedy
-        )
-
-
-def _load(config: TrainConfig, workspace: Workspace) -> WindowDataModule:
-    told = progress.simulation if config.trainer.progress else None
-    return sources.load(config.data, cache=workspace.cache, seed=config.seed, progress=told)
-
-
-def _begin(start: Start, overrides: Sequence[str], workspace: Workspace) -> TrackedRun:
-    config, tracking = start.config, start.config.tracking
-    name = tracking.run_name or f"{config.data.source} {model_name(config.model)} seed {config.seed}"
+def create_run(start: StartPoint, overrides: Sequence[str], workspace: Workspace) -> TrackedRun:
+    """Return a new run, labeled with what made it and with its place in a sweep."""
+    config, tracking, sweep = start.config, start.config.tracking, start.config.sweep
     tags = (tracking.tags or {}) | provenance.code(workspace.root)
     tags["command"] = provenance.command(own(overrides))
-    tags |= start.tags() | _place_in_sweep(config.sweep, overrides)
+    if start.repeated:
+        tags["rerun_of"] = start.repeated.id
+    if config.trainer.limit_batches:
+        tags["trial"] = f"trainer.limit_batches={config.trainer.limit_batches}: its errors mean nothing"
+    if sweep.parent is not None:  # by these a sweep finds its jobs again
+        tags |= {MLFLOW_PARENT_RUN_ID: sweep.parent, "sweep.job": json.dumps(own(overrides))}
+        tags |= {} if sweep.trial is None else {"sweep.trial": str(sweep.trial)}
+    name = tracking.run_name or f"{config.data.source} {model_name(config.model)} seed {config.seed}"
     client, created = store.create_run(
         workspace=workspace, uri=tracking.uri, experiment=tracking.experiment, name=name, tags=tags
     )
     return TrackedRun(client, created, staging=workspace.staging)
 
 
-def _place_in_sweep(sweep: Sweep, overrides: Sequence[str]) -> dict[str, str]:
-    """How a sweep finds its jobs again: by parent, and by what was asked of each."""
-    if sweep.parent is None:
-        return {}
-    trial = {} if sweep.trial is None else {"sweep.trial": str(sweep.trial)}
-    return {MLFLOW_PARENT_RUN_ID: sweep.parent, "sweep.job": json.dumps(own(overrides)), **trial}
-
-
 def model_name(model: Model) -> str:
-    """A network in a few characters.
+    """Return a network in a few characters.
 
     >>> model_name(Model(hidden_sizes=[64, 32], dropout=0, output="change", input_clip=None, frozen=[]))
     '64-32 change'

@@ -61,8 +61,10 @@ class OpenLoop(Settings):
 
 
 class Loss(Settings):
-    """What training minimises: the one-step MSE, and more if asked for."""
+    """What training minimizes: the one-step MSE, and more if asked for."""
 
+    kind: Literal["mse", "huber"] = "mse"  # huber: large errors count by their size, not its square
+    huber_delta: PositiveFloat = 1.0  # from where an error is large, in standard deviations
     # raw: as the published errors are; wide features count for more.
     units: Literal["scaled", "raw"] = "scaled"
     input_noise: Annotated[float, Field(ge=0)]  # standard deviation, in units of each feature's own
@@ -80,12 +82,14 @@ class Trainer(Settings):
     """How long and how precisely to train."""
 
     max_epochs: Count
+    max_minutes: PositiveFloat | None = None  # then training ends with a checkpoint, which can be resumed
+    limit_batches: Count | None = None  # of an epoch and of its validation: a trial, tagged as one
     devices: Count = 1  # processes on this machine, one to a GPU, that share each batch
     checkpoint_minutes: PositiveFloat = 5  # from one checkpoint to the next within an epoch
     precision: Literal["auto", "32-true", "bf16-mixed"]  # auto: see foretrace.training.precision
     gradient_clip: PositiveFloat | None
     early_stopping: EarlyStopping | None
-    weight_averaging: Fraction | None = None  # decay per step of the moving average of weights that is kept
+    ema_decay: Fraction | None = None  # decay per step of the moving average of weights that is kept
     diagnose_every: Count | None  # epochs from one look at the gradients to the next; None: never
     progress: bool
 

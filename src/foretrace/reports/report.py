@@ -26,7 +26,7 @@ from foretrace.model.next_step import NextStepModel, count_parameters
 from foretrace.reports import console, page
 from foretrace.reports.figures import forecasts, inside, learning, quality, robot
 from foretrace.tracking.run import TrackedRun
-from foretrace.training.forecaster import TRAIN_LOSS, VALID_MSE, Forecaster
+from foretrace.training.module import TRAIN_LOSS, VALID_MSE, Forecaster
 
 PICTURED_STEPS = 200  # of the first test episode: as many columns as a picture shows apart
 RESIDUAL_EPISODES, MOST_STEPS = 8, 2000  # of an episode: enough to see a distribution

@@ -9,7 +9,7 @@ from foretrace.errors import UserError
 from foretrace.model.next_step import NextStepModel
 from foretrace.serving.model_file import ModelCard, read_model, reason
 from foretrace.serving.predictor import Predictor
-from foretrace.training.checkpoint_io import check_parts, read_checkpoint
+from foretrace.training.checkpoint_io import read_checkpoint
 from foretrace.workspace import Workspace
 
 if TYPE_CHECKING:  # MLflow takes seconds to import: where a file is read, it is not needed
@@ -116,7 +116,6 @@ def trained_model(path: Path, checkpoint: dict[str, Any]) -> tuple[ModelCard, Ne
     Raises:
         UserError: If it is not that of a training run, or was tampered with.
     """
-    check_parts(path, checkpoint)
     weights = {  # the module that trains has it as its `model`
         str(name).removeprefix("model."): tensor
         for name, tensor in checkpoint["state_dict"].items()

@@ -102,7 +102,7 @@ class ModelCard(BaseModel):
     def from_training(
         cls, features: dict[str, Any], model: dict[str, Any], *, run_id: str | None = None
     ) -> "ModelCard":
-        """Return the card for what a checkpoint holds, see `foretrace.training.forecaster.Forecaster`."""
+        """Return the card for what a checkpoint holds, see `foretrace.training.module.Forecaster`."""
         given = {
             "feature_names": features["names"],
             "units": features["units"],

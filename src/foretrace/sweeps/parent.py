@@ -41,7 +41,7 @@ def check_parts(checked: Iterable[TrainConfig]) -> None:
         str((config.data, config.optimizer, config.scheduler)): config for config in checked
     }.values():
         sources.check(config.data)
-        optimizers.check(**optimizers.chosen(config))
+        optimizers.check_optimizer(config)
 
 
 class Sweep:

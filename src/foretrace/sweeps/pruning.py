@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from foretrace.config import Sweep
-from foretrace.training.forecaster import VALID_MSE
+from foretrace.training.module import VALID_MSE
 from foretrace.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -1,9 +1,8 @@
-"""Checkpoints, read only if they are whole, and without running anything that they hold."""
+"""Checkpoints, read if they are whole, and without running anything that they hold."""
 
 import pickle
-import pickletools
-import re
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -13,70 +12,68 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foretrace.errors import InputError
+from foretrace.errors import UserError
 
-A_CHECKPOINT = "a checkpoint of a training run"
-LARGEST_PICKLE = 1 << 24  # bytes; ours have 9000
-# What a checkpoint's pickle may name: arrays and containers. torch's own list has more, as a `bytearray` of any size.
-PLAIN = re.compile(
-    r"collections (OrderedDict|Counter|defaultdict)|torch \w+Storage|torch._utils _rebuild_tensor_v2"
-)
-NAMES = {
-    "GLOBAL",
-    "STACK_GLOBAL",
-    "INST",
-    "EXT1",
-    "EXT2",
-    "EXT4",
-}  # opcodes by which a pickle names something
-# What torch comes to in a pickle that was tampered with.
-TAMPERED = (AssertionError, AttributeError, LookupError, OverflowError, TypeError, struct.error)
+HINT = "See checkpoints/ among a run's artifacts."
 PARTS = {"hyper_parameters": dict, "state_dict": dict, "global_step": int, "epoch": int}
+# What torch's reader comes to in files that are cut, of something else, or tampered with.
+BROKEN = (
+    *(OSError, zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, ValueError),
+    *(AssertionError, AttributeError, LookupError, OverflowError, TypeError, struct.error),
+)
 
 
-class DamagedError(InputError):
+class DamagedError(UserError):
     """A checkpoint that cannot be read, or is none."""
 
 
-def read_checkpoint(path: Path, *, map_location: str = "cpu") -> dict[str, Any]:
-    """Reads a checkpoint that Lightning wrote.
-
-    Checksums are compared first: torch itself does not look at them, and loads weights with flipped bits.
-
-    Args:
-        path: Of the file.
-        map_location: Where tensors come to be; ``meta`` gives their shapes alone.
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return the content of a checkpoint, as this version writes them.
 
     Raises:
         DamagedError: If it is something else, damaged, or holds more than arrays, numbers and text.
     """
     try:
-        _check(path)
-        checkpoint: dict[str, Any] = torch.load(path, weights_only=True, map_location=map_location)
+        with zipfile.ZipFile(path) as archive:
+            # torch looks at neither: it loads weights with flipped bits, and unpacks a kilobyte into gigabytes.
+            if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+                raise ValueError("it is compressed, or its parts overlap")
+            if (damaged := archive.testzip()) is not None:
+                raise ValueError(f"{damaged} differs from its checksum")
+            if any(
+                b"bytearray" in archive.read(name) for name in archive.namelist() if name.endswith(".pkl")
+            ):
+                raise ValueError("it holds a bytearray")  # of any size: torch would make it
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about files that it then refuses
+            checkpoint = torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:  # its message says how to run foreign code: no help here
-        raise _refused(path, "something else, or more than plain data") from error
-    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, ValueError) as error:
-        raise _refused(path, (str(error).splitlines() or [type(error).__name__])[0]) from error
-    except TAMPERED as error:
-        raise _refused(path, f"a content that makes no sense ({type(error).__name__}: {error})") from error
-    if not isinstance(checkpoint, dict):
-        raise _refused(path, f"{type(checkpoint).__name__}")
+        raise DamagedError(f"{path}: holds more than plain data", hint=HINT) from error
+    except BROKEN as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DamagedError(f"{path}: no checkpoint that can be read ({reason})", hint=HINT) from error
+    for key, kind in PARTS.items():
+        if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(key), kind):
+            raise DamagedError(f"{path}: no checkpoint of a training run, as it has no {key}", hint=HINT)
+    return upgrade_checkpoint(checkpoint)
+
+
+def upgrade_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint of version 0.1.0 with the names that this version uses; others stay as they are."""
+    for key in ("state_dict", "current_model_state"):  # the second beside averaged weights
+        if isinstance(tensors := checkpoint.get(key), dict):
+            renamed = {str(n).replace("known_scaling.", "covariate_scaling."): t for n, t in tensors.items()}
+            checkpoint[key] = renamed
+    settings = checkpoint["hyper_parameters"]
+    if isinstance(features := settings.get("features"), dict) and "known" in features:
+        features["covariates"] = features.pop("known")
+    if isinstance(loss := settings.get("loss"), dict):
+        settings["loss"] = {"kind": "mse", "huber_delta": 1.0} | loss
     return checkpoint
 
 
-def check_parts(path: Path, checkpoint: dict[str, Any]) -> None:
-    """Sees whether a checkpoint has what all of this version have.
-
-    Raises:
-        DamagedError: If not.
-    """
-    for key, kind in PARTS.items():
-        if not isinstance(checkpoint.get(key), kind):
-            raise _refused(path, f"one without {key}")
-
-
 def check_weights(tensors: Mapping[str, Any], *, hidden_sizes: list[int], num_features: int) -> None:
-    """Sees whether tensors can be a model's before it is made: what they do not hold would take memory first.
+    """See whether tensors can be a model's before it is made: what they do not hold would take memory first.
 
     Raises:
         ValueError: If not.
@@ -98,30 +95,3 @@ def check_weights(tensors: Mapping[str, Any], *, hidden_sizes: list[int], num_fe
         name for name, tensor in tensors.items() if not tensor.is_meta and not tensor.isfinite().all()
     ]:
         raise ValueError(f"{wrong[0]} has values that are not finite")
-
-
-def _check(path: Path) -> None:
-    """Compares checksums and looks through the pickle.
-
-    Raises:
-        ValueError: If something is wrong.
-    """
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        if sum(member.file_size for member in members) > path.stat().st_size:
-            raise ValueError("a compressed archive, or one whose parts overlap")
-        if (damaged := archive.testzip()) is not None:  # reads all of it
-            raise ValueError(f"{damaged} differs from its checksum")
-        pickles = [member for member in members if member.filename.endswith(".pkl")]  # TorchScript has more
-        if len(pickles) != 1 or pickles[0].file_size > LARGEST_PICKLE:
-            raise ValueError("no checkpoint in it")
-        for opcode, argument, _ in pickletools.genops(archive.read(pickles[0])):
-            if opcode.name in NAMES and not (isinstance(argument, str) and PLAIN.fullmatch(argument)):
-                raise ValueError(f"more than plain data: {argument}")
-            if opcode.name == "PROTO" and argument != torch.serialization.DEFAULT_PROTOCOL:
-                raise ValueError(f"pickle protocol {argument}")  # of which torch would warn
-
-
-def _refused(path: Path, received: str) -> DamagedError:
-    remedy = "See checkpoints/ among a run's artifacts."
-    return DamagedError(str(path), expected=A_CHECKPOINT, received=received, remedy=remedy)

@@ -1,4 +1,4 @@
-"""Memory that a training step lets go of and the next one takes again, kept by the process meanwhile.
+"""Memory that a training step frees and the next one takes again, retained by the process meanwhile.
 
 glibc gives blocks of more than 32 MB back to the system as soon as they are free. A step takes hundreds of MB in such
 blocks, and the system clears and maps them page by page each time: a fifth of a step of the default network.
@@ -16,13 +16,13 @@ M_MMAP_MAX, MMAP_MAX = -4, 65536
 
 
 @contextmanager
-def kept(device: torch.device) -> Iterator[None]:
-    """Gives nothing back to the system within its block, and everything at its end; does nothing without glibc.
+def retain_freed_memory(device: torch.device) -> Iterator[None]:
+    """Give nothing back to the system within the block, and everything at its end; without glibc, do nothing.
 
     Fragments cost memory: the default job takes 1,346 MB at most instead of 1,245 MB.
 
     Args:
-        device: Where the tensors are: those of a GPU have an allocator that keeps what it gets.
+        device: Where the tensors are: those of a GPU have an allocator that retains what it gets.
     """
     libc = ctypes.CDLL(None)
     if device.type != "cpu" or not hasattr(libc, "mallopt") or not hasattr(libc, "malloc_trim"):

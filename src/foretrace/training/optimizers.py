@@ -1,9 +1,10 @@
-"""Any optimiser and schedule of torch, by name, with its own arguments checked."""
+"""Any optimizer and schedule of torch, by name, with its own arguments checked."""
 
 import inspect
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -12,16 +13,17 @@ from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
 from foretrace.config import TrainConfig
-from foretrace.errors import InputError, suggest
+from foretrace.errors import UserError, suggest
 
-TRIAL_STEPS = 1000  # of a schedule, in which most have come to where they change the rate
+TRIAL_STEPS = 1000  # of a schedule, within which most come to where they change the rate
+LENGTHS = ("T_0", "T_max", "total_iters", "total_steps")  # arguments by which schedules are made for a length
 
 
 def build_optimizer(parameters: Iterable[Parameter], *, name: str, **arguments: Any) -> Optimizer:
-    """Makes the optimiser called ``name`` in `torch.optim`. Weights decay if it is told so; biases never do.
+    """Return the optimizer called ``name`` in `torch.optim`. With ``weight_decay``, weights decay and biases do not.
 
     Raises:
-        InputError: If there is none of that name, or an argument is unknown to it or out of range.
+        UserError: If there is none of that name, or an argument is unknown to it or out of range.
     """
     kind = _find("optimizer", name, torch.optim, Optimizer)
     groups: Any = list(parameters)
@@ -32,27 +34,26 @@ def build_optimizer(parameters: Iterable[Parameter], *, name: str, **arguments: 
     return optimizer
 
 
-def build_scheduler(
-    optimizer: Optimizer, *, name: str, interval: str, **arguments: Any
-) -> tuple[str, LRScheduler]:
-    """Makes the schedule called ``name`` in `torch.optim.lr_scheduler`; returns it after its interval.
+def build_scheduler(optimizer: Optimizer, *, name: str, interval: str, **arguments: Any) -> LRScheduler:
+    """Return the schedule called ``name`` in `torch.optim.lr_scheduler`.
 
     Raises:
-        InputError: If there is none of that name, or an argument is unknown to it or out of range.
+        UserError: If there is none of that name, or an argument is unknown to it or out of range.
     """
     kind = _find("scheduler", name, lr_scheduler, LRScheduler)
-    return interval, _call("scheduler", kind, optimizer, arguments)
+    scheduler: LRScheduler = _call("scheduler", kind, optimizer, arguments)
+    return scheduler
 
 
-def chosen(config: TrainConfig, *, batches: int | None = None) -> dict[str, Any]:
-    """What a configuration asks for, as `check` and `foretrace.training.forecaster.Forecaster` take it.
+def optimizer_settings(config: TrainConfig, *, batches: int | None = None) -> dict[str, Any]:
+    """Return what a configuration asks for, as ``optimizer`` and ``scheduler`` of a module.
 
     Args:
         config: The configuration.
-        batches: Of the whole training, after which a schedule that has an end is there; None: not known yet.
+        batches: Of the whole training run, for a schedule that ends with it; None: not known yet.
 
     Raises:
-        InputError: If a schedule would end before the training.
+        UserError: If a schedule would end before the training run.
     """
     scheduler = config.scheduler.model_dump() if config.scheduler else None
     if scheduler and "total_steps" in scheduler:
@@ -61,55 +62,132 @@ def chosen(config: TrainConfig, *, batches: int | None = None) -> dict[str, Any]
         if steps is None:
             scheduler["total_steps"] = needed or TRIAL_STEPS
         elif needed and isinstance(steps, int) and steps < needed:
-            expected = f"at least {needed}, the {unit} of the training"
-            raise InputError("scheduler.total_steps", expected=expected, received=str(steps))
+            raise UserError(f"scheduler.total_steps: {steps}, but the training run has {needed} {unit}")
     return {"optimizer": config.optimizer.model_dump(), "scheduler": scheduler}
 
 
-def check(optimizer: dict[str, Any], scheduler: dict[str, Any] | None) -> None:
-    """Makes both for parameters of no consequence, and takes a few steps: some arguments fail only there.
+def check_optimizer(config: TrainConfig) -> None:
+    """Take a few steps with the optimizer and the schedule: some arguments fail only there.
 
     Raises:
-        InputError: As above, before anything else was made.
+        UserError: If they cannot be made, or would break the training run.
     """
-    weights = [Parameter(torch.zeros(1, 1)), Parameter(torch.zeros(1))]
-    trial = build_optimizer(weights, **optimizer)
-    schedule = build_scheduler(trial, **scheduler)[1] if scheduler else None
-    with _trial("optimizer", optimizer["name"]):
+    settings = optimizer_settings(config)
+    weights, optimizer, scheduler = _trial(**settings)
+    with _told("optimizer", settings["optimizer"]["name"]):
         for weight in weights:
             weight.grad = torch.ones_like(weight)
-        trial.step(lambda: 1.0)
+        optimizer.step(lambda: 1.0)
         if not all(weight.isfinite().all() for weight in weights):
-            raise ValueError("what makes weights that are not finite in one step")
-    if schedule is None:
+            raise ValueError("weights are not finite after one step")
+    if scheduler is not None:
+        with _told("scheduler", settings["scheduler"]["name"]):
+            for rate in _rates(scheduler, min(TRIAL_STEPS, getattr(scheduler, "total_steps", TRIAL_STEPS))):
+                if not (math.isfinite(rate) and rate >= 0):
+                    raise ValueError(f"it leads to a learning rate of {rate:g}")
+
+
+def stretch_schedule(config: TrainConfig, *, epochs: int) -> TrainConfig:
+    """Return the settings with a schedule made for ``epochs`` as one for the epochs that they have now.
+
+    Args:
+        config: The settings of a run that is resumed.
+        epochs: For which it was begun.
+    """
+    if config.scheduler is None or config.scheduler.interval != "epoch":
+        return config
+    arguments = config.scheduler.model_dump()
+    lengths = {key: config.trainer.max_epochs for key in LENGTHS if arguments.get(key) == epochs}
+    return config.model_copy(update={"scheduler": config.scheduler.model_copy(update=lengths)})
+
+
+def check_extension(config: TrainConfig, *, epochs: int, batches_per_epoch: int) -> None:
+    """See whether a schedule makes sense beyond the length for which its run was begun.
+
+    Args:
+        config: The settings of a run that is resumed.
+        epochs: For which it was begun.
+        batches_per_epoch: Of its training part.
+
+    Raises:
+        UserError: If the rate would rise again where until then it had only fallen, or stay at zero.
+    """
+    if config.scheduler is None or config.trainer.max_epochs <= epochs:
         return
-    told = (1.0,) if isinstance(schedule, lr_scheduler.ReduceLROnPlateau) else ()
-    with _trial("scheduler", type(schedule).__name__):
-        for _ in range(1, min(TRIAL_STEPS, getattr(schedule, "total_steps", TRIAL_STEPS))):
-            schedule.step(*told)
-            rates = [float(group["lr"]) for group in trial.param_groups]
-            if not all(math.isfinite(rate) and rate >= 0 for rate in rates):
-                raise ValueError(f"what leads to a learning rate of {rates[0]:g}")
+    settings = optimizer_settings(config, batches=config.trainer.max_epochs * batches_per_epoch)
+    _, _, scheduler = _trial(**settings)
+    assert scheduler is not None
+    per_epoch = 1 if config.scheduler.interval == "epoch" else batches_per_epoch
+    rates, end = list(_rates(scheduler, config.trainer.max_epochs * per_epoch)), epochs * per_epoch
+    rises = _rises_again(rates) and not _rises_again(rates[:end])
+    if rises or not any(rates[end:]):
+        what = "raise the learning rate again" if rises else "leave the learning rate at 0"
+        raise UserError(
+            f"trainer.max_epochs: {config.scheduler.name} would {what} after the {epochs} epochs it was made for",
+            hint="Start a new run with a schedule of the new length.",
+        )
+
+
+def reschedule(checkpoint: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Put a checkpoint's schedule where it would be, had the run had these settings from its beginning.
+
+    Args:
+        checkpoint: Its ``lr_schedulers`` and the learning rates in its ``optimizer_states`` are changed.
+        settings: ``optimizer`` and ``scheduler``.
+    """
+    _, optimizer, scheduler = _trial(**settings)
+    assert scheduler is not None, "a run that is resumed keeps its schedule"
+    list(_rates(scheduler, checkpoint["lr_schedulers"][0]["last_epoch"]))
+    checkpoint["lr_schedulers"] = [scheduler.state_dict()]
+    rates = {
+        key: value for key, value in optimizer.param_groups[0].items() if key in ("lr", "betas", "momentum")
+    }
+    for group in checkpoint["optimizer_states"][0]["param_groups"]:
+        group |= rates
+
+
+def _trial(
+    optimizer: dict[str, Any], scheduler: dict[str, Any] | None
+) -> tuple[list[Parameter], Optimizer, LRScheduler | None]:
+    """Both of them for parameters of no consequence."""
+    weights = [Parameter(torch.zeros(1, 1)), Parameter(torch.zeros(1))]
+    made = build_optimizer(weights, **optimizer)
+    return weights, made, build_scheduler(made, **scheduler) if scheduler else None
+
+
+def _rates(scheduler: LRScheduler, steps: int) -> Iterator[float]:
+    """Take steps, yielding the learning rate before each."""
+    told = (1.0,) if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau) else ()
+    scheduler.optimizer._opt_called = True  # type: ignore[attr-defined]  # or torch warns that it took no step
+    for _ in range(steps):
+        yield float(scheduler.optimizer.param_groups[0]["lr"])
+        scheduler.step(*told)
+
+
+def _rises_again(rates: list[float]) -> bool:
+    has_fallen = False
+    for before, after in pairwise(rates):
+        if has_fallen and after > before * (1 + 1e-6):
+            return True
+        has_fallen |= after < before
+    return False
 
 
 @contextmanager
-def _trial(group: str, name: str) -> Iterator[None]:
-    """Says of whatever torch comes to in a trial that the settings lead there."""
+def _told(group: str, name: str) -> Iterator[None]:
+    """Say of whatever torch comes to in a trial that the settings lead there."""
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        received = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            group, expected=f"arguments with which {name} can take a step", received=received
-        ) from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{group}: {name} cannot take a step with these arguments ({reason})") from error
 
 
 def _find(group: str, name: str, module: Any, base: type) -> type:
     kinds = {n: kind for n, kind in inspect.getmembers(module, inspect.isclass) if issubclass(kind, base)}
     if name not in kinds or kinds[name] is base:
         names = sorted(set(kinds) - {base.__name__})
-        raise InputError(f"{group}.name", expected=f"a class of {module.__name__}", received=name,
-                         remedy=suggest(name, names))  # fmt: skip
+        raise UserError(f"{group}.name: {module.__name__} has no {name!r}", hint=suggest(name, names))
     return kinds[name]
 
 
@@ -117,11 +195,8 @@ def _call(group: str, kind: type, subject: Any, arguments: dict[str, Any]) -> An
     accepted = list(inspect.signature(kind).parameters)[1:]
     for key in arguments:
         if key not in accepted:
-            raise InputError(f"{group}.{key}", expected=f"an argument of {kind.__name__}",
-                             received=key, remedy=suggest(key, accepted))  # fmt: skip
+            raise UserError(f"{group}.{key}: no argument of {kind.__name__}", hint=suggest(key, accepted))
     try:
         return kind(subject, **arguments)
     except (TypeError, ValueError) as error:
-        raise InputError(
-            group, expected=f"arguments that {kind.__name__} takes", received=str(error)
-        ) from error
+        raise UserError(f"{group}: {kind.__name__} does not take these arguments ({error})") from error

@@ -1,4 +1,4 @@
-"""Which arithmetic a training computes in, where that is left to the hardware."""
+"""Which arithmetic a training run computes in, where that is left to the hardware."""
 
 from typing import NamedTuple
 
@@ -6,9 +6,9 @@ import torch
 
 
 class Precision(NamedTuple):
-    """As Lightning names it, and why it was chosen.
+    """The arithmetic as Lightning names it, and why it was chosen.
 
-    >>> choose("32-true")
+    >>> resolve_precision("32-true")
     Precision(name='32-true', reason='as set')
     """
 
@@ -16,17 +16,17 @@ class Precision(NamedTuple):
     reason: str
 
 
-def choose(asked: str) -> Precision:
-    """Resolves ``auto``: bf16 where the hardware multiplies it, else fp32.
+def resolve_precision(setting: str) -> Precision:
+    """Resolve ``auto``: bf16 where the hardware multiplies it, else fp32.
 
-    In ``bf16-mixed`` products are of bf16; weights, their sums and the optimiser stay in fp32. Hardware that only
-    imitates bf16 would be slower by it.
+    In ``bf16-mixed`` products are of bf16; weights, their sums and the optimizer stay in fp32. Hardware that only
+    emulates bf16 would be slower by it.
 
     Args:
-        asked: ``auto``, or what it is to be.
+        setting: ``auto``, or the precision itself.
     """
-    if asked != "auto":
-        return Precision(asked, "as set")
+    if setting != "auto":
+        return Precision(setting, "as set")
     if torch.cuda.is_available():
         hardware = torch.cuda.get_device_name()
         native = torch.cuda.is_bf16_supported(including_emulation=False)

@@ -64,7 +64,9 @@ def locate_limbs(robot: str, states: npt.ArrayLike, *, dt_s: float) -> Limbs:
     with np.errstate(invalid="ignore", over="ignore"):  # a forecast may run away
         way = np.concatenate([[0.0], np.cumsum((speed[1:] + speed[:-1]) / 2 * dt_s)])[: len(run)]
     assets = Path(str(gymnasium.__file__)).parent / "envs" / "mujoco" / "assets"
-    mujoco.set_mju_user_warning(lambda _: None)  # else what it thinks of gymnasium's file is in MUJOCO_LOG.TXT
+    mujoco.set_mju_user_warning(
+        lambda _: None
+    )  # else what it thinks of gymnasium's file is in MUJOCO_LOG.TXT
     model = mujoco.MjModel.from_xml_path(str(assets / MODEL_FILES[robot]))
     data = mujoco.MjData(model)
     capsules = np.flatnonzero(model.geom_type == mujoco.mjtGeom.mjGEOM_CAPSULE)

@@ -1,7 +1,7 @@
-"""Checkpoints from which a training goes on as if it had never stopped.
+"""Checkpoints from which a run is resumed as if it had never stopped.
 
-Lightning restores weights, optimiser, schedule, callbacks and loops; added here are the random numbers' states, the
-places at which a checkpoint is exact, and files that are whole or absent.
+Lightning restores weights, optimizer, schedule, callbacks and loops; added here are the random number generators'
+states, the places at which a checkpoint is exact, and files that are whole or absent.
 """
 
 import errno
@@ -19,26 +19,31 @@ import numpy as np
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from lightning.pytorch.callbacks import Checkpoint
 
-from foretrace.errors import InputError, Interrupted, full_disk
+from foretrace.errors import Interrupted, UserError, full_disk
 from foretrace.tracking.null_run import NullRun
-from foretrace.training.checkpoint_io import DamagedError, check_parts, read_checkpoint
-from foretrace.training.group import Group
+from foretrace.training.callbacks.early_stopping import EarlyStopping
+from foretrace.training.checkpoint_io import DamagedError, read_checkpoint, upgrade_checkpoint
+from foretrace.training.process_group import all_gather, any_rank
 from foretrace.workspace import atomic_write
 
-if TYPE_CHECKING:  # MLflow is not for processes that record nothing
+if TYPE_CHECKING:
     from foretrace.tracking.run import TrackedRun
 
 FORMAT = 2  # of our checkpoints; to be raised when older ones cannot be resumed any more
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
 
+class TimeIsUpError(Exception):
+    """The end of ``trainer.max_minutes``, after a checkpoint."""
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint aside, waits until it is on the disk, and only then gives it its name."""
+    """Checkpoints written aside, and renamed once they are on the disk."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """See the class.
+        """Save a checkpoint.
 
         Raises:
             OSError: If it cannot be written, e.g. as the disk is full; what was there before is still there.
@@ -54,21 +59,25 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             reason = f"the checkpoint {target} could not be written ({why}); the one before is intact"
             raise OSError(getattr(cause, "errno", None) or errno.EIO, reason) from error
 
+    def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Load a checkpoint that `latest_valid_checkpoint` has read once."""
+        return upgrade_checkpoint(super().load_checkpoint(*args, **kwargs))
+
 
 class Checkpoints(Checkpoint):
-    """Keeps the last checkpoint, the one before, and the best; each is exact, and preceded by its record.
+    """The last checkpoint, the one before, and the best; each is exact, and preceded by its record.
 
-    Written after each validation and, in a long epoch, every few minutes after a batch: Lightning goes on from
+    Written after each validation and, in a long epoch, every few minutes after a batch: Lightning resumes from
     both places exactly. What was recorded up to there is with the tracker before the checkpoint counts.
 
     Where several processes train together, all of them have this callback: they agree on when to save and when
-    to end, each gives the states of its generators, and the first one writes.
+    to end, each gives the states of its generators, and rank 0 writes.
 
     Args:
         run: Its folder ``checkpoints`` holds the files; a signal to it is obeyed after the next checkpoint.
-        group: The processes that train together.
         monitor: The metric of which less is better.
         every_minutes: Time between two checkpoints within an epoch.
+        max_minutes: Time after which training ends with a checkpoint; None: never.
 
     Attributes:
         folder: Where the files are.
@@ -77,18 +86,24 @@ class Checkpoints(Checkpoint):
     """
 
     def __init__(
-        self, run: "TrackedRun | NullRun", group: Group, *, monitor: str, every_minutes: float
+        self,
+        run: "TrackedRun | NullRun",
+        *,
+        monitor: str,
+        every_minutes: float,
+        max_minutes: float | None = None,
     ) -> None:
-        self._run, self._group, self._monitor, self._every_s = run, group, monitor, 60 * every_minutes
+        self._run, self._monitor = run, monitor
+        self._every_s, self._max_s = 60 * every_minutes, 60 * (max_minutes or math.inf)
         self.folder = run.folder / "checkpoints"
-        self._saved_at = time.monotonic()
+        self._began = self._saved_at = time.monotonic()
         self._generators: list[dict[str, torch.Tensor]] = []  # of each process
         self._on_sigterm = signal.getsignal(signal.SIGTERM)
         self.best_score: float | None = None
         self.best_epoch: int | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The best so far, and the state of every generator that training draws from."""
+        """Return the best so far, and the state of every generator that training draws from."""
         return {
             "best_score": self.best_score,
             "best_epoch": self.best_epoch,
@@ -97,61 +112,66 @@ class Checkpoints(Checkpoint):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over what a checkpoint holds; generators are set as the last thing before training."""
+        """Restore what a checkpoint holds; generators are set as the last thing before training."""
         self.best_score, self.best_epoch = state["best_score"], state["best_epoch"]
         self._generators = [state["generators"], *state.get("generators_of_others", [])]
 
     def on_save_checkpoint(
         self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Says which versions can go on from it."""
+        """Say which versions can resume from it."""
         checkpoint["foretrace"] = {"format": FORMAT, "version": metadata.version("foretrace")}
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Restores the generators."""
+        """Restore the generators."""
         self._run.defer_signals = True
+        self._began = time.monotonic()
         if threading.current_thread() is threading.main_thread():
             # Lightning puts a handler before ours that ends the loop at a place of its own, without a checkpoint.
             signal.signal(signal.SIGTERM, self._on_sigterm)
         self._restore_generators(trainer)
         if self.best_epoch == trainer.current_epoch and trainer.is_global_zero:
             self._keep_best()  # its process may have ended between the two
-        trainer.should_stop = self._group.any(trainer.should_stop)
+        trainer.should_stop = any_rank(trainer.should_stop)
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Saves within the epoch when it is time to; the last batch's turn comes after the validation."""
+        """Save within the epoch when it is time to; the last batch's turn comes after the validation."""
         is_last = batch_idx + 1 == trainer.num_training_batches
-        due = time.monotonic() - self._saved_at > self._every_s
-        if self._group.any(not is_last and (due or self._run.stop_requested)):
+        now = time.monotonic()
+        is_due = now - self._saved_at > self._every_s or now - self._began > self._max_s
+        if any_rank(not is_last and (is_due or self._run.stop_requested)):
             self._save(trainer)
+            self._raise_if_time_is_up(trainer)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Saves after each epoch."""
+        """Save after each epoch."""
         score = float(trainer.callback_metrics[self._monitor])
-        is_best = self.best_score is None or score < self.best_score or math.isnan(self.best_score)
+        is_best = self.best_score is None or score < self.best_score
         if is_best:
             self.best_score, self.best_epoch = score, trainer.current_epoch
         progress = f"{trainer.current_epoch + 1}/{trainer.max_epochs} epochs"
         self._run.log_metrics({}, step=trainer.current_epoch, tags={"progress": progress})
         self._save(trainer, is_best=is_best)
+        if trainer.current_epoch + 1 != trainer.max_epochs:
+            self._raise_if_time_is_up(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Restores the wish to stop of a training that was ended just as it had stopped early, and shares it."""
+        """Share the wish to stop, and restore that of a run that was ended just as it had stopped early."""
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
+            if isinstance(callback, EarlyStopping) and callback.has_stopped:
                 trainer.should_stop = True
-        trainer.should_stop = self._group.any(trainer.should_stop)  # a search's is the first process's alone
+        trainer.should_stop = any_rank(trainer.should_stop)  # a search's is rank 0's alone
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """From here on, a signal is obeyed at once."""
+        """Obey signals at once from here on."""
         self._run.defer_signals = False
         self._run.raise_if_stop_requested()
 
     def _save(self, trainer: Trainer, *, is_best: bool = False) -> None:
         self._run.flush(sync=True)
-        self._generators = self._group.gather(_generator_states(trainer.strategy.root_device))
+        self._generators = all_gather(_generator_states(trainer.strategy.root_device))
         last = self.folder / LAST
         if trainer.is_global_zero and last.exists():
             last.replace(self.folder / PREVIOUS)
@@ -159,12 +179,17 @@ class Checkpoints(Checkpoint):
         if is_best and trainer.is_global_zero:
             self._keep_best()
         self._saved_at = time.monotonic()
-        if self._group.any(self._run.stop_requested):
+        if any_rank(self._run.stop_requested):
             self._run.raise_if_stop_requested()
             raise Interrupted(signal.SIGTERM)  # another process was asked
 
+    def _raise_if_time_is_up(self, trainer: Trainer) -> None:
+        if any_rank(time.monotonic() - self._began > self._max_s):
+            self._run.defer_signals = False
+            raise TimeIsUpError(f"after {self._max_s / 60:g} minutes, in epoch {trainer.current_epoch + 1}")
+
     def _restore_generators(self, trainer: Trainer) -> None:
-        """Lets each process go on where it stopped; one that is new draws other numbers than the first."""
+        """Restore each process's states; one that is new draws other numbers than rank 0."""
         rank, device = trainer.global_rank, trainer.strategy.root_device
         if rank < len(self._generators):
             _set_generator_states(self._generators[rank], device)
@@ -173,7 +198,7 @@ class Checkpoints(Checkpoint):
             torch.manual_seed(int(words.generate_state(1, np.uint64)[0]))
 
     def _keep_best(self) -> None:
-        """Gives the last checkpoint a second name. It comes after the first: the best is never ahead of the last."""
+        """Give the last checkpoint a second name. It comes after the first: the best is never ahead of the last."""
         aside = self.folder / f".{BEST}.part"
         aside.unlink(missing_ok=True)
         try:
@@ -183,61 +208,56 @@ class Checkpoints(Checkpoint):
         aside.replace(self.folder / BEST)
 
 
-def load_best(module: LightningModule, folder: Path) -> tuple[int, float]:
-    """Gives a module the best weights; returns their epoch, from 0, and their score."""
-    checkpoint = read_checkpoint(folder / BEST)
+def load_best(module: LightningModule, folder: Path) -> tuple[int, float | None]:
+    """Give a module the best weights; return their epoch, from 0, and their score.
+
+    Before the first validation, the best are the last, and have no score.
+    """
+    path = folder / BEST
+    checkpoint = read_checkpoint(path if path.exists() else folder / LAST)
     module.load_state_dict(checkpoint["state_dict"])
-    return int(checkpoint["epoch"]), float(checkpoint["callbacks"][Checkpoints.__name__]["best_score"])
+    return int(checkpoint["epoch"]), checkpoint["callbacks"][Checkpoints.__name__]["best_score"]
 
 
-def latest_valid_checkpoint(folder: Path, *, say: Callable[[str], None]) -> Path | None:
-    """The last checkpoint from which a training can go on, under its own name; None if there is none at all.
+def latest_valid_checkpoint(
+    folder: Path, *, say: Callable[[str], None]
+) -> tuple[Path, dict[str, Any]] | None:
+    """Return the last checkpoint that can be resumed, under its own name, and its content.
 
     Args:
         folder: The checkpoints of a run.
         say: Told of a damaged one.
 
+    Returns:
+        None if there is none at all.
+
     Raises:
-        InputError: If all are damaged, or another version has to go on from it.
+        UserError: If all are damaged, or another version has to resume from it.
     """
-    found = [folder / name for name in (LAST, PREVIOUS) if (folder / name).exists()]
     reasons = []
-    for path in found:
-        reason = _damage(path)
-        if reason is None:
-            return path.replace(folder / LAST)
-        reasons.append(f"{path.name} is damaged ({reason})")
-        say(f"{reasons[-1]}; trying the one before")
-    if not found:
-        return None
-    raise InputError(
-        str(folder),
-        expected="a whole checkpoint",
-        received="; ".join(reasons),
-        remedy="Train anew: rerun=<id>.",
-    )
-
-
-def _damage(path: Path) -> str | None:
-    try:
-        checkpoint = read_checkpoint(path, map_location="meta")
+    for path in (folder / LAST, folder / PREVIOUS):
+        if not path.exists():
+            continue
+        try:
+            checkpoint = read_checkpoint(path)
+        except DamagedError as error:
+            reasons.append(error.message)
+            say(f"{error.message}; trying the one before")
+            continue
         _check_format(path, checkpoint)
-        check_parts(path, checkpoint)
-    except DamagedError as error:
-        return error.received
-    return None
+        return path.replace(folder / LAST), checkpoint
+    if not reasons:
+        return None
+    raise UserError(f"no checkpoint is whole: {'; '.join(reasons)}", hint="Train anew: rerun=<id>.")
 
 
 def _check_format(path: Path, checkpoint: dict[str, Any]) -> None:
-    """Lets only those versions go on from it that can."""
     written = checkpoint.get("foretrace")
-    found = (
-        written if isinstance(written, dict) else {"format": 1, "version": "0.1.0 before its first release"}
-    )
-    if found.get("format") != FORMAT:
-        expected, received = f"a checkpoint of format {FORMAT}", f"one of format {found.get('format')}"
-        remedy = f"foretrace {found.get('version')} can go on from it."
-        raise InputError(str(path), expected=expected, received=received, remedy=remedy)
+    if not isinstance(written, dict):
+        written = {"format": 1, "version": "0.1.0 before its first release"}
+    if written.get("format") != FORMAT:
+        message = f"{path}: format {written.get('format')}, and this version resumes format {FORMAT}"
+        raise UserError(message, hint=f"foretrace {written.get('version')} can resume it.")
 
 
 def _generator_states(device: torch.device) -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ from foretrace.model.next_step import NextStepModel
 
 
 class Diagnosis(NamedTuple):
-    """What was found after an epoch, from 0."""
+    """Gradients after an epoch, counted from 0."""
 
     epoch: int
     flow: GradientFlow
@@ -32,16 +32,13 @@ class Diagnostics(Callback):
         windows: Where a few windows for the gradients come from; those of validation, so that training's own
             shuffling has no part in it.
         every_n_epochs: Take gradients after epochs 0, n, 2 n, ….
-        max_share: Largest share of the training's time that this may take, within (0, 1]; the first diagnosis is
+        max_share: Largest share of the training time that this may take, within (0, 1]; the first diagnosis is
             made at any price. 1 keeps to every n epochs, however slow or fast the machine.
         num_windows: As many windows, spread evenly.
 
     Attributes:
         last: The latest gradients with their epoch; None before the first.
-        cost: Share of the training's time that this has taken.
-
-    Raises:
-        ValueError: If an argument is out of its range.
+        cost: Share of the training time that this has taken.
 
     >>> import numpy as np
     >>> from foretrace.data.sequences import Sequences
@@ -54,75 +51,69 @@ class Diagnostics(Callback):
     def __init__(
         self, windows: Windows, *, every_n_epochs: int = 5, max_share: float = 0.02, num_windows: int = 8
     ) -> None:
-        if every_n_epochs < 1 or num_windows < 1 or not 0 < max_share <= 1:
-            expected = "expected every_n_epochs >= 1, num_windows >= 1 and max_share within (0, 1]"
-            raise ValueError(f"{expected}, received {every_n_epochs}, {num_windows} and {max_share}")
         self._windows, self._every_n_epochs, self._max_share = windows, every_n_epochs, max_share
         self._chosen = torch.linspace(0, len(windows) - 1, min(num_windows, len(windows))).round().long()
         self._began: float | None = None
         self._ended: float | None = None
         self._spent_s = self._flow_s = 0.0  # in all, and for the latest gradients
-        self._due = False
+        self._is_due = False
         self._watch: WeightWatch | None = None
         self._restored: dict[str, Any] | None = None
         self.last: Diagnosis | None = None
 
     @property
     def cost(self) -> float:
-        """Share of the training's time so far, 0 to 1, its own time included in both."""
+        """Share of the training time so far, 0 to 1, its own time included in both."""
         if self._began is None:
             return 0.0
         elapsed = (self._ended or time.monotonic()) - self._began
         return self._spent_s / elapsed if elapsed else 0.0
 
     def lines(self) -> list[str]:
-        """What to tell a person: a line per layer about its gradient, and one for each layer that never moved."""
+        """Return a line per layer about its gradient, and one for each layer that never moved."""
         flow = self.last.flow.diagnosis() if self.last else []
         return flow + (self._watch.still() if self._watch else [])
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Takes the weights that training begins with, which may come from a checkpoint."""
+        """Note the weights that training begins with, which may come from a checkpoint."""
         self._began, self._ended = time.monotonic(), None
-        self._spent_s, self._due = 0.0, False
+        self._spent_s, self._is_due = 0.0, False
         self._watch = WeightWatch(_model(module))
         if self._restored is not None:
             self._watch.load_state_dict(self._restored)
 
     def state_dict(self) -> dict[str, Any]:
-        """The weights at the end of the last epoch, from which the next change is measured."""
+        """Return the weights at the end of the last epoch, from which the next change is measured."""
         return {"watch": self._watch.state_dict()} if self._watch else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from there."""
+        """Restore them."""
         self._restored = state.get("watch")
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Measures and reports; Lightning gives the figures to the tracker with the epoch as their step."""
-        began = _now(module.device)
+        """Measure and report; Lightning gives the metrics to the tracker with the epoch as their step."""
+        began, model = _now(module.device), _model(module)
         assert self._watch is not None
-        metrics = weight_metrics(self._watch.measure(_model(module)))
-        self._due |= trainer.current_epoch % self._every_n_epochs == 0
-        if self._due and self._affordable():
-            metrics |= self._diagnose(_model(module), trainer.current_epoch)
+        metrics = weight_metrics(self._watch.measure(model))
+        self._is_due |= trainer.current_epoch % self._every_n_epochs == 0
+        if self._is_due and self._is_affordable():
+            flow_began = _now(module.device)
+            flow = gradient_flow(model, self._windows.gather(self._chosen))
+            self._flow_s = _now(module.device) - flow_began
+            self.last, self._is_due = Diagnosis(trainer.current_epoch, flow), False
+            metrics |= flow.metrics()
         module.log_dict(metrics, rank_zero_only=True)  # the others neither measure nor wait
         self._spent_s += _now(module.device) - began
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Stops the clock."""
+        """Stop the clock."""
         self._ended = time.monotonic()
 
-    def _affordable(self) -> bool:
-        """Whether gradients as slow as the latest ones keep the cost within its limit."""
+    def _is_affordable(self) -> bool:
+        """Return whether gradients as slow as the latest ones keep the cost within its limit."""
         assert self._began is not None
         expected_s = self._spent_s + self._flow_s
         return self.last is None or expected_s <= self._max_share * (time.monotonic() - self._began)
-
-    def _diagnose(self, model: NextStepModel, epoch: int) -> dict[str, float]:
-        began = _now(model.change.device)
-        flow = gradient_flow(model, self._windows.gather(self._chosen))
-        self._flow_s = _now(model.change.device) - began
-        self.last, self._due = Diagnosis(epoch, flow), False
-        return flow.metrics()
 
 
 def _model(module: LightningModule) -> NextStepModel:
@@ -131,7 +122,7 @@ def _model(module: LightningModule) -> NextStepModel:
 
 
 def _now(device: torch.device) -> float:
-    """Time in seconds, once the device has done what it was given before: else its work is counted as ours."""
+    """Return the time in seconds, once the device has done what it was given: else its work is counted as ours."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.monotonic()

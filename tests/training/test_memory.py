@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from foretrace.training.memory import kept
+from foretrace.training.memory import retain_freed_memory
 
 SIZE = 40 << 20  # above what glibc ever keeps by itself
 PAGES = SIZE // resource.getpagesize()
@@ -32,9 +32,9 @@ def measure():
     """In a process of its own: new pages of a block before, on a GPU, within and after; and what stays behind."""
     _new_pages()
     before, resident = _new_pages(), _resident()
-    with kept(torch.device("cuda")):
+    with retain_freed_memory(torch.device("cuda")):
         elsewhere = min(_new_pages() for _ in range(ROUNDS))
-    with suppress(RuntimeError), kept(CPU):
+    with suppress(RuntimeError), retain_freed_memory(CPU):
         within, held = min(_new_pages() for _ in range(ROUNDS)), _resident()
         raise RuntimeError("diverged")
     left = _resident()

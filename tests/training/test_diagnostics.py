@@ -12,7 +12,7 @@ from foretrace.training.callbacks.diagnostics import Diagnostics
 
 
 class Small(LightningModule):
-    """Two layers with dropout between them; the optimiser may leave a layer out."""
+    """Two layers with dropout between them; the optimizer may leave a layer out."""
 
     def __init__(self, *, left_out: str | None = None) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ def train(windows):
     return trained
 
 
-def test_a_training_is_the_same_bit_by_bit_with_and_without(train, windows):
+def test_training_is_the_same_bit_by_bit_with_and_without(train, windows):
     kept = []
     for callbacks in ([], [Diagnostics(windows, every_n_epochs=1, max_share=1.0)]):
         module = Small()
@@ -92,7 +92,7 @@ def test_each_epoch_s_figures_reach_the_logger(train, windows):
     assert 0 < diagnostics.cost < 1
 
 
-def test_a_layer_that_the_optimiser_does_not_know_is_named(train, windows):
+def test_a_layer_that_the_optimizer_does_not_know_is_named(train, windows):
     module, diagnostics = Small(left_out="lstm.1"), Diagnostics(windows)
     module.model.freeze(["head"])
     train(module, diagnostics, epochs=1)
@@ -115,8 +115,3 @@ def test_an_update_is_measured_against_the_weights_of_the_last_call():
     assert first.update == pytest.approx(0.5)
     assert (second.norm, second.update) == (first.norm, 0.0)
     assert watch.still() == ["lstm.0: trainable, but has never moved"]
-
-
-def test_a_share_of_nothing_is_refused(windows):
-    with pytest.raises(ValueError, match="max_share"):
-        Diagnostics(windows, max_share=0)

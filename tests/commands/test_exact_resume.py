@@ -1,4 +1,4 @@
-"""A training that was cut and goes on ends as the one that was not cut, bit by bit."""
+"""A run that was cut and resumed ends as the one that was not cut, bit by bit."""
 
 import pytest
 from helpers import LONG, client, cut, newest, same_end
@@ -9,9 +9,9 @@ from foretrace.workspace import Workspace
 
 
 @pytest.fixture
-def train(composed, here, no_pictures):
+def train(composed, here):
     return lambda *overrides: train_command.run(
-        composed(*overrides), overrides=list(overrides), workspace=Workspace.default()
+        composed(*overrides), overrides=list(overrides), workspace=Workspace(here), evaluate=False
     )
 
 
@@ -22,12 +22,12 @@ def train(composed, here, no_pictures):
         pytest.param(3, [], id="as an epoch ends"),
         pytest.param(6, ["scheduler.step_size=2"], id="within an epoch"),
         pytest.param(15, [], id="in the last batch"),
-        pytest.param(6, ["trainer.weight_averaging=0.9", "scheduler=one_cycle"], id="with averaged weights"),
+        pytest.param(6, ["trainer.ema_decay=0.9", "scheduler=one_cycle"], id="with averaged weights"),
         pytest.param(6, ["trainer.precision=bf16-mixed"], id="bf16"),
         pytest.param(11, ["trainer.early_stopping={patience: 2, min_delta: 10}"], id="as it stops early"),
     ],
 )
-def test_a_run_that_was_cut_goes_on_as_if_it_had_not_been(train, here, monkeypatch, at_step, settings):
+def test_a_run_that_was_cut_is_resumed_as_if_it_had_not_been(train, here, monkeypatch, at_step, settings):
     whole = train(*LONG, *settings)
     first = newest(here).info.run_id
     with monkeypatch.context() as patch:

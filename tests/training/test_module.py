@@ -1,9 +1,11 @@
+"""The loss that is minimized, and the one that is reported."""
+
 import pytest
 import torch
 
 from foretrace.data.statistics import Statistics
 from foretrace.data.windows import Windows
-from foretrace.training.forecaster import TRAIN_LOSS, Forecaster
+from foretrace.training.module import TRAIN_LOSS, Forecaster
 
 
 @pytest.fixture
@@ -19,7 +21,8 @@ def make(waves):
                 "digest": "",
             },
             model={"hidden_sizes": [6], "dropout": 0.0, "output": "change", "frozen": []},
-            loss={"units": "scaled", "input_noise": 0.0, "open_loop": None} | loss,
+            loss={"kind": "mse", "huber_delta": 1.0, "units": "scaled", "input_noise": 0.0, "open_loop": None}
+            | loss,
             optimizer={"name": "Adam", "lr": 0.01},
         )
         forecaster.set_statistics(Statistics.of(waves))
@@ -82,3 +85,12 @@ def test_the_horizon_grows_from_one_step(make, batch):
 def test_noise_is_on_what_is_read_and_not_on_what_is_wanted(make, batch):
     quiet, noisy = make().training_step(batch, 0), make(input_noise=0.5).training_step(batch, 0)
     assert float(noisy[TRAIN_LOSS]) > float(quiet[TRAIN_LOSS])
+
+
+def test_a_huber_loss_counts_large_errors_by_their_size(make, batch):
+    small = make(kind="huber", huber_delta=1e-3).training_step(batch, 0)
+    forecaster = make()
+    forecast, _ = forecaster.model(batch.values, batch.covariates)
+    error = (forecast - batch.targets) / forecaster.model.scaling.scale
+    torch.testing.assert_close(small["loss"], 1e-3 * error.abs().mean(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(small[TRAIN_LOSS], error.square().mean().detach())

@@ -1,5 +1,6 @@
-"""Several processes train as one does: the same losses, one run, cut and gone on with, ended together."""
+"""Several processes train as one does: the same losses, one run, cut and resumed, ended together."""
 
+import multiprocessing
 import os
 import signal
 import socket
@@ -17,8 +18,8 @@ from hypothesis import strategies as st
 
 from foretrace.commands import train as train_command
 from foretrace.data.windows import WindowLoader, Windows
-from foretrace.errors import InputError, Interrupted
-from foretrace.training.forecaster import TRAIN_LOSS, Forecaster
+from foretrace.errors import Interrupted, UserError
+from foretrace.training.module import TRAIN_LOSS, Forecaster
 from foretrace.workspace import Workspace
 
 # 28 training windows in batches of 9: parts are uneven, and the last batch leaves nothing for the second process.
@@ -34,23 +35,21 @@ SMALL = [
 ]
 INTERFERING = [
     "trainer.gradient_clip=0.05",
-    "trainer.weight_averaging=0.9",
+    "trainer.ema_decay=0.9",
     "trainer.early_stopping={patience: 1, min_delta: 10}",
     "loss.open_loop={weight: 1, horizon: 3, growth_epochs: 2}",
     "data.random_offset=true",
 ]
 RANDOM = ["model.dropout=0.2", "loss.input_noise=0.1"]
-# A program as people write them, without the time that pictures take.
+# A program as people write them, without the time that an evaluation takes.
 PROGRAM = """
 import sys
 from hydra import compose, initialize_config_dir
 from foretrace.commands import train
-from foretrace.reports import report
 from foretrace.workspace import Workspace
-report.draw, report.draw_motion = lambda *_, **__: [], lambda *_: None
 with initialize_config_dir(sys.argv[1], version_base="1.3"):
     config = compose("train", overrides=sys.argv[2:])
-train.run(config, overrides=sys.argv[2:], workspace=Workspace.default())
+train.run(config, overrides=sys.argv[2:], workspace=Workspace.default(), evaluate=False)
 """
 
 
@@ -63,13 +62,10 @@ def recordings(tmp_path) -> str:
 
 
 @pytest.fixture
-def train(composed, here, recordings, monkeypatch):
-    monkeypatch.setattr("foretrace.reports.report.draw", lambda *_, **__: [])
-    monkeypatch.setattr("foretrace.reports.report.draw_motion", lambda *_: None)
-
+def train(composed, here, recordings):
     def run(*overrides: str) -> dict[str, float]:
         asked = list(overrides) if "resume" in "".join(overrides) else [*SMALL, recordings, *overrides]
-        return train_command.run(composed(*asked), overrides=asked, workspace=Workspace.default())
+        return train_command.run(composed(*asked), overrides=asked, workspace=Workspace(here), evaluate=False)
 
     return run
 
@@ -115,6 +111,7 @@ def test_the_parts_of_a_batch_make_the_batch(batch_size, processes):
         torch.testing.assert_close(weighted, batch.values.mean())
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_losses_of_one_in_one_run(train, here):
     one, two = train(*INTERFERING), train(*INTERFERING, "trainer.devices=2")
     assert two == pytest.approx(one, rel=1e-4, abs=1e-5)
@@ -128,7 +125,8 @@ def test_two_processes_have_the_losses_of_one_in_one_run(train, here):
     assert not [path for path in (here / "mlruns" / "staging").rglob("*") if path.is_file()]
 
 
-def test_what_was_cut_goes_on_as_if_it_had_not_been(train, here, monkeypatch):
+@pytest.mark.slow
+def test_what_was_cut_is_resumed_as_if_it_had_not_been(train, here, monkeypatch):
     whole = train(*RANDOM, "trainer.devices=2")
     with monkeypatch.context() as patch:
         at_step(patch, 5, lambda: signal.raise_signal(signal.SIGTERM))
@@ -142,15 +140,11 @@ def test_what_was_cut_goes_on_as_if_it_had_not_been(train, here, monkeypatch):
     assert all(torch.equal(*pair) for pair in pairs)
 
 
-def test_a_process_that_is_gone_ends_the_run_which_goes_on_in_one(train, here, monkeypatch):
+@pytest.mark.slow
+def test_a_process_that_is_gone_ends_the_run_which_is_resumed_in_one(train, here, monkeypatch):
     def kill() -> None:
-        children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-        ours = [
-            pid
-            for pid in children
-            if b"foretrace.training.follower" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
-        os.kill(int(ours[0]), signal.SIGKILL)
+        [worker] = multiprocessing.active_children()
+        worker.kill()
 
     whole = train()
     with monkeypatch.context() as patch:
@@ -163,11 +157,12 @@ def test_a_process_that_is_gone_ends_the_run_which_goes_on_in_one(train, here, m
 
 
 def test_more_processes_than_windows_are_refused(train, here):
-    with pytest.raises(InputError, match=r"data\.batch_size"):
+    with pytest.raises(UserError, match=r"data\.batch_size"):
         train("trainer.devices=10")
     assert not (here / "mlruns").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["torchrun", "srun"])
 def test_processes_that_somebody_else_started_make_one_run(checkout, recordings, launcher):
     program = checkout / "src" / "program.py"
@@ -187,6 +182,7 @@ def test_processes_that_somebody_else_started_make_one_run(checkout, recordings,
     assert len(points(checkout, run.info.run_id, TRAIN_LOSS)) == 12
 
 
+@pytest.mark.slow
 def test_a_sweep_in_several_processes_is_refused_once(checkout):
     command, place = (
         [str(checkout / "src" / "train.py"), "-m", "seed=1,2"],

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from foretrace.training.precision import choose
+from foretrace.training.precision import resolve_precision
 
 
 @pytest.mark.parametrize(("multiplies", "name"), [(True, "bf16-mixed"), (False, "32-true")])
@@ -11,8 +11,8 @@ def test_auto_takes_bf16_on_a_processor_that_multiplies_it(multiplies, name, mon
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: multiplies)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    assert choose("auto").name == name
-    assert "this processor" in choose("auto").reason
+    assert resolve_precision("auto").name == name
+    assert "this processor" in resolve_precision("auto").reason
 
 
 @pytest.mark.parametrize(("native", "name"), [(True, "bf16-mixed"), (False, "32-true")])
@@ -22,4 +22,4 @@ def test_auto_asks_the_gpu_and_takes_no_imitation(native, name, monkeypatch):
     monkeypatch.setattr(
         torch.cuda, "is_bf16_supported", lambda including_emulation: native or including_emulation
     )
-    assert choose("auto").name == name
+    assert resolve_precision("auto").name == name

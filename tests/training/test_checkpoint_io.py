@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from trained import Opens, checkpoint, refused, saved, with_pickle
 
 import foretrace
-from foretrace.errors import InputError
+from foretrace.errors import UserError
 from foretrace.training.callbacks.checkpoints import latest_valid_checkpoint
 from foretrace.training.checkpoint_io import read_checkpoint
+from foretrace.training.module import Forecaster
 
 WHOLE = saved(checkpoint())
 WEIGHT = "model.stack.lstm.0.weight_hh_l0"
@@ -93,11 +94,11 @@ PICKLES = {
     "a list": b"\x80\x02].", "many marks": b"(" * 100_000 + b".", "many lists": b"]" * 100_000 + b"a" * 99_999 + b".",
 }  # fmt: skip
 CONTENTS = {
-    "no settings": (edited(lambda c: c.pop("hyper_parameters")), "without hyper_parameters"),
-    "no weights": (edited(lambda c: c.pop("state_dict")), "without state_dict"),
-    "no step": (edited(lambda c: c.pop("global_step")), "without global_step"),
-    "an epoch of text": (edited(lambda c: c.update(epoch="3")), "without epoch"),
-    "weights in a list": (edited(lambda c: c.update(state_dict=[1])), "without state_dict"),
+    "no settings": (edited(lambda c: c.pop("hyper_parameters")), "it has no hyper_parameters"),
+    "no weights": (edited(lambda c: c.pop("state_dict")), "it has no state_dict"),
+    "no step": (edited(lambda c: c.pop("global_step")), "it has no global_step"),
+    "an epoch of text": (edited(lambda c: c.update(epoch="3")), "it has no epoch"),
+    "weights in a list": (edited(lambda c: c.update(state_dict=[1])), "it has no state_dict"),
     "no features": (edited(lambda c: c["hyper_parameters"].pop("features")), "features"),
     "settings of text": (edited(lambda c: c["hyper_parameters"].update(model="big")), "model"),
     "a weight missing": (edited(lambda c: c["state_dict"].pop(WEIGHT)), "weight_hh_l0 has shape None"),
@@ -144,7 +145,7 @@ def put(folder, content: bytes):
 @pytest.mark.parametrize("case", FILES)
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, case):
     said = refused(put(tmp_path, FILES[case]))
-    assert "expected a checkpoint of a training run" in said
+    assert "no checkpoint that can be read" in said or "holds more than plain data" in said
     assert [path.name for path in tmp_path.iterdir()] == ["best.ckpt"]
 
 
@@ -163,7 +164,9 @@ def test_a_content_that_is_no_model_is_named(tmp_path, case):
 
 def test_an_object_in_a_checkpoint_is_not_made(tmp_path):
     trap = tmp_path / "opened"
-    assert "more than plain data" in refused(put(tmp_path, edited(lambda c: c.update(more=Opens(trap)))))
+    assert "holds more than plain data" in refused(
+        put(tmp_path, edited(lambda c: c.update(more=Opens(trap))))
+    )
     assert not trap.exists()
 
 
@@ -172,10 +175,31 @@ def test_a_whole_checkpoint_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("case", ["half", "a flipped bit in a weight", "nothing", "of an old torch"])
-def test_a_training_does_not_go_on_from_a_broken_checkpoint(tmp_path, case):
+def test_a_broken_checkpoint_is_not_resumed(tmp_path, case):
     (tmp_path / "last.ckpt").write_bytes(FILES[case])
-    with pytest.raises(InputError, match=r"expected a whole checkpoint, received last\.ckpt is damaged"):
+    with pytest.raises(UserError, match=r"no checkpoint is whole: .*last\.ckpt: "):
         latest_valid_checkpoint(tmp_path, say=lambda _: None)
+
+
+def test_a_checkpoint_of_another_format_names_the_version_that_can_resume_it(tmp_path):
+    older = checkpoint() | {"foretrace": {"format": 1, "version": "0.0.9"}}
+    (tmp_path / "last.ckpt").write_bytes(saved(older))
+    with pytest.raises(UserError, match=r"format 1, .* foretrace 0\.0\.9 can resume it"):
+        latest_valid_checkpoint(tmp_path, say=print)
+
+
+def test_a_checkpoint_of_version_0_1_0_is_read_by_today_s_names(tmp_path):
+    older = checkpoint()
+    older["hyper_parameters"]["features"]["known"] = older["hyper_parameters"]["features"].pop("covariates")
+    older["hyper_parameters"]["loss"] = {"units": "scaled", "input_noise": 0.0, "open_loop": None}
+    older["state_dict"] = {
+        name.replace("covariate_scaling", "known_scaling"): tensor
+        for name, tensor in older["state_dict"].items()
+    }
+    found = read_checkpoint(put(tmp_path, saved(older)))
+    rebuilt = Forecaster(**found["hyper_parameters"])
+    rebuilt.load_state_dict(found["state_dict"])
+    assert rebuilt.hparams["features"]["covariates"] == ["push"]
 
 
 @given(place=st.integers(0, len(WHOLE) - 1), bit=st.integers(0, 7))
@@ -184,6 +208,6 @@ def test_no_flipped_bit_changes_a_weight(tmp_path_factory, place, bit):
     path = put(tmp_path_factory.getbasetemp(), flipped(WHOLE, place, bit))
     try:
         found = read_checkpoint(path)["state_dict"]
-    except InputError:
+    except UserError:
         return
     assert all(torch.equal(found[name], tensor) for name, tensor in checkpoint()["state_dict"].items())

@@ -1,0 +1,201 @@
+"""What is trained: the model with its loss, its validation metrics and its optimizer.
+
+It reports metrics with `self.log` and knows of no tracker. Shapes: B windows in a batch, T time, F features.
+"""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, distributed
+from torch.nn import functional as F
+from torchmetrics import MeanAbsoluteError, MeanMetric, MeanSquaredError, MetricCollection
+
+from foretrace.config import TrainConfig
+from foretrace.data.datamodule import WindowDataModule
+from foretrace.data.statistics import Statistics
+from foretrace.data.windows import Batch
+from foretrace.model.next_step import NextStepModel
+from foretrace.training.optimizers import build_optimizer, build_scheduler, optimizer_settings, reschedule
+
+TRAIN_LOSS = "MSE train loss"
+VALID_MSE = "val/mse"
+
+
+class Forecaster(LightningModule):
+    """A `NextStepModel` in training on scaled one-step forecasts.
+
+    The arguments are plain values: they lie in the checkpoint and rebuild the module from it alone.
+
+    Args:
+        features: ``names``, ``units``, ``covariates`` (names), ``dt_s`` and ``digest`` of the data, for whoever
+            loads the model without them.
+        model: ``hidden_sizes``, ``dropout``, ``output``, ``input_clip`` and ``frozen``.
+        loss: ``kind``, ``huber_delta``, ``units``, ``input_noise`` and ``open_loop`` (None, or ``weight``, ``horizon``
+            and ``growth_epochs``).
+        optimizer: ``name`` and arguments of a class of `torch.optim`.
+        scheduler: ``name``, ``interval`` and arguments of a class of `torch.optim.lr_scheduler`, or None.
+    """
+
+    def __init__(
+        self,
+        *,
+        features: dict[str, Any],
+        model: dict[str, Any],
+        loss: dict[str, Any],
+        optimizer: dict[str, Any],
+        scheduler: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        network = {key: value for key, value in model.items() if key != "frozen"}
+        self.model = NextStepModel(
+            num_features=len(features["names"]), num_covariates=len(features["covariates"]), **network
+        )
+        self.model.freeze(model["frozen"])
+        # Over the windows of the epoch so far, in all processes: each of them updates it with the mean over all.
+        self.train_mse = MeanMetric(nan_strategy="disable", sync_on_compute=False)
+        self._is_plain_mse = loss["kind"] == "mse" and loss["units"] == "scaled"
+        self.epoch_lr = 0.0  # with which the epoch began
+        self.valid_errors = MetricCollection(
+            {VALID_MSE: MeanSquaredError(), "val/l1": MeanAbsoluteError()}, compute_groups=False
+        )
+        self.valid_mse_raw = MeanSquaredError()
+
+    def set_statistics(self, statistics: Statistics) -> None:
+        """Scale by the training part's mean, spread and typical change."""
+        self.model.set_statistics(
+            **{name: torch.from_numpy(array) for name, array in vars(statistics).items()}
+        )
+
+    def training_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
+        """Return the loss, and the scaled mean squared error of the one-step forecasts in all processes."""
+        scaling, settings = self.model.scaling, self.hparams["loss"]
+        x, target = scaling(batch.values), scaling(batch.targets)
+        if settings["input_noise"]:
+            x = x + settings["input_noise"] * torch.randn_like(x)
+        forecast, _ = self.model.forward_scaled(x, batch.covariates)
+        mse = F.mse_loss(forecast, target)
+        loss = mse if self._is_plain_mse else self._loss(forecast, target)
+        one_step, windows = _over_processes(mse.detach(), len(x) if batch.weight else 0)
+        self.train_mse.update(one_step, windows)
+        if (open_loop := settings["open_loop"]) is not None:
+            loss = loss + open_loop["weight"] * self._open_loop_loss(x, batch.covariates, target)
+        # The gradient is the mean over processes of the weighted losses': the whole batch's, also of uneven parts.
+        return {"loss": batch.weight * loss, TRAIN_LOSS: one_step}
+
+    def on_train_epoch_start(self) -> None:
+        """Note the learning rate."""
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        self.epoch_lr = optimizer.param_groups[0]["lr"]  # type: ignore[union-attr]  # one optimizer
+        self.train_mse.reset()
+
+    def on_train_epoch_end(self) -> None:
+        """Report the epoch's mean squared error, and the learning rate with which it began."""
+        self.log(f"{TRAIN_LOSS}/epoch", self.train_mse.compute())
+        self.log("lr", self.epoch_lr)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what the epoch's metrics are made from, for a run that is resumed in its middle."""
+        mean = self.train_mse
+        checkpoint["epoch_so_far"] = {"loss": mean.mean_value, "windows": mean.weight, "lr": self.epoch_lr}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore it; a schedule of another length continues as if it had been this one all along."""
+        so_far = checkpoint["epoch_so_far"]
+        self.epoch_lr = so_far["lr"]
+        self.train_mse.update(so_far["loss"])
+        self.train_mse.weight.fill_(so_far["windows"])
+        if self.hparams["scheduler"] != checkpoint["hyper_parameters"]["scheduler"]:
+            reschedule(checkpoint, {key: self.hparams[key] for key in ("optimizer", "scheduler")})
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Add a batch to the validation errors."""
+        if not batch.weight:
+            return
+        scaling = self.model.scaling
+        forecast, _ = self.model.forward_scaled(scaling(batch.values), batch.covariates)
+        self.valid_errors.update(forecast, scaling(batch.targets))
+        self.valid_mse_raw.update(scaling.inverse(forecast), batch.targets.contiguous())
+
+    def on_validation_epoch_end(self) -> None:
+        """Report the errors over the whole validation part."""
+        self.log_dict({**self.valid_errors.compute(), "val/raw/mse": self.valid_mse_raw.compute()})
+        self.valid_errors.reset()
+        self.valid_mse_raw.reset()
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer over what is not frozen, and its schedule."""
+        optimizer = build_optimizer(
+            [p for p in self.parameters() if p.requires_grad], **self.hparams["optimizer"]
+        )
+        if (settings := self.hparams["scheduler"]) is None:
+            return optimizer
+        scheduler = build_scheduler(optimizer, **settings)
+        schedule = {"scheduler": scheduler, "interval": settings["interval"], "monitor": VALID_MSE}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def _open_loop_loss(self, x: Tensor, covariates: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of the last steps of the windows, of which the model sees none.
+
+        The horizon grows with the epochs: far steps teach nothing while near ones are wrong (a curriculum).
+        """
+        settings = self.hparams["loss"]["open_loop"]
+        grown = min(1.0, (self.current_epoch + 1) / settings["growth_epochs"])
+        first = x.shape[1] - max(1, round(grown * settings["horizon"]))  # T - horizon
+        forecast, state = self.model.forward_scaled(x[:, :first], covariates[:, :first])
+        present, forecasts = forecast[:, -1:], []
+        for step in range(first, x.shape[1]):
+            present, state = self.model.forward_scaled(present, covariates[:, step : step + 1], state)
+            forecasts.append(present)
+        return self._loss(torch.cat(forecasts, dim=1), target[:, first:])
+
+    def _loss(self, forecast: Tensor, target: Tensor) -> Tensor:
+        """Return the chosen loss in the chosen units; in raw ones up to a factor, so that it stays near 1."""
+        settings = self.hparams["loss"]
+        if self._is_plain_mse:
+            return F.mse_loss(forecast, target)
+        if settings["kind"] == "huber":
+            errors = F.huber_loss(forecast, target, reduction="none", delta=settings["huber_delta"])
+        else:
+            errors = F.mse_loss(forecast, target, reduction="none")
+        if settings["units"] == "raw":
+            variance = self.model.scaling.scale**2
+            errors = errors * (variance / variance.mean())
+        return errors.mean()
+
+
+def batches_per_epoch(config: TrainConfig, data: WindowDataModule) -> int:
+    """Return the number of training batches in an epoch."""
+    batches = len(data.train_dataloader())
+    return min(batches, config.trainer.limit_batches or batches)
+
+
+def build_module(config: TrainConfig, data: WindowDataModule) -> Forecaster:
+    """Return the module at its beginning, with the scaling of its training data."""
+    train = data.windows["train"].sequences
+    features = {
+        "names": list(train.feature_names),
+        "units": list(train.units),
+        "covariates": list(train.covariate_names),
+        "dt_s": train.dt_s,
+        "digest": train.digest,
+    }
+    batches = config.trainer.max_epochs * batches_per_epoch(config, data)
+    forecaster = Forecaster(
+        features=features,
+        model=config.model.network(),
+        loss=config.loss.model_dump(),
+        **optimizer_settings(config, batches=batches),
+    )
+    forecaster.set_statistics(Statistics.of(train))
+    return forecaster
+
+
+def _over_processes(mean: Tensor, windows: int) -> tuple[Tensor, Tensor | int]:
+    """Return the mean over the windows of all processes, and their number."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return mean, windows
+    both = torch.stack([mean * windows, mean.new_tensor(windows)])
+    distributed.all_reduce(both)
+    return both[0] / both[1], both[1]

@@ -18,9 +18,8 @@ from pydantic import TypeAdapter
 
 from foretrace.config import DataConfig
 from foretrace.data import sources
-from foretrace.evaluation.storage import load_evaluation
+from foretrace.evaluation.storage import EVALUATION, load_evaluation
 from foretrace.reports.figures.style import BLUE, INK, MUTED, VERMILLION, dress, house_style, new_figure
-from foretrace.reports.report import ASSESSMENT
 from foretrace.tracking import store
 from foretrace.tracking.run import TrackedRun
 from foretrace.training.log_filters import filter_library_logs
@@ -81,16 +80,18 @@ def read(run_id: str) -> Scaled:
     train = data.windows["train"].sequences
     rows = np.concatenate([train.values[first:end] for first, end in train.bounds])
     spread = np.ptp(rows, axis=0).astype(np.float64)
-    cold = load_evaluation(tracked.download_artifact(ASSESSMENT)).cold
+    result = load_evaluation(tracked.download_artifact(EVALUATION))
+    errors = result.zero_state.errors["model"]
+    raw = errors.in_units(result.scale)
     return Scaled(
         run=run_id,
         data=settings.source,
         frozen=tuple(recorded["model"]["frozen"]),
         seed=recorded["seed"],
         step_ms=1000 * train.dt_s if train.dt_s else None,
-        standard_mse=cold.scaled.mean_mse,
-        mse=float((cold.raw.mse / spread**2).mean()),
-        l1=float((cold.raw.l1 / spread).mean()),
+        standard_mse=float(errors.mean_mse),
+        mse=float((raw.mse / spread**2).mean()),
+        l1=float((raw.l1 / spread).mean()),
     )
 
 

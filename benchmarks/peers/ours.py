@@ -20,7 +20,8 @@ from trial import Plan
 from foretrace.commands import train as train_command
 from foretrace.evaluation.baselines import fit_baselines
 from foretrace.evaluation.chunks import Scalings
-from foretrace.evaluation.initial_state import evaluate_carried_state
+from foretrace.evaluation.forecast_errors import Groups
+from foretrace.evaluation.one_step import evaluate_carried_state
 from foretrace.training.module import build_module
 from foretrace.workspace import Workspace
 
@@ -57,8 +58,9 @@ def write(plan: Plan) -> None:
     baselines = fit_baselines(
         parts["train"], parts["valid"], scalings=Scalings.of(model), longest=plan.window
     )
-    warm = evaluate_carried_state(model, baselines, parts["test"], warmup=plan.window)
-    print(json.dumps({"target": float(warm.errors["ridge"].mean_mse)}))
+    groups = Groups.of(parts["test"], stretch=plan.window)
+    carried = evaluate_carried_state(model, baselines, parts["test"], groups, warmup=plan.window)
+    print(json.dumps({"target": float(carried.errors["ridge"].mean_mse)}))
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def test_what_a_run_holds(composed, here):
         f"{a}{b}" for a in ("test/", "test/raw/", "persistence/", "persistence/raw/") for b in ("mse", "l1")
     }
     expected |= {"skill", "parameters/trainable", "parameters/frozen"}
-    expected |= {"warm/ridge/mse", "open_loop/mse/10", "open_loop/skill/persistence/10", "valid_time_steps"}
+    expected |= {"carried_state/ridge/mse", "open_loop/mse", "open_loop/persistence/mse", "valid_time_steps"}
     assert expected <= set(data.metrics)
     assert "worse_than" in data.tags
     assert data.params["seed"] == "7"

@@ -133,7 +133,7 @@ PLACES = {
     "a secret": lambda path: path.symlink_to("/etc/shadow"),
     "a process": lambda path: path.symlink_to("/proc/self/mem"),
 }  # fmt: skip
-READ = {"rerun": CONFIG, "resume": CONFIG, "sweep.resume": SWEEP, "compare": "assessment.npz"}
+READ = {"rerun": CONFIG, "resume": CONFIG, "sweep.resume": SWEEP, "compare": "evaluation.npz"}
 READ |= dict.fromkeys(["evaluate", "predict", "export"], CHECKPOINT)
 
 

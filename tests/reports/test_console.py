@@ -22,13 +22,3 @@ def test_data_are_told_with_covariates_and_what_was_lost(waves):
     assert "2 features (left, right); time step 0.1 s" in told
     assert "900 rows; 12 rows left out" in told
     assert "gaps" not in told
-
-
-def test_places_where_a_baseline_is_better_are_one_sentence():
-    told = console.worse_than(
-        {"ridge": ["open loop, 1 step"], "mean": ["one step, cold", "open loop, 50 steps"]}
-    )
-    assert told == [
-        "worse than ridge at 1 step in open loop",
-        "worse than mean one step ahead from a state of zero, at 50 steps in open loop",
-    ]

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from omegaconf import DictConfig
 from pydantic import TypeAdapter, ValidationError
 
@@ -15,10 +14,9 @@ from foretrace.config.run_config import read_run_config
 from foretrace.data import sources
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.errors import InputError
-from foretrace.evaluation.compare import compare
-from foretrace.evaluation.storage import load_evaluation
+from foretrace.evaluation.storage import EVALUATION, load_evaluation
 from foretrace.reports import console
-from foretrace.reports.report import ASSESSMENT, review
+from foretrace.reports.report import review
 from foretrace.serving.loading import trained_model
 from foretrace.tracking import provenance, store
 from foretrace.tracking.run import TrackedRun
@@ -67,15 +65,14 @@ def run(
 
 
 def _compare(first: str, second: str, config: EvaluateConfig, workspace: Workspace) -> dict[str, float]:
-    loaded = [
-        load_evaluation(_find(name, config, workspace).download_artifact(ASSESSMENT))
+    ours, theirs = (
+        load_evaluation(_find(name, config, workspace).download_artifact(EVALUATION))
         for name in (first, second)
-    ]
-    names = (first[:8], second[:8])
-    found = compare(*loaded, names=names, generator=np.random.default_rng(0))
-    for what, comparison in found.items():
-        print(f"{what:<16}{comparison.sentence()}")
-    return {f"ratio/{what}": float(comparison.ratio.value) for what, comparison in found.items()}
+    )
+    found = ours.compare(theirs, names=(first[:8], second[:8]))
+    for where, comparison in found.items():
+        print(f"{where:<16}{comparison.sentence()}")
+    return {f"ratio/{where}": float(comparison.ratio.value) for where, comparison in found.items()}
 
 
 def _find(run_id: str, config: EvaluateConfig, workspace: Workspace) -> TrackedRun:

@@ -1,42 +1,51 @@
-"""How far a figure would differ with other episodes of the same kind.
+"""How far a figure would differ with other recordings of the same kind, or with other times of the same ones.
 
-Steps of one episode resemble each other, so they are no independent draws: whole episodes are drawn, never steps
-(Efron, Tibshirani, "An Introduction to the Bootstrap", 1993, sections 8.3 and 13.3: clusters, percentiles).
+Whole groups are drawn, never steps (Efron, Tibshirani, "An Introduction to the Bootstrap", 1993, sections 8.3 and
+13.3: clusters, percentiles). Groups that follow each other in time are drawn in runs (Künsch, "The jackknife and
+the bootstrap for general stationary observations", Annals of Statistics 17, 1989), as long as their correlation
+asks for (Politis, White, "Automatic block-length selection for the dependent bootstrap", Econometric Reviews 23,
+2004, with the correction of 2009), the last one followed by the first so that all are drawn equally often.
 
-Shapes: E episodes, R resamples, S any further axes, V possible values.
+Written out rather than `scipy.stats.bootstrap` and ``permutation_test``: these know no runs, and an interval at
+100 horizons over 16 recordings took 190 ms against 61 here, a test of signs 56 ms against 3; a run needs 40 of each.
+
+Shapes: G groups, R resamples, S any further axes, V possible values.
 """
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from foretrace.evaluation.forecast_errors import FEWEST
 
 FloatArray = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.float64] | npt.NDArray[np.int64]
 
 RESAMPLES = 2000  # the ends of a 95 % interval then rest on 50 resamples each
 LEVEL = 0.95
-EXACT_UP_TO = 14  # episodes: all 16,384 choices of signs are tried; beyond, as many random ones
-BLOCK = 1024  # choices of signs at once
+EXACT_UP_TO = 14  # groups: all 16,384 choices of signs are tried; beyond, as many random ones
+AT_ONCE = 1 << 22  # numbers in memory
 
 
 @dataclass(frozen=True, eq=False)
 class Interval:
     """A figure with a confidence interval.
 
-    The interval is NaN where it cannot be known: from one episode alone, or from errors that are not finite.
-    With few episodes it is somewhat too narrow: meant for 95 of 100 cases, it held the truth in 90 at 16
-    episodes and in 80 at 5, in simulations with skewed errors.
+    The interval is NaN where it cannot be known: from fewer than five groups, or from errors that are not finite.
+    With few groups it is somewhat too narrow: meant for 95 of 100 cases, it held the truth in 90 at 16
+    recordings and in 80 at 5, in simulations with skewed errors.
 
     Args:
         value: The figure itself. Any shape S.
         low: Shape S.
         high: Shape S.
 
-    >>> generator = np.random.default_rng(0)
-    >>> found = bootstrap_ratio(np.array([1.0, 3.0]), np.array([1, 1]), generator=generator)
-    >>> float(found.value), float(found.low), float(found.high), found.known
-    (2.0, 1.0, 3.0, True)
+    >>> found = ratio_interval(np.arange(1.0, 6), np.ones(5), generator=np.random.default_rng(0))
+    >>> float(found.value), bool(1 < found.low < 3 < found.high < 5), found.known
+    (3.0, True, True)
     """
 
     value: FloatArray
@@ -49,102 +58,151 @@ class Interval:
         return bool(np.isfinite(self.low).all() and np.isfinite(self.high).all())
 
 
-def bootstrap_ratio(
+def ratio_interval(
     numerators: Numbers,
     denominators: Numbers,
     *,
     generator: np.random.Generator,
+    in_time: bool = False,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
 ) -> Interval:
-    """Percentile interval of a ratio of two sums over episodes, both drawn together.
+    """Return the percentile interval of a ratio of two sums over groups, both drawn together.
 
     With counts below it is a mean over steps; with another forecast's errors below, one minus the skill.
 
     Args:
-        numerators: Shape (E, *S).
-        denominators: Shape (E, *S), or (E,) for the same below all.
+        numerators: Shape (G, *S).
+        denominators: Shape (G, *S), or (G,) for the same below all.
         generator: Where the draws come from.
+        in_time: Whether the groups follow each other in time.
         resamples: R.
         level: Confidence.
     """
-    above = np.asarray(numerators, np.float64)
-    below = np.asarray(denominators, np.float64)
+    above, below = np.asarray(numerators, np.float64), np.asarray(denominators, np.float64)
     below = below.reshape(below.shape + (1,) * (above.ndim - below.ndim))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         value = np.asarray(above.sum(axis=0) / below.sum(axis=0))
-        draws = _draw(len(above), resamples, generator)
-        ratios = np.tensordot(draws, above, axes=1) / np.tensordot(draws, below, axes=1)  # (R, *S)
-    return _interval(value, ratios, num_episodes=len(above), level=level)
+        # What each group adds to the ratio, to first order: its correlation in time is that of the ratio.
+        influence = (above - value * below).reshape(len(above), -1).mean(axis=1)
+        run = run_length(influence) if in_time else 1
+        draws = _draw(len(above), resamples, generator, run)
+        ratios = [np.tensordot(d, above, axes=1) / np.tensordot(d, below, axes=1) for d in draws]
+    return _interval(value, np.concatenate(ratios), num_groups=len(above) // run, level=level)
 
 
-def bootstrap_median(
+def median_interval(
     histograms: Numbers,
     *,
     generator: np.random.Generator,
+    in_time: bool = False,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
 ) -> Interval:
-    """Percentile interval of the median of whole numbers 0 … V − 1, all that an episode holds drawn together.
+    """Return the percentile interval of the median of whole numbers 0 ... V - 1, all of a group drawn together.
 
     Args:
-        histograms: How often an episode holds each number. Shape (E, V).
+        histograms: How often a group holds each number. Shape (G, V).
         generator: Where the draws come from.
+        in_time: Whether the groups follow each other in time.
         resamples: R.
         level: Confidence.
 
     >>> once_0_thrice_2 = np.array([[1, 0, 3], [1, 0, 3]])
-    >>> float(bootstrap_median(once_0_thrice_2, generator=np.random.default_rng(0)).value)
+    >>> float(median_interval(once_0_thrice_2, generator=np.random.default_rng(0)).value)
     2.0
     """
     counts = np.asarray(histograms, np.float64)
-    draws = _draw(len(counts), resamples, generator)
+    means = counts @ np.arange(counts.shape[1]) / np.maximum(counts.sum(axis=1), 1)
+    run = run_length(means - means.mean()) if in_time else 1
+    medians = [_median(draw @ counts) for draw in _draw(len(counts), resamples, generator, run)]
     value = _median(counts.sum(axis=0))
-    return _interval(value, _median(draws @ counts), num_episodes=len(counts), level=level)
+    return _interval(value, np.concatenate(medians), num_groups=len(counts) // run, level=level)
 
 
-def sign_flip_p_value(differences: FloatArray, *, generator: np.random.Generator) -> float:
-    """How often a sum of differences as large as this comes about if each may as well have the other sign.
+def sign_flip_p_value(
+    differences: FloatArray, *, generator: np.random.Generator, in_time: bool = False
+) -> float:
+    """Return how often a sum of differences as large comes about if each may as well have the other sign.
 
-    Two-sided. Exact up to 14 episodes; beyond, with as many random choices of signs, the observed one among
-    them, so that it is never 0.
+    Two-sided. Exact up to 14 groups; beyond, with as many random choices of signs, the observed one among
+    them, so that it is never 0. Groups in time change their sign in runs.
 
     Args:
-        differences: One per pair. Shape (E,).
+        differences: One per group. Shape (G,).
         generator: Where the signs come from, when they are random.
+        in_time: Whether the groups follow each other in time.
 
     >>> sign_flip_p_value(np.array([1.0, 2.0, 1.0, 3.0]), generator=np.random.default_rng(0))
     0.125
     """
-    pairs = len(differences)
-    enough = abs(differences.sum()) * (1 - 1e-9)  # sums in another order differ by rounding
-    numbers, bits = np.arange(2 ** min(pairs, EXACT_UP_TO)), np.arange(pairs)
-    as_large = 0
-    for block in np.split(numbers, range(BLOCK, len(numbers), BLOCK)):
-        if pairs <= EXACT_UP_TO:
-            negative = block[:, None] >> bits & 1
+    run = run_length(differences - differences.mean()) if in_time else 1
+    pairs = np.add.reduceat(differences, np.arange(0, len(differences), run))
+    enough = abs(pairs.sum()) * (1 - 1e-9)  # sums in another order differ by rounding
+    numbers, as_large = np.arange(2 ** min(len(pairs), EXACT_UP_TO)), 0
+    size = max(1, AT_ONCE // len(pairs))
+    for block in np.split(numbers, range(size, len(numbers), size)):
+        if len(pairs) <= EXACT_UP_TO:
+            negative = block[:, None] >> np.arange(len(pairs)) & 1
         else:
-            negative = generator.integers(2, size=(len(block), pairs))
+            negative = generator.integers(2, size=(len(block), len(pairs)), dtype=np.int8)
             negative[block == 0] = 0
-        as_large += int((np.abs((1 - 2 * negative) @ differences) >= enough).sum())
+        as_large += int((np.abs(pairs.sum() - 2 * (negative.astype(np.float64) @ pairs)) >= enough).sum())
     return as_large / len(numbers)
 
 
-def _draw(num_episodes: int, resamples: int, generator: np.random.Generator) -> FloatArray:
-    """How often each episode is drawn. Shape (R, E)."""
-    evenly = np.full(num_episodes, 1 / num_episodes)
-    return generator.multinomial(num_episodes, evenly, size=resamples).astype(np.float64)
+def run_length(series: FloatArray) -> int:
+    """Return how many groups to draw together, by Politis and White's rule for runs drawn in a circle.
+
+    Args:
+        series: What each group adds to the figure; its mean is zero. Shape (G,).
+
+    >>> noise = np.random.default_rng(0).normal(size=400)
+    >>> run_length(noise), run_length(np.convolve(noise, np.ones(10), "same")) > 5
+    (1, True)
+    """
+    n, size = len(series), float((series**2).mean())
+    if n < 4 or not size > 0 or not math.isfinite(size):
+        return 1
+    farthest = min(n - 1, math.ceil(math.sqrt(n)) + 5)
+    rho = np.array([series[: n - k] @ series[k:] for k in range(farthest + 1)]) / (n * size)
+    # The first lag after which a few in a row are within noise; the kernel reaches twice as far.
+    quiet = np.abs(rho[1:]) < 2 * math.sqrt(math.log10(n) / n)
+    needed = max(5, math.ceil(math.sqrt(math.log10(n))))
+    last = next((k for k in range(len(quiet)) if quiet[k : k + needed].all()), farthest)
+    lags = np.arange(-min(2 * last, farthest), min(2 * last, farthest) + 1)
+    kernel = np.clip(2 * (1 - np.abs(lags) / max(2 * last, 1)), 0, 1)
+    weighted = kernel * rho[np.abs(lags)]
+    g, spectrum = float((weighted * np.abs(lags)).sum()), float(weighted.sum())
+    if spectrum <= 0 or g <= 0:
+        return 1
+    best = (2 * g**2 / (4 / 3 * spectrum**2)) ** (1 / 3) * n ** (1 / 3)
+    return int(max(1, min(round(best), math.ceil(min(3 * math.sqrt(n), n / 3)))))
+
+
+def _draw(num_groups: int, resamples: int, generator: np.random.Generator, run: int) -> Iterator[FloatArray]:
+    """Iterate over how often each group is drawn, some resamples at a time. Shapes (some, G)."""
+    size = max(1, AT_ONCE // num_groups)
+    for some in (min(size, resamples - done) for done in range(0, resamples, size)):
+        if run == 1:
+            evenly = np.full(num_groups, 1 / num_groups)
+            yield generator.multinomial(num_groups, evenly, size=some).astype(np.float64)
+            continue
+        first = generator.integers(num_groups, size=(some, -(-num_groups // run), 1))
+        drawn = ((first + np.arange(run)) % num_groups).reshape(some, -1)[:, :num_groups]
+        flat = drawn + num_groups * np.arange(some)[:, None]
+        yield np.bincount(flat.ravel(), minlength=some * num_groups).reshape(some, -1).astype(np.float64)
 
 
 def _median(histogram: FloatArray) -> FloatArray:
-    """The lower median of the numbers in histograms (…, V). Shape (…,)."""
+    """Return the lower median of the numbers in histograms (..., V). Shape (...,)."""
     cumulative = histogram.cumsum(axis=-1)
     reached = cumulative >= cumulative[..., -1:] / 2
     return np.asarray(reached.argmax(axis=-1), np.float64)
 
 
-def _interval(value: FloatArray, drawn: FloatArray, *, num_episodes: int, level: float) -> Interval:
-    if num_episodes < 2 or not np.isfinite(drawn).all():
+def _interval(value: FloatArray, drawn: FloatArray, *, num_groups: int, level: float) -> Interval:
+    if num_groups < FEWEST or not np.isfinite(drawn).all():
         unknown = np.full_like(value, np.nan)
         return Interval(value, unknown, unknown)
     tail = (1 - level) / 2

@@ -1,6 +1,6 @@
-"""Whole episodes read side by side, in pieces that fit into memory however long the episodes are.
+"""Whole episodes read side by side, in chunks that fit into memory however long the episodes are.
 
-Shapes: B episodes in a piece, S steps in it, F features, K covariates.
+Shapes: B episodes in a chunk, S steps in it, F features, K covariates.
 """
 
 from collections.abc import Iterator
@@ -32,82 +32,73 @@ class Scalings:
 
     @classmethod
     def of(cls, model: NextStepModel) -> "Scalings":
-        """Copies the model's scaling."""
-        pair = (
-            Standardizer(part.mean.cpu(), part.scale.cpu())
-            for part in (model.scaling, model.covariate_scaling)
-        )
-        return cls(*pair)
+        """Copy the model's scaling."""
+        parts = (model.scaling, model.covariate_scaling)
+        return cls(*(Standardizer(part.mean.cpu(), part.scale.cpu()) for part in parts))
 
     def inputs(self, x: Tensor, covariates: Tensor) -> Tensor:
-        """What a linear forecast reads: scaled values x and raw covariates, in double precision (…, F + K)."""
+        """Return what a linear forecast reads of scaled values and raw covariates: (..., F + K), in double."""
         return torch.cat([x, self.covariates(covariates)], dim=-1).double()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Piece:
+class Chunk:
     """Some steps of some episodes, with what came one step after each.
 
     Args:
         episodes: Which episodes. Shape (B,).
-        begins: Whether these are the episodes' first steps; else they follow those of the piece before.
-        x: Scaled values, ``back`` steps more than S at the front. Shape (B, back + S, F).
-        covariates: Raw covariates of the same steps. Shape (B, back + S, K).
+        first: Number of the first step in its episode; unless 0, the steps follow those of the chunk before.
+        x: Scaled values, ``lookback`` steps more than S at the front. Shape (B, lookback + S, F).
+        covariates: Raw covariates of the same steps. Shape (B, lookback + S, K).
         targets: Scaled values one step later. Shape (B, S, F).
-        counted: Which steps exist and are to count; the others hold something finite. Shape (B, S).
+        mask: Which steps exist and are to count; the others hold something finite. Shape (B, S).
     """
 
     episodes: Tensor
-    begins: bool
+    first: int
     x: Tensor
     covariates: Tensor
     targets: Tensor
-    counted: Tensor
+    mask: Tensor
+
+    @property
+    def steps(self) -> Tensor:
+        """Numbers of the steps in their episodes. Shape (S,)."""
+        return torch.arange(self.first, self.first + self.mask.shape[1])
 
 
-def pieces(sequences: Sequences, *, scalings: Scalings, history: int, back: int) -> Iterator[Piece]:
-    """Reads every episode from its first step to its last.
+def read_chunks(
+    sequences: Sequences, *, scalings: Scalings, history: int, lookback: int = 0
+) -> Iterator[Chunk]:
+    """Read every episode from its first step to its last.
 
     Args:
         sequences: The episodes.
         scalings: The units of x and targets.
         history: Steps that must have been read before a forecast counts, the present one included, >= 1.
-        back: Steps before a piece that come with it, < ``history``.
+        lookback: Steps before a chunk that come with it, < ``history``.
     """
     steps = num_targets(sequences)  # (E,)
     # Episodes of about one length together, and none that has nothing to count.
     order = np.argsort(-steps, kind="stable")
     order = order[steps[order] >= history]
+    after, shift = (sequences.values, 1) if sequences.next_values is None else (sequences.next_values, 0)
     for chosen in np.split(order, range(EPISODES, len(order), EPISODES)) if len(order) else []:
-        for first in range(0, int(steps[chosen].max()), STEPS):
-            end = min(first + STEPS, int(steps[chosen].max()))
-            yield _read(sequences, scalings, chosen, np.arange(first, end), history=history, back=back)
+        first_row, last = sequences.bounds[chosen, :1], steps[chosen, None] - 1
+        for first in range(0, int(last.max()) + 1, STEPS):
+            number = np.arange(first - lookback, min(first + STEPS, int(last.max()) + 1))
+            rows, number = first_row + np.clip(number, 0, last), number[lookback:]  # (B, lookback + S), (S,)
+            yield Chunk(
+                episodes=torch.from_numpy(chosen),
+                first=first,
+                x=scalings.values(torch.from_numpy(sequences.values[rows])),
+                covariates=torch.from_numpy(sequences.covariates[rows]),
+                targets=scalings.values(torch.from_numpy(after[rows[:, lookback:] + shift])),
+                mask=torch.from_numpy((number >= history - 1) & (number <= last)),
+            )
 
 
 def num_targets(sequences: Sequences) -> IntArray:
-    """Steps of each episode whose next step is known. Shape (E,)."""
+    """Return how many steps of each episode have a known next one. Shape (E,)."""
     followed: IntArray = sequences.lengths - (1 if sequences.next_values is None else 0)
     return followed
-
-
-def _read(
-    sequences: Sequences,
-    scalings: Scalings,
-    chosen: IntArray,
-    steps: IntArray,
-    *,
-    history: int,
-    back: int,
-) -> Piece:
-    first, last = sequences.bounds[chosen, :1], num_targets(sequences)[chosen, None] - 1
-    with_back = np.concatenate([np.arange(steps[0] - back, steps[0]), steps])
-    rows = first + np.clip(with_back, 0, last)  # (B, back + S)
-    after, shift = (sequences.values, 1) if sequences.next_values is None else (sequences.next_values, 0)
-    return Piece(
-        episodes=torch.from_numpy(chosen),
-        begins=bool(steps[0] == 0),
-        x=scalings.values(torch.from_numpy(sequences.values[rows])),
-        covariates=torch.from_numpy(sequences.covariates[rows]),
-        targets=scalings.values(torch.from_numpy(after[rows[:, back:] + shift])),
-        counted=torch.from_numpy((steps >= history - 1) & (steps <= last)),
-    )

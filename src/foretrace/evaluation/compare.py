@@ -1,173 +1,173 @@
-"""Whether one run is better than another by more than chance.
+"""Whether one forecast is better than another by more than chance, and the sentence that says so.
 
-Shapes: E episodes, R recordings, H steps ahead, F features.
+Shapes: G groups, H steps ahead, F features.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from typing import Literal
 
 import numpy as np
 
-from foretrace.errors import InputError
-from foretrace.evaluation.bootstrap import LEVEL, Interval, bootstrap_ratio, sign_flip_p_value
-from foretrace.evaluation.episode_errors import MODEL, EpisodeErrors, FloatArray, IntArray
-from foretrace.evaluation.evaluate import EvaluationResult
+from foretrace.evaluation.bootstrap import LEVEL, Interval, ratio_interval, sign_flip_p_value
+from foretrace.evaluation.forecast_errors import MODEL, FloatArray, ForecastErrors
 
-_Pairs = list[tuple[str, tuple[EpisodeErrors, EpisodeErrors]]]
+ZERO_STATE, CARRIED_STATE, OPEN_LOOP = "zero_state", "carried_state", "open_loop"
+PLACES = {
+    ZERO_STATE: "one step ahead from a state of zero",
+    CARRIED_STATE: "one step ahead with the state carried",
+}
+Verdict = Literal["better", "worse", "not distinguishable"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Comparison:
-    """Two models' mean squared errors on the same steps of the same episodes.
+    """Two forecasts' mean squared errors on the same steps.
 
     Args:
         names: Of the two.
+        where: ``zero_state``, ``carried_state`` or ``open_loop/<steps>``.
         difference: The first one's error less the second one's, in the first one's scaled units.
         ratio: The first one's error by the second one's.
-        p_value: How often chance alone gives such a difference, by flipping the sign of each episode's.
-        num_episodes: Pairs, pieces of one recording counting as one.
+        p_value: How often chance alone gives such a difference, by flipping the sign of each group's.
+        count: Forecasts of each that were compared.
+        groups: What was drawn for the interval, e.g. ``16 recordings``.
 
-    >>> generator = np.random.default_rng(0)
-    >>> a, b, steps = np.full(16, 8.0), np.full(16, 10.0), np.full(16, 100)
-    >>> print(compare_sums(a, b, steps, names=("A", "B"), generator=generator).sentence())
-    A's error is 20 % lower than B's (95 % interval 20 to 20 %), over 16 episodes: larger than chance (p < 0.001)
+    >>> a, b, steps = (np.full((16, 1), error) for error in (8.0, 10.0, 100))
+    >>> first, second = (ForecastErrors(squared=e, absolute=e, count=steps[:, 0]) for e in (a, b))
+    >>> found = compare_errors(first, second, names=("A", "B"), where="carried_state", by="recording")
+    >>> found.verdict, found.count
+    ('better', 1600)
+    >>> print(found.sentence())
+    A's error is 20 % lower than B's (95 % interval 20 to 20 %), over 16 recordings: larger than chance (p < 0.001)
     """
 
     names: tuple[str, str]
+    where: str
     difference: Interval
     ratio: Interval
     p_value: float
-    num_episodes: int
+    count: int
+    groups: str
 
     @property
-    def told_apart(self) -> bool:
-        """Whether the interval leaves out 0 and chance alone is unlikely: either alone errs with few episodes."""
-        interval = self.difference
-        return bool(interval.low > 0 or interval.high < 0) and self.p_value < 1 - LEVEL
+    def verdict(self) -> Verdict:
+        """Whether the first is better or worse.
+
+        Only if the interval leaves out 0 and chance alone is unlikely: either alone errs with few groups. An error
+        that is not finite is worse than one that is.
+        """
+        change, interval = float(self.difference.value), self.difference
+        if not np.isfinite(change):
+            return "worse" if float(self.ratio.value) != 0 else "better"
+        if not (interval.low > 0 or interval.high < 0) or self.p_value >= 1 - LEVEL:
+            return "not distinguishable"
+        return "worse" if change > 0 else "better"
 
     def sentence(self) -> str:
-        """The comparison in words."""
+        """Return the comparison in words."""
         first, second = self.names
-        over = f"over {self.num_episodes} episode{'s' if self.num_episodes > 1 else ''}"
         low, high = (100 * (float(end) - 1) for end in (self.ratio.low, self.ratio.high))
-        change = 100 * (float(self.ratio.value) - 1)
-        if self.told_apart:
-            nearest, farthest = sorted((abs(low), abs(high)))
+        change, chance = 100 * (float(self.ratio.value) - 1), f"p = {self.p_value:.2g}"
+        chance = chance if self.p_value >= 0.001 else "p < 0.001"
+        if self.verdict == "not distinguishable":
+            interval = f", 95 % interval {_change(low)} to {_change(high)}" if self.ratio.known else ""
+            found = _change(change) if change else "the same"
             return (
-                f"{first}'s error is {abs(change):.2g} % {_direction(change)} than {second}'s (95 % interval"
-                f" {nearest:.2g} to {farthest:.2g} %), {over}: larger than chance ({_chance(self.p_value)})"
+                f"{first} and {second} are not distinguishable over {self.groups}:"
+                f" {first}'s error is {found}{interval} ({chance})"
             )
-        interval = (
-            f", 95 % interval {abs(low):.2g} % {_direction(low)} to {abs(high):.2g} % {_direction(high)}"
-            if self.ratio.known
-            else ""
-        )
-        found = f"{abs(change):.2g} % {_direction(change)}" if change else "the same"
+        if not np.isfinite(change):
+            return (
+                f"{first} is {self.verdict} than {second}, whose error is not comparable, over {self.groups}"
+            )
+        nearest, farthest = sorted((abs(low), abs(high)))
         return (
-            f"{first} and {second} cannot be told apart {over}:"
-            f" {first}'s error is {found}{interval} ({_chance(self.p_value)})"
+            f"{first}'s error is {_change(change)} than {second}'s (95 % interval"
+            f" {nearest:.2g} to {farthest:.2g} %), over {self.groups}: larger than chance ({chance})"
         )
 
 
-def compare(
-    first: EvaluationResult,
-    second: EvaluationResult,
+def compare_errors(
+    first: ForecastErrors,
+    second: ForecastErrors,
     *,
     names: tuple[str, str],
-    generator: np.random.Generator,
-) -> dict[str, Comparison]:
-    """Pairs two runs' errors by episode, for everything that both measured on the same steps.
-
-    Errors are in the units of the first run: two runs that were trained on different data scale differently.
+    where: str,
+    by: str,
+    scale: FloatArray | None = None,
+) -> Comparison:
+    """Compare errors (G, F) on the same steps; the draws are the same for the same number of groups.
 
     Args:
-        first: A run's assessment.
-        second: Another's.
+        first: One forecast's.
+        second: The other's.
         names: What to call them.
-        generator: Of the resamples and signs.
-
-    Returns:
-        By what is compared: ``cold``, ``warm``, and ``open loop/<steps>`` for each horizon reported.
-
-    Raises:
-        InputError: If they were evaluated on different test episodes, or on no common steps.
+        where: What was forecast.
+        by: What a group is: ``recording``, or a stretch of ``time``.
+        scale: Brings the second one's errors to the first one's unit, feature by feature. Shape (F,).
     """
-    if first.digest != second.digest:
-        raise InputError(
-            f"{names[0]} and {names[1]}",
-            expected="runs that were evaluated on the same test episodes",
-            received=f"test data {first.digest[:12]} ({len(first.episode_names)} episodes) and"
-            f" {second.digest[:12]} ({len(second.episode_names)} episodes)",
-            remedy="Evaluate one of them on the other's data first.",
+    counted, in_time = first.count > 0, by == "time"
+    ours, theirs = (
+        errors.squared[counted].mean(axis=1)
+        for errors in (first, second if scale is None else second.in_units(scale))
+    )
+    number, generator = int(counted.sum()), np.random.default_rng(0)
+    what = f"{'stretch' if in_time else 'recording'}{'' if number == 1 else 'es' if in_time else 's'}"
+    with np.errstate(invalid="ignore"):
+        difference = ours - theirs
+        return Comparison(
+            names=names,
+            where=where,
+            difference=ratio_interval(difference, first.count[counted], generator=generator, in_time=in_time),
+            ratio=ratio_interval(ours, theirs, generator=generator, in_time=in_time),
+            p_value=sign_flip_p_value(difference, generator=generator, in_time=in_time),
+            count=int(first.count.sum()),
+            groups=f"{number} {what}{' of time' if in_time else ''}",
         )
-    ratio, found = second.scale / first.scale, {}
-    for what, (ours, theirs) in chain(_one_step(first, second), _open_loop(first, second)):
-        sums, count = ours.by_recording(first.recordings)
-        others, _ = theirs.by_recording(first.recordings, scale=ratio)
-        found[what] = compare_sums(sums, others, count, names=names, generator=generator)
-    if not found:
-        raise InputError(
-            f"{names[0]} and {names[1]}",
-            expected="the same windows, or the same warm-up and horizon",
-            received=f"{_settings(first)} and {_settings(second)}",
-            remedy="Evaluate one of them again with the other's settings.",
-        )
-    return found
 
 
-def compare_sums(
-    first: FloatArray,
-    second: FloatArray,
-    count: IntArray,
-    *,
-    names: tuple[str, str],
-    generator: np.random.Generator,
-) -> Comparison:
-    """Compares sums of squared errors (R,) over the same ``count`` (R,) steps."""
-    return Comparison(
-        names=names,
-        difference=bootstrap_ratio(first - second, count, generator=generator),
-        ratio=bootstrap_ratio(first, second, generator=generator),
-        p_value=sign_flip_p_value(first - second, generator=generator),
-        num_episodes=len(count),
+def compare_with_baselines(
+    tables: Mapping[str, Mapping[str, ForecastErrors]], *, by: str
+) -> tuple[Comparison, ...]:
+    """Compare the model with every other forecast, wherever both were made; see `EvaluationResult.tables`."""
+    return tuple(
+        compare_errors(errors[MODEL], theirs, names=(MODEL, name), where=where, by=by)
+        for where, errors in tables.items()
+        for name, theirs in errors.items()
+        if name != MODEL
     )
 
 
-def _one_step(first: EvaluationResult, second: EvaluationResult) -> _Pairs:
-    pairs: _Pairs = []
-    if first.cold_start.num_positions == second.cold_start.num_positions:
-        pairs += _paired("cold", first.cold_start.errors[MODEL], second.cold_start.errors[MODEL])
-    if first.warm and second.warm and first.warm.warmup == second.warm.warmup:
-        pairs += _paired("warm", first.warm.errors[MODEL], second.warm.errors[MODEL])
-    return pairs
+def in_words(verdicts: Sequence[Comparison]) -> list[str]:
+    """Return a sentence for each baseline and verdict: what is worse first, what is better last.
+
+    >>> same = ForecastErrors(squared=np.ones((6, 1)), absolute=np.ones((6, 1)), count=np.ones(6, int))
+    >>> tables = {"open_loop/50": {"model": same, "ridge": same}, "open_loop/100": {"model": same, "ridge": same}}
+    >>> in_words(compare_with_baselines(tables, by="recording"))
+    ['not distinguishable from ridge in open loop at 50 and 100 steps (6 starts, 6 recordings)']
+    """
+    lines = []
+    for verdict in ("worse", "not distinguishable", "better"):
+        for name in dict.fromkeys(comparison.names[1] for comparison in verdicts):
+            found = [c for c in verdicts if c.names[1] == name and c.verdict == verdict]
+            if found:
+                than = "from" if verdict == "not distinguishable" else "than"
+                lines.append(f"{verdict} {than} {name} {_places(found)}")
+    return lines
 
 
-def _open_loop(first: EvaluationResult, second: EvaluationResult) -> _Pairs:
-    ours, theirs = first.open_loop, second.open_loop
-    if not (ours and theirs) or (ours.warmup, ours.horizon) != (theirs.warmup, theirs.horizon):
-        return []
-    errors = (ours.errors[MODEL], theirs.errors[MODEL])
-    return [
-        pair
-        for steps in ours.horizons
-        for pair in _paired(f"open loop/{steps}", *(table.at(steps) for table in errors))
-    ]
+def _places(found: Sequence[Comparison]) -> str:
+    """Say where, the steps of the open loop together, and on how much it rests."""
+    places = [PLACES[comparison.where] for comparison in found if comparison.where in PLACES]
+    ahead = [comparison.where.split("/")[1] for comparison in found if comparison.where not in PLACES]
+    if ahead:
+        steps = " and ".join([*([", ".join(ahead[:-1])] if ahead[1:] else []), ahead[-1]])
+        places.append(f"in open loop at {steps} step{'' if ahead == ['1'] else 's'}")
+    last = found[-1]
+    what = "forecasts" if last.where in PLACES else "start" if last.count == 1 else "starts"
+    return f"{'; '.join(places)} ({last.count:,} {what}, {last.groups})"
 
 
-def _paired(what: str, ours: EpisodeErrors, theirs: EpisodeErrors) -> _Pairs:
-    """Nothing if the two were not measured on as many steps of each episode."""
-    return [(what, (ours, theirs))] if np.array_equal(ours.count, theirs.count) else []
-
-
-def _settings(assessment: EvaluationResult) -> str:
-    warmup = f", warm-up {assessment.warm.warmup}" if assessment.warm else ""
-    horizon = f", horizon {assessment.open_loop.horizon}" if assessment.open_loop else ""
-    return f"windows of {assessment.cold_start.num_positions}{warmup}{horizon}"
-
-
-def _direction(change: float) -> str:
-    return "lower" if change < 0 else "higher"
-
-
-def _chance(p_value: float) -> str:
-    return f"p = {p_value:.2g}" if p_value >= 0.001 else "p < 0.001"
+def _change(percent: float) -> str:
+    return f"{abs(percent):.2g} % {'lower' if percent < 0 else 'higher'}"

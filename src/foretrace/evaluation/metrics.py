@@ -1,80 +1,58 @@
-"""The figures of an assessment by the names under which they are tracked."""
+"""The figures of an evaluation by the names under which they are tracked."""
+
+from collections.abc import Mapping
 
 import numpy as np
 
-from foretrace.evaluation.bootstrap import Interval
-from foretrace.evaluation.episode_errors import MODEL
-from foretrace.evaluation.evaluate import EvaluationResult
-from foretrace.evaluation.initial_state import CarriedStateErrors
-from foretrace.evaluation.rollout import HORIZONS, OpenLoop
+from foretrace.evaluation.baselines import PERSISTENCE
+from foretrace.evaluation.forecast_errors import MODEL, FloatArray
+from foretrace.evaluation.result import EvaluationResult
+
+Curve = dict[int, float]  # by steps ahead, or by position in a window, from 1
 
 
-def evaluation_metrics(assessment: EvaluationResult, *, seed: int = 0) -> dict[str, float]:
-    """Flattens an assessment.
+def evaluation_metrics(result: EvaluationResult) -> tuple[dict[str, float], dict[str, Curve]]:
+    """Return the scalars, and the curves: figures that depend on the steps ahead.
 
-    - ``test/…``, ``persistence/…`` and ``skill`` are the cold one-step errors, as `Evaluation` names them;
-    - ``cold/mse/<position>`` is what a state of zero costs, by position in the window from 1;
-    - ``warm/mse``, ``warm/l1``, ``warm/<baseline>/mse`` and ``skill/<baseline>`` have the state carried;
-    - ``open_loop/mse/<steps>``, ``open_loop/<baseline>/mse/<steps>``, ``open_loop/skill/<baseline>/<steps>``;
-    - ``valid_time_steps``, ``valid_time_s`` and ``valid_time_steps/<baseline>``;
-    - ``…/low`` and ``…/high`` are the ends of a 95 % interval over episodes, where one is known.
+    - ``test/...``, ``persistence/...`` and ``skill`` are the one-step errors from a state of zero;
+    - ``carried_state/mse``, ``carried_state/l1``, ``carried_state/<baseline>/mse`` and ``skill/<baseline>`` are
+      those with the state carried;
+    - ``valid_time_steps``, ``valid_time_s`` and ``valid_time_steps/<baseline>``: medians over starts;
+    - the curve ``zero_state/mse`` is what a state of zero costs, by position in the window;
+    - the curves ``open_loop/mse``, ``open_loop/l1`` and ``open_loop/<baseline>/mse`` go by steps ahead.
 
-    Args:
-        assessment: All errors are scaled but ``…/raw/…``.
-        seed: Of the resamples.
+    All errors are scaled but ``.../raw/...``. Ends of intervals are in the evaluation's file.
     """
-    generator = np.random.default_rng(seed)
-    cold = assessment.cold_start
-    named = _interval("test/mse", assessment.mse_interval(cold.errors[MODEL], generator=generator))
-    named |= assessment.cold.metrics()
-    by_position = cold.mean_by_position(MODEL)
-    named |= {f"cold/mse/{at}": float(by_position[at - 1]) for at in HORIZONS if at <= len(by_position)}
-    if assessment.warm is not None:
-        named |= _warm(assessment, assessment.warm, generator)
-    if assessment.open_loop is not None:
-        named |= _open_loop(assessment, assessment.open_loop, generator)
-    return named
+    scalars, zero_state = dict[str, float](), result.zero_state
+    for prefix, name in (("test", MODEL), ("persistence", PERSISTENCE)):
+        errors = zero_state.errors[name]
+        raw = errors.in_units(result.scale)
+        scalars |= {f"{prefix}/mse": float(errors.mean_mse), f"{prefix}/l1": float(errors.mean_l1)}
+        scalars |= {f"{prefix}/raw/mse": float(raw.mean_mse), f"{prefix}/raw/l1": float(raw.mean_l1)}
+    scalars["skill"] = result.skill
+    curves = {"zero_state/mse": _curve(zero_state.mean_by_position(MODEL))}
+    if result.carried_state is not None:
+        carried = result.carried_state.errors
+        scalars |= {_name("carried_state", name, "mse"): float(e.mean_mse) for name, e in carried.items()}
+        scalars["carried_state/l1"] = float(carried[MODEL].mean_l1)
+        scalars |= {
+            f"skill/{name}": float(result.skill_interval(carried[MODEL], errors).value)
+            for name, errors in carried.items()
+            if name != MODEL
+        }
+    if (loop := result.open_loop) is not None:
+        curves |= {_name("open_loop", n, "mse"): _curve(e.mean_mse) for n, e in loop.errors.items()}
+        curves["open_loop/l1"] = _curve(loop.errors[MODEL].mean_l1)
+        times: Mapping[str, float] = {name: float(result.valid_time(name).value) for name in loop.errors}
+        scalars |= {_name("valid_time_steps", name): steps for name, steps in times.items()}
+        if result.dt_s is not None:
+            scalars["valid_time_s"] = times[MODEL] * result.dt_s
+    return scalars, curves
 
 
-def _warm(
-    assessment: EvaluationResult, warm: CarriedStateErrors, generator: np.random.Generator
-) -> dict[str, float]:
-    model = warm.errors[MODEL]
-    named = _interval("warm/mse", assessment.mse_interval(model, generator=generator))
-    named["warm/l1"] = float(model.mean_l1)
-    for name, errors in warm.errors.items():
-        if name != MODEL:
-            named[f"warm/{name}/mse"] = float(errors.mean_mse)
-            saved = assessment.skill_interval(model, errors, generator=generator)
-            named |= _interval(f"skill/{name}", saved)
-    return named
+def _name(*parts: str) -> str:
+    return "/".join(part for part in parts if part != MODEL)
 
 
-def _open_loop(
-    assessment: EvaluationResult, loop: OpenLoop, generator: np.random.Generator
-) -> dict[str, float]:
-    model, named = loop.errors[MODEL], dict[str, float]()
-    intervals = assessment.mse_interval(model, generator=generator)  # (H,)
-    for steps in loop.horizons:
-        ends = (bound[steps - 1] for bound in (intervals.value, intervals.low, intervals.high))
-        named |= _interval(f"open_loop/mse/{steps}", Interval(*ends))
-        named[f"open_loop/l1/{steps}"] = float(model.mean_l1[steps - 1])
-    for name, errors in loop.errors.items():
-        time = assessment.valid_time(name, generator=generator)
-        named |= _interval("valid_time_steps" if name == MODEL else f"valid_time_steps/{name}", time)
-        if name == MODEL and assessment.dt_s is not None:
-            seconds = (bound * assessment.dt_s for bound in (time.value, time.low, time.high))
-            named |= _interval("valid_time_s", Interval(*seconds))
-        elif name != MODEL:
-            saved = assessment.open_loop_skill(name)
-            for steps in loop.horizons:
-                named[f"open_loop/{name}/mse/{steps}"] = float(errors.mean_mse[steps - 1])
-                named[f"open_loop/skill/{name}/{steps}"] = float(saved[steps - 1])
-    return named
-
-
-def _interval(name: str, interval: Interval) -> dict[str, float]:
-    named = {name: float(interval.value)}
-    if interval.known:
-        named |= {f"{name}/low": float(interval.low), f"{name}/high": float(interval.high)}
-    return named
+def _curve(values: FloatArray) -> Curve:
+    return {at: float(value) for at, value in enumerate(np.asarray(values), start=1)}

@@ -1,162 +1,158 @@
-"""One-step errors over whole parts, beside those of repeating the last value.
+"""One-step errors from a state of zero and with the state carried, each named for what it is.
 
-Shapes: B windows, T steps, F features.
+Zero state: the state is zero at the start of each window, so the first forecasts know one step; the published
+protocols are of this kind. Carried state: from the beginning of the episode, as in use.
+
+Shapes: B windows or episodes, T steps of a window, S steps of a chunk, G groups, F features.
 """
 
-import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
-from torchmetrics import MeanAbsoluteError, MeanSquaredError
 
 from foretrace.data.sequences import Sequences
-from foretrace.data.windows import Batch
+from foretrace.data.windows import Windows
+from foretrace.evaluation.baselines import PERSISTENCE, LinearForecast
+from foretrace.evaluation.chunks import Scalings, num_targets, read_chunks
+from foretrace.evaluation.forecast_errors import MODEL, ErrorSums, FloatArray, ForecastErrors, Groups
+from foretrace.model.lstm import State
 from foretrace.model.next_step import NextStepModel
 
-FloatArray = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Errors:
-    """Mean squared and mean absolute error per feature, over all windows and steps.
-
-    Args:
-        mse: Shape (F,).
-        l1: Shape (F,).
-
-    Raises:
-        ValueError: If a mean absolute error exceeds the root of the mean squared one. No errors can do that
-            (Jensen's inequality), so one of the two figures is not what it is called.
-
-    >>> Errors(np.array([0.04]), np.array([0.1])).mean_l1
-    0.1
-    """
-
-    mse: FloatArray
-    l1: FloatArray
-
-    def __post_init__(self) -> None:
-        pairs = [*zip(self.mse, self.l1, strict=True), (self.mean_mse, self.mean_l1)]
-        for mse, l1 in pairs:
-            if l1 > math.sqrt(mse) * (1 + 1e-4):  # single precision sums differ by less
-                raise ValueError(f"no errors have a mean |e| of {l1:.6g} and a mean e² of {mse:.6g}")
-
-    @property
-    def mean_mse(self) -> float:
-        """Mean squared error over all elements."""
-        return float(self.mse.mean())
-
-    @property
-    def mean_l1(self) -> float:
-        """Mean absolute error over all elements."""
-        return float(self.l1.mean())
+BATCH = 256  # windows at once
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Evaluation:
-    """A model's one-step errors and those of the persistence forecast on the same steps.
+class ZeroState:
+    """One-step errors on whole windows from a state of zero, of the model and of persistence.
 
-    ``scaled`` errors are in units of each feature's training standard deviation, as the loss is; ``raw`` ones
-    in the data's own units, in which features of different units are averaged all the same.
+    The baselines with more context have no forecast at a window's start.
+
+    Args:
+        errors: By the name of the forecast, over all positions. Shapes (G, F).
+        by_position: Mean squared error per position in the window. Shapes (T, F).
+
+    >>> zero_state = ZeroState(by_position={"model": np.array([[0.5, 1.5], [0.1, 0.3]])}, errors={})
+    >>> zero_state.mean_by_position("model").tolist()
+    [1.0, 0.2]
     """
 
-    feature_names: tuple[str, ...]
-    scaled: Errors
-    raw: Errors
-    persistence_scaled: Errors
-    persistence_raw: Errors
+    errors: dict[str, ForecastErrors]
+    by_position: dict[str, FloatArray]
 
     @property
-    def skill(self) -> float:
-        """1 − MSE / MSE of repeating the last value: 1 is perfect, 0 no better, negative worse."""
-        return skill(self.scaled.mean_mse, self.persistence_scaled.mean_mse)
+    def num_positions(self) -> int:
+        """Steps in a window, T."""
+        return len(self.by_position[MODEL])
 
-    def metrics(self) -> dict[str, float]:
-        """The figures by the names under which they are tracked."""
-        pairs = {
-            "test/": self.scaled,
-            "test/raw/": self.raw,
-            "persistence/": self.persistence_scaled,
-            "persistence/raw/": self.persistence_raw,
-        }
-        named = {f"{at}mse": errors.mean_mse for at, errors in pairs.items()}
-        named |= {f"{at}l1": errors.mean_l1 for at, errors in pairs.items()}
-        return named | {"skill": self.skill}
+    def mean_by_position(self, name: str) -> FloatArray:
+        """Return the mean squared error per position over all features. Shape (T,)."""
+        return np.asarray(self.by_position[name].mean(axis=-1))
 
 
-def skill(mse: float, reference_mse: float) -> float:
-    """Share of the reference's mean squared error that is saved.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CarriedState:
+    """One-step errors with the state carried from the beginning of each episode.
 
-    >>> skill(0.25, 1.0), skill(0.0, 0.0)
-    (0.75, 0.0)
+    Only forecasts made after ``warmup`` steps were read count, for the model and for all baselines alike: then
+    each of them has the history that it needs, and all are compared on the very same steps.
+
+    Args:
+        warmup: Steps read before the first forecast that counts.
+        errors: By the name of the forecast, the model's first. Shapes (G, F).
     """
-    if reference_mse == 0:
-        return 0.0 if mse == 0 else -math.inf
-    return 1 - mse / reference_mse
+
+    warmup: int
+    errors: dict[str, ForecastErrors]
 
 
-def evaluate_one_step(
-    model: NextStepModel, batches: Iterable[Batch], *, feature_names: tuple[str, ...]
-) -> Evaluation:
-    """Compares one-step forecasts with what came, from a state of zero at each window's start."""
-    names = ("scaled", "raw", "persistence_scaled", "persistence_raw")
-    collected = {name: _Collector(len(feature_names)) for name in names}
+def evaluate_zero_state(model: NextStepModel, windows: Windows, groups: Groups) -> ZeroState:
+    """Evaluate the model and persistence on whole windows, from a state of zero."""
+    num_features = windows.sequences.values.shape[1]
+    names = (MODEL, PERSISTENCE)
+    sums = {name: ErrorSums(groups.number, (num_features,)) for name in names}
+    squared = {name: torch.zeros(windows.length, num_features, dtype=torch.float64) for name in names}
     model.eval()
-    with torch.inference_mode():
-        for values, covariates, targets, _ in batches:
+    for chosen in torch.split(torch.arange(len(windows)), BATCH):
+        values, covariates, targets, _ = windows.gather(chosen)
+        with torch.inference_mode():
             x, y = model.scaling(values), model.scaling(targets)
             forecast, _ = model.forward_scaled(x, covariates)
-            collected["scaled"].update(forecast, y)
-            collected["raw"].update(model.scaling.inverse(forecast), targets)
-            collected["persistence_scaled"].update(x, y)
-            collected["persistence_raw"].update(values, targets)
-    errors = {name: collector.compute() for name, collector in collected.items()}
-    return Evaluation(feature_names=feature_names, **errors)
+        group = groups.find(*windows.origins(chosen).cpu().unbind(dim=1)).repeat_interleave(windows.length)
+        for name, tensor in zip(names, (forecast, x), strict=True):
+            error = tensor.cpu().double() - y.cpu()
+            squared[name] += error.square().sum(dim=0)
+            sums[name].add(group, error.flatten(0, 1))
+    return ZeroState(
+        by_position={name: (total / len(windows)).numpy() for name, total in squared.items()},
+        errors={name: total.errors() for name, total in sums.items()},
+    )
+
+
+def evaluate_carried_state(
+    model: NextStepModel,
+    baselines: Sequence[LinearForecast],
+    sequences: Sequences,
+    groups: Groups,
+    *,
+    warmup: int,
+) -> CarriedState:
+    """Evaluate the model and the baselines on the same steps of whole episodes.
+
+    Raises:
+        ValueError: If no episode outlasts the warm-up (see `carried_state_unavailable`), or a baseline needs more.
+    """
+    if reason := carried_state_unavailable(sequences, warmup=warmup):
+        raise ValueError(reason)
+    lookback = max(baseline.context for baseline in baselines) - 1
+    if lookback >= warmup:
+        raise ValueError(f"a baseline reads {lookback + 1} steps, the warm-up has {warmup}")
+    shape = sequences.values.shape[1:]
+    sums = {name: ErrorSums(groups.number, shape) for name in (MODEL, *(b.name for b in baselines))}
+    scalings, device, state = Scalings.of(model), model.change.device, None
+    model.eval()
+    for chunk in read_chunks(sequences, scalings=scalings, history=warmup, lookback=lookback):
+        x, covariates = chunk.x[:, lookback:].to(device), chunk.covariates[:, lookback:].to(device)
+        before: State | None = state if chunk.first else None
+        with torch.inference_mode():
+            forecast, state = model.forward_scaled(x, covariates, before)
+        group, mask = groups.find(chunk.episodes[:, None], chunk.steps), chunk.mask
+        sums[MODEL].add(group[mask], (forecast.cpu().double() - chunk.targets)[mask])
+        inputs = scalings.inputs(chunk.x, chunk.covariates)
+        for baseline in baselines:
+            error = baseline.steps(inputs[:, lookback + 1 - baseline.context :]) - chunk.targets
+            sums[baseline.name].add(group[mask], error[mask])
+    return CarriedState(warmup=warmup, errors={name: total.errors() for name, total in sums.items()})
+
+
+def carried_state_unavailable(sequences: Sequences, *, warmup: int) -> str:
+    """Say why there are no errors with the state carried; empty if there are."""
+    longest = int(num_targets(sequences).max(initial=0))
+    if longest >= warmup:
+        return ""
+    return f"no episode has {warmup} steps to read and one more: the longest has {longest} with a next one"
 
 
 def forecast_episode(
     model: NextStepModel, sequences: Sequences, index: int, *, max_steps: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """One-step forecasts over the beginning of an episode, the state carried all along.
+    """Forecast the beginning of an episode one step ahead, the state carried all along.
 
     Returns:
         Forecasts and what came, in raw units; each (T, F) with T <= max_steps.
     """
     first, end = sequences.bounds[index]
-    after = (
-        sequences.values[first + 1 : end]
-        if sequences.next_values is None
-        else sequences.next_values[first:end]
-    )
-    steps = min(len(after), max_steps)
-    device = model.change.device
+    if sequences.next_values is None:
+        after = sequences.values[first + 1 : end][:max_steps]
+    else:
+        after = sequences.next_values[first:end][:max_steps]
+    rows, device = slice(first, first + len(after)), model.change.device
     values, covariates = (
-        torch.from_numpy(array[None, first : first + steps]).to(device)
-        for array in (sequences.values, sequences.covariates)
+        torch.from_numpy(array[None, rows]).to(device) for array in (sequences.values, sequences.covariates)
     )
     model.eval()
     with torch.inference_mode():
         forecast, _ = model(values, covariates)
-    return forecast[0].cpu().numpy(), after[:steps]
-
-
-class _Collector:
-    """Both errors per feature, in double precision: the square of 1e30, or of 1e-30, is no single one."""
-
-    def __init__(self, num_features: int) -> None:
-        self.mse = MeanSquaredError(num_outputs=num_features).set_dtype(torch.float64)
-        self.l1 = MeanAbsoluteError(num_outputs=num_features).set_dtype(torch.float64)
-
-    def update(self, forecast: Tensor, target: Tensor) -> None:
-        flat, flat_target = (
-            tensor.flatten(0, 1).cpu().double().contiguous() for tensor in (forecast, target)
-        )  # (B T, F)
-        self.mse.update(flat, flat_target)
-        self.l1.update(flat, flat_target)
-
-    def compute(self) -> Errors:
-        return Errors(*(metric.compute().reshape(-1).numpy() for metric in (self.mse, self.l1)))
+    return forecast[0].cpu().numpy(), after

@@ -1,9 +1,9 @@
 """How far ahead a forecast can see: it feeds on its own predictions.
 
-Shapes: B starts, W steps of warm-up, H steps ahead, E episodes, F features, K covariates, D = F + K.
+Shapes: B starts, W steps of warm-up, H steps ahead, G groups, F features, K covariates.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from foretrace.data.sequences import Sequences
-from foretrace.data.windows import Batch, Windows
+from foretrace.data.windows import Windows
 from foretrace.evaluation.baselines import LinearForecast
 from foretrace.evaluation.chunks import Scalings
-from foretrace.evaluation.episode_errors import MODEL, EpisodeErrors, ErrorSums, IntArray
+from foretrace.evaluation.forecast_errors import MODEL, ErrorSums, ForecastErrors, Groups, IntArray
 from foretrace.model.next_step import NextStepModel
 
 HORIZONS = (1, 2, 5, 10, 25, 50, 100)  # those that are reported
@@ -35,19 +35,19 @@ class OpenLoop:
     Args:
         warmup: Steps read before each start, W; the state is zero before them.
         threshold: Below which a forecast is called valid, in training standard deviations.
-        errors: By the name of the forecast, the model's first; in scaled units. Shapes (E, H, F).
-        valid: How many starts of each episode stay valid for 0 … H steps, H meaning to the end at least.
-            Shapes (E, H + 1).
+        errors: By the name of the forecast, the model's first; in scaled units. Shapes (G, H, F).
+        valid: How many starts of each group stay valid for 0 ... H steps, H meaning to the end at least.
+            Shapes (G, H + 1).
 
-    >>> two_starts = EpisodeErrors(squared=np.ones((1, 3, 1)), absolute=np.ones((1, 3, 1)), count=np.array([2]))
+    >>> two_starts = ForecastErrors(squared=np.ones((1, 3, 1)), absolute=np.ones((1, 3, 1)), count=np.array([2]))
     >>> loop = OpenLoop(warmup=5, threshold=0.5, errors={"model": two_starts}, valid={})
-    >>> loop.horizons, loop.num_starts, loop.skipped
-    ((1, 2, 3), 2, 0)
+    >>> loop.horizons, loop.num_starts
+    ((1, 2, 3), 2)
     """
 
     warmup: int
     threshold: float
-    errors: dict[str, EpisodeErrors]
+    errors: dict[str, ForecastErrors]
     valid: dict[str, IntArray]
 
     @property
@@ -65,52 +65,88 @@ class OpenLoop:
         """Starts in all episodes."""
         return int(self.errors[MODEL].count.sum())
 
-    @property
-    def skipped(self) -> int:
-        """Episodes too short for one start."""
-        return int((self.errors[MODEL].count == 0).sum())
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Rollouts:
+    """Forecasts from some starts beside what came.
+
+    Args:
+        episodes: Where each start is. Shape (B,).
+        steps: Number of the last step read before each start, in its episode. Shape (B,).
+        truth: Scaled values. Shape (B, H, F).
+        forecasts: Scaled, on the CPU, by name, the model's first. Shapes (B, H, F).
+    """
+
+    episodes: Tensor
+    steps: Tensor
+    truth: Tensor
+    forecasts: dict[str, Tensor]
 
 
-def evaluate_open_loop(
+def iterate_rollouts(
     model: NextStepModel,
     baselines: Sequence[LinearForecast],
     sequences: Sequences,
     *,
     warmup: int,
     horizon: int,
-    threshold: float = VALID_BELOW,
-) -> OpenLoop:
-    """Rolls the model and the baselines out from starts that tile each episode.
+    stride: int,
+) -> Iterator[Rollouts]:
+    """Roll the model and the baselines out, from a start after ``warmup`` steps and then every ``stride`` steps.
 
-    The first start follows ``warmup`` steps, the others every ``horizon`` steps, as many as fit. At each, the
-    model reads the warm-up from a state of zero, so all starts are alike. Known inputs of future steps are
-    taken as recorded.
+    At each start the model reads the warm-up from a state of zero, so all starts are alike. Covariates of future
+    steps are taken as recorded.
 
     Raises:
-        ValueError: If it is not defined, see `rollout_unavailable`, or a baseline needs more than the warm-up.
+        ValueError: If there is no start, see `rollout_unavailable`, or a baseline needs more than the warm-up.
     """
-    if obstacle := rollout_unavailable(sequences, warmup=warmup, horizon=horizon):
-        raise ValueError(obstacle)
-    windows = _windows(sequences, warmup=warmup, horizon=horizon)
-    scalings = Scalings.of(model)
-    names = (MODEL, *(baseline.name for baseline in baselines))
-    shape = (horizon, sequences.values.shape[1])
-    sums = {name: ErrorSums(len(sequences), shape) for name in names}
-    valid = {name: np.zeros((len(sequences), horizon + 1), np.int64) for name in names}
+    if reason := rollout_unavailable(sequences, warmup=warmup, horizon=horizon):
+        raise ValueError(reason)
+    # A window's targets reach one step beyond it: the last forecast needs no row of its own.
+    windows = Windows(sequences, length=warmup + horizon - 1, stride=stride)
+    scalings, device = Scalings.of(model), model.change.device
     model.eval()
     for chosen in torch.split(torch.arange(len(windows)), STARTS):
-        batch, episodes = windows.gather(chosen), windows.origins(chosen)[:, 0]
-        truth = scalings.values(batch.targets[:, warmup - 1 :])  # (B, H, F)
-        for name, forecast in _roll_out_all(model, baselines, batch, scalings, warmup=warmup):
-            error = forecast.double() - truth
-            sums[name].add(episodes, error)
-            np.add.at(valid[name], (episodes.numpy(), valid_steps(error, threshold=threshold).numpy()), 1)
+        batch, origins = windows.gather(chosen), windows.origins(chosen)
+        x = scalings.values(batch.values[:, :warmup])
+        with torch.inference_mode():
+            ours = rollout(model, x.to(device), batch.covariates.to(device), horizon=horizon).cpu()
+        covariates = scalings.covariates(batch.covariates)
+        theirs = {b.name: rollout_baseline(b, x, covariates, horizon=horizon) for b in baselines}
+        yield Rollouts(
+            episodes=origins[:, 0],
+            steps=origins[:, 1] + warmup - 1,
+            truth=scalings.values(batch.targets[:, warmup - 1 :]),
+            forecasts={MODEL: ours, **theirs},
+        )
+
+
+def evaluate_open_loop(
+    model: NextStepModel,
+    baselines: Sequence[LinearForecast],
+    sequences: Sequences,
+    groups: Groups,
+    *,
+    warmup: int,
+    horizon: int,
+    threshold: float = VALID_BELOW,
+) -> OpenLoop:
+    """Evaluate rollouts that tile each episode: a start every ``horizon`` steps; see `iterate_rollouts`."""
+    names = (MODEL, *(baseline.name for baseline in baselines))
+    sums = {name: ErrorSums(groups.number, (horizon, sequences.values.shape[1])) for name in names}
+    valid = {name: np.zeros((groups.number, horizon + 1), np.int64) for name in names}
+    for some in iterate_rollouts(model, baselines, sequences, warmup=warmup, horizon=horizon, stride=horizon):
+        group = groups.find(some.episodes, some.steps)
+        for name, forecast in some.forecasts.items():
+            error = forecast.double() - some.truth
+            sums[name].add(group, error)
+            np.add.at(valid[name], (group.numpy(), valid_steps(error, threshold=threshold).numpy()), 1)
     errors = {name: total.errors() for name, total in sums.items()}
     return OpenLoop(warmup=warmup, threshold=threshold, errors=errors, valid=valid)
 
 
 def rollout_unavailable(sequences: Sequences, *, warmup: int, horizon: int) -> str:
-    """Why there is no open-loop error; empty if there is one."""
+    """Say why there is no open-loop error; empty if there is one."""
     if sequences.next_values is not None:
         return "rows were left out of the episodes, so what a step is differs from row to row"
     longest = int(sequences.lengths.max(initial=0))
@@ -120,7 +156,7 @@ def rollout_unavailable(sequences: Sequences, *, warmup: int, horizon: int) -> s
 
 
 def rollout(model: NextStepModel, x: Tensor, covariates: Tensor, *, horizon: int) -> Tensor:
-    """Reads the warm-up and goes on from its own forecasts, the state carried: a step costs the same anywhere.
+    """Read the warm-up and continue from the model's own forecasts, the state carried: any step costs the same.
 
     Args:
         model: On any device, in evaluation mode.
@@ -141,53 +177,28 @@ def rollout(model: NextStepModel, x: Tensor, covariates: Tensor, *, horizon: int
 
 
 def rollout_baseline(baseline: LinearForecast, x: Tensor, covariates: Tensor, *, horizon: int) -> Tensor:
-    """The same of a baseline, of whose history it needs the end only; covariates are scaled here.
+    """Return the same of a baseline, which needs the end of the warm-up only; covariates are scaled here.
 
     Raises:
         ValueError: If the baseline reads more than the warm-up.
     """
-    if baseline.context > x.shape[1]:
-        raise ValueError(f"{baseline.name} reads {baseline.context} steps, the warm-up has {x.shape[1]}")
-    context, warmup, forecasts = baseline.context, x.shape[1], []
-    history = x[:, warmup - context :].double()
-    for end in range(warmup, warmup + horizon):
-        forecast = baseline.step(history, covariates[:, end - context : end])[:, None]
-        history = torch.cat([history[:, 1:], forecast], dim=1)
-        forecasts.append(forecast)
-    return torch.cat(forecasts, dim=1)
+    context, warmup = baseline.context, x.shape[1]
+    if context > warmup:
+        raise ValueError(f"{baseline.name} reads {context} steps, the warm-up has {warmup}")
+    values = torch.empty(len(x), context + horizon, x.shape[2], dtype=torch.float64)
+    values[:, :context] = x[:, warmup - context :]
+    for step in range(horizon):
+        known = covariates[:, warmup - context + step : warmup + step].double()
+        history = torch.cat([values[:, step : step + context], known], dim=-1)
+        values[:, context + step] = baseline.steps(history)[:, 0]
+    return values[:, context:]
 
 
 def valid_steps(error: Tensor, *, threshold: float) -> Tensor:
-    """Steps before the root mean square over features of scaled errors (B, H, F) first exceeds a threshold.
+    """Count the steps before the root mean square over features of scaled errors (B, H, F) exceeds a threshold.
 
     >>> valid_steps(torch.tensor([[[0.1], [0.6], [0.1]], [[0.1], [0.2], [0.3]]]), threshold=0.5).tolist()
     [1, 3]
     """
     within = error.square().mean(dim=-1).sqrt() <= threshold  # (B, H); a NaN is not within
     return within.long().cumprod(dim=1).sum(dim=1)
-
-
-def _windows(sequences: Sequences, *, warmup: int, horizon: int) -> Windows:
-    # A window's targets reach one step beyond it: the last forecast needs no row of its own.
-    return Windows(sequences, length=warmup + horizon - 1, stride=horizon)
-
-
-def _roll_out_all(
-    model: NextStepModel,
-    baselines: Sequence[LinearForecast],
-    batch: Batch,
-    scalings: Scalings,
-    *,
-    warmup: int,
-) -> list[tuple[str, Tensor]]:
-    """Scaled forecasts (B, H, F) on the CPU, by name."""
-    x, horizon, device = (
-        scalings.values(batch.values[:, :warmup]),
-        batch.covariates.shape[1] - warmup + 1,
-        model.change.device,
-    )
-    with torch.inference_mode():
-        ours = rollout(model, x.to(device), batch.covariates.to(device), horizon=horizon).cpu()
-    covariates = scalings.covariates(batch.covariates)
-    theirs = ((b.name, rollout_baseline(b, x, covariates, horizon=horizon)) for b in baselines)
-    return [(MODEL, ours), *theirs]

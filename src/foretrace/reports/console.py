@@ -5,14 +5,8 @@ from pathlib import Path
 
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.errors import sanitize
-from foretrace.evaluation.episode_errors import EpisodeErrors
-from foretrace.evaluation.evaluate import EvaluationResult
-
-OPEN_LOOP = "open loop, "  # how `EvaluationResult.losses` names a horizon
-WORDS = {
-    "one step, cold": "one step ahead from a state of zero",
-    "one step, warm": "one step ahead with the state carried",
-}
+from foretrace.evaluation.forecast_errors import MODEL, ForecastErrors
+from foretrace.evaluation.result import EvaluationResult
 
 
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]], *, indent: str = "") -> str:
@@ -79,56 +73,39 @@ def describe_notes(notes: Mapping[str, int]) -> str:
 
 
 def evaluation(result: EvaluationResult, *, windows: int, length: int) -> str:
-    """Return all test errors beside the baselines', and where the model is worse, in words."""
-    cold = result.cold
+    """Return all test errors beside the baselines', and the verdicts in words."""
+    errors = result.zero_state.errors
     rows = [
         (name, f"{scaled.mean_mse:.6f}", f"{scaled.mean_l1:.6f}", f"{raw.mean_mse:.6g}", f"{raw.mean_l1:.6g}")
         for name, scaled, raw in (
-            ("model", cold.scaled, cold.raw),
-            ("last value", cold.persistence_scaled, cold.persistence_raw),
+            (name, errors[key], errors[key].in_units(result.scale))
+            for name, key in (("model", MODEL), ("last value", "persistence"))
         )
     ]
     heading = ("", "MSE", "L1", "MSE, raw units", "L1, raw units")
     lines = [
         f"test     one step ahead, {windows:,} windows of {length} steps, each from a state of zero",
         table(heading, rows, indent="  "),
-        f"  {verdict(cold.skill)}",
+        f"  {verdict(result.skill)}",
     ]
-    tables: dict[str, Mapping[str, EpisodeErrors]] = {}
-    if result.warm is not None:
-        tables["1, state carried"] = result.warm.errors
+    tables: dict[str, Mapping[str, ForecastErrors]] = {}
+    if result.carried_state is not None:
+        tables["1, state carried"] = result.carried_state.errors
     if (loop := result.open_loop) is not None:
         lines.append(
-            f"  open loop: {loop.num_starts:,} starts in {len(set(result.recordings)):,} recordings, "
+            f"  open loop: {loop.num_starts:,} starts in {result.num_recordings:,} recordings, "
             f"{loop.warmup} steps read before each"
         )
         for h in loop.horizons:
-            tables[f"{h:,}"] = {name: errors.at(h) for name, errors in loop.errors.items()}
+            tables[f"{h:,}"] = {name: table.at(h) for name, table in loop.errors.items()}
     if tables:
         names = list(next(iter(tables.values())))
         cells = [(at, *(f"{float(e[n].mean_mse):.5g}" for n in names)) for at, e in tables.items()]
         lines.append(table(("MSE, steps ahead", *names), cells, indent="  "))
     lines += [
-        f"  {part.replace('_', ' ')} not evaluated: {reason}" for part, reason in result.missing.items()
+        f"  {part.replace('_', ' ')} not evaluated: {reason}" for part, reason in result.unavailable.items()
     ]
-    return "\n".join(lines + [f"  {line}" for line in worse_than(result.losses())])
-
-
-def worse_than(losses: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return a sentence for each baseline that the model is worse than somewhere.
-
-    >>> worse_than({"ridge": ["one step, warm", "open loop, 50 steps", "open loop, 100 steps"]})
-    ['worse than ridge one step ahead with the state carried, at 50 and 100 steps in open loop']
-    """
-    sentences = []
-    for name, where in losses.items():
-        places = [WORDS.get(place, place) for place in where if not place.startswith(OPEN_LOOP)]
-        steps = [place.removeprefix(OPEN_LOOP).split()[0] for place in where if place.startswith(OPEN_LOOP)]
-        if steps:
-            listed = " and ".join(filter(None, [", ".join(steps[:-1]), steps[-1]]))
-            places.append(f"at {listed} step{'s' * (steps != ['1'])} in open loop")
-        sentences.append(f"worse than {name} {', '.join(places)}")
-    return sentences
+    return "\n".join(lines + [f"  {line}" for line in result.sentences])
 
 
 def verdict(skill: float) -> str:

@@ -3,11 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from foretrace.data.datamodule import WindowDataModule
-from foretrace.evaluation.evaluate import EvaluationResult
-from foretrace.evaluation.one_step import skill
+from foretrace.evaluation.forecast_errors import MODEL
+from foretrace.evaluation.result import EvaluationResult, skill
 from foretrace.reports import console
 from foretrace.reports.html import Picture, Section, Table, render
 
@@ -99,10 +97,9 @@ def compose(found: Findings) -> str:
 def _verdict(result: EvaluationResult | None, missing: str) -> tuple[list[str], bool]:
     if result is None:
         return [f"Not tested: {missing}"], False
-    lines = [f"One step ahead, from a state of zero: {console.verdict(result.cold.skill)}."]
-    losses = [f"{line[0].upper()}{line[1:]}." for line in console.worse_than(result.losses())]
-    lines += losses or ["Not worse than any baseline at any horizon."]
-    return lines, result.cold.skill > 0 and not losses
+    lines = [f"One step ahead, from a state of zero: {console.verdict(result.skill)}."]
+    lines += [f"{line[0].upper()}{line[1:]}." for line in result.sentences]
+    return lines, result.skill > 0 and not result.worse_than
 
 
 def _data(found: Findings) -> Section:
@@ -133,14 +130,11 @@ def _training(found: Findings) -> tuple[Section, ...]:
 
 
 def _one_step(found: Findings, result: EvaluationResult) -> Section:
-    cold = result.cold
-    rows = [
-        ("model, state of zero", cold.scaled.mean_mse, cold.scaled.mean_l1),
-        ("persistence, same windows", cold.persistence_scaled.mean_mse, cold.persistence_scaled.mean_l1),
-    ]
-    if result.warm is not None:
-        errors = result.warm.errors.items()
-        rows += [(f"{name}, state carried", float(e.mean_mse), float(e.mean_l1)) for name, e in errors]
+    errors = list(result.zero_state.errors.items())
+    rows = [(f"{name}, state of zero", float(e.mean_mse), float(e.mean_l1)) for name, e in errors]
+    if result.carried_state is not None:
+        carried = result.carried_state.errors.items()
+        rows += [(f"{name}, state carried", float(e.mean_mse), float(e.mean_l1)) for name, e in carried]
     cells = tuple((name, f"{mse:.5g}", f"{l1:.5g}") for name, mse, l1 in rows)
     table = Table(
         "Test errors in units of each feature's training standard deviation", ("", "MSE", "L1"), cells
@@ -160,7 +154,8 @@ def _one_step(found: Findings, result: EvaluationResult) -> Section:
 
 def _feature_table(result: EvaluationResult) -> Table:
     """Errors in each feature's own unit, from a state of zero."""
-    ours, last = result.cold.raw, result.cold.persistence_raw
+    errors = result.zero_state.errors
+    ours, last = (errors[name].in_units(result.scale) for name in (MODEL, "persistence"))
     columns = zip(result.feature_names, result.units, ours.mse, ours.l1, last.mse, strict=True)
     rows = [
         (name, unit, f"{mse**0.5:.4g}", f"{l1:.4g}", f"{then**0.5:.4g}", f"{skill(mse, then):.3f}")
@@ -173,12 +168,11 @@ def _feature_table(result: EvaluationResult) -> Table:
 def _open_loop(found: Findings, result: EvaluationResult) -> Section:
     loop = result.open_loop
     if loop is None:
-        return Section("Open loop", (f"Not evaluated: {result.missing['open_loop']}.",))
-    generator = np.random.default_rng(0)
-    valid, last = (float(result.valid_time(n, generator=generator).value) for n in ("model", "persistence"))
+        return Section("Open loop", (f"Not evaluated: {result.unavailable['open_loop']}.",))
+    valid, last = (float(result.valid_time(name).value) for name in (MODEL, "persistence"))
     text = (
         f"The model reads {loop.warmup} steps and then feeds on its own forecasts for {loop.horizon}, from "
-        f"{loop.num_starts:,} starts in {len(result.episode_names):,} test episodes.",
+        f"{loop.num_starts:,} starts in {result.num_episodes:,} test episodes.",
         f"Half of its forecasts stay valid (root mean square error under {loop.threshold:g} training standard "
         f"deviations) for {valid:g} steps or more; those of repeating the last value for {last:g}.",
     )

@@ -14,14 +14,15 @@ from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.sequences import Sequences
 from foretrace.data.simulation.kinematics import can_locate_limbs, locate_limbs
 from foretrace.data.simulation.robots import ROBOTS
-from foretrace.evaluation.episode_errors import MODEL, FloatArray
-from foretrace.evaluation.evaluate import EvaluationResult, evaluate
+from foretrace.evaluation.evaluate import evaluate
+from foretrace.evaluation.forecast_errors import MODEL, FloatArray
 from foretrace.evaluation.inside.gates import episode_gates, summarize_gates
 from foretrace.evaluation.inside.gradients import GradientFlow, gradient_flow
 from foretrace.evaluation.metrics import evaluation_metrics
-from foretrace.evaluation.one_step import evaluate_one_step, forecast_episode
+from foretrace.evaluation.one_step import forecast_episode
+from foretrace.evaluation.result import EvaluationResult
 from foretrace.evaluation.rollout import OpenLoop, rollout
-from foretrace.evaluation.storage import save_evaluation
+from foretrace.evaluation.storage import EVALUATION, save_evaluation
 from foretrace.model.next_step import NextStepModel, count_parameters
 from foretrace.reports import console, page
 from foretrace.reports.figures import forecasts, inside, learning, quality, robot
@@ -31,7 +32,7 @@ from foretrace.training.module import TRAIN_LOSS, VALID_MSE, Forecaster
 PICTURED_STEPS = 200  # of the first test episode: as many columns as a picture shows apart
 RESIDUAL_EPISODES, MOST_STEPS = 8, 2000  # of an episode: enough to see a distribution
 WATCHED_WINDOWS = 8
-ASSESSMENT, REPORT = "assessment.npz", "report.html"
+REPORT = "report.html"
 LayerGates = Mapping[
     str, Mapping[str, npt.NDArray[np.float32]]
 ]  # by layer and by name, see foretrace.model.gates
@@ -184,12 +185,12 @@ def _forecasts(model: NextStepModel, sequences: Sequences) -> Iterator[tuple[str
 
 
 def _quality(result: EvaluationResult) -> Iterator[tuple[str, Figure]]:
-    positions = result.cold_start.by_position
-    carried = float(result.warm.errors[MODEL].mean_mse) if result.warm else None
-    curves = {name: result.cold_start.mean_by_position(name) for name in positions}
+    zero_state, state = result.zero_state, result.carried_state
+    carried = float(state.errors[MODEL].mean_mse) if state else None
+    curves = {name: zero_state.mean_by_position(name) for name in zero_state.by_position}
     yield "error_by_position", quality.error_by_position(curves, carried=carried)
     if (loop := result.open_loop) is not None:
-        band = result.mse_interval(loop.errors[MODEL], generator=np.random.default_rng(0))
+        band = result.mse_interval(loop.errors[MODEL])
         ends = (band.low, band.high) if band.known else (None, None)
         errors = {name: table.mean_mse for name, table in loop.errors.items()}
         figure = quality.error_by_horizon(errors, low=ends[0], high=ends[1], dt_s=result.dt_s)
@@ -237,21 +238,21 @@ def review(
     result, metrics = None, dict[str, float]()
     if "test" in data.windows:
         windows = data.windows["test"]
-        names = windows.sequences.feature_names
         result = evaluate(
             model,
-            cold=evaluate_one_step(model, data.test_dataloader(), feature_names=names),
             train=data.windows["train"].sequences,
             valid=data.windows["valid"].sequences,
             test=windows,
-            warmup=settings.warmup,
-            horizon=settings.horizon,
+            settings=settings,
         )
-        metrics = evaluation_metrics(result)
+        metrics, curves = evaluation_metrics(result)
         print(console.evaluation(result, windows=len(windows), length=windows.length), flush=True)
         tracked.log_metrics({prefix + name: value for name, value in metrics.items()}, step=step)
+        for name, curve in curves.items():
+            for ahead, value in curve.items():
+                tracked.log_metrics({prefix + name: value}, step=ahead)
         tracked.set_tags({f"{prefix}worse_than": ", ".join(result.worse_than) or "none"})
-        save_evaluation(result, tracked.folder / ASSESSMENT)
+        save_evaluation(result, tracked.folder / EVALUATION)
     else:
         print(f"test     not done: {data.test_missing}")
         tracked.set_tags({f"{prefix}test": f"not done: {data.test_missing}"})

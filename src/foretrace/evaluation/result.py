@@ -1,0 +1,183 @@
+"""All that is found out about a model on a test part; figures, tracker, page and console are views of it.
+
+Shapes: T steps of a window, G groups, H steps ahead, F features.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from foretrace.errors import UserError
+from foretrace.evaluation.baselines import PERSISTENCE
+from foretrace.evaluation.bootstrap import Interval, median_interval, ratio_interval
+from foretrace.evaluation.compare import (
+    CARRIED_STATE,
+    OPEN_LOOP,
+    ZERO_STATE,
+    Comparison,
+    compare_errors,
+    compare_with_baselines,
+    in_words,
+)
+from foretrace.evaluation.forecast_errors import MODEL, FloatArray, ForecastErrors
+from foretrace.evaluation.one_step import CarriedState, ZeroState
+from foretrace.evaluation.rollout import OpenLoop
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EvaluationResult:
+    """A model's errors on a test part: one step ahead from a zero and a carried state, and in open loop.
+
+    All errors are in scaled units, of the model's training standard deviation per feature; those in a feature's
+    own unit are ``errors.in_units(result.scale)``. Every interval comes from the same draws, so a figure that is
+    shown twice is the same twice.
+
+    Args:
+        feature_names: F names.
+        units: F units; empty where unknown.
+        scale: Of each feature, in its unit. Shape (F,).
+        dt_s: Time from one row to the next; None where unknown.
+        num_episodes: Episodes of the test part.
+        num_recordings: Recordings that these are pieces of.
+        grouped_by: What is drawn to find an interval: recordings, or stretches of time of fewer than five.
+        digest: Of the test part: two runs can be compared if it is the same.
+        zero_state: One-step errors on whole windows from a state of zero, as published.
+        carried_state: One-step errors with the state carried; None if no episode is long enough.
+        open_loop: Errors of forecasts that feed on themselves; None where that is not defined.
+        unavailable: Why ``carried_state`` or ``open_loop`` is None.
+        chosen: What was chosen on training and validation data, per baseline.
+    """
+
+    feature_names: tuple[str, ...]
+    units: tuple[str, ...]
+    scale: FloatArray
+    dt_s: float | None
+    num_episodes: int
+    num_recordings: int
+    grouped_by: Literal["recording", "time"]
+    digest: str
+    zero_state: ZeroState
+    carried_state: CarriedState | None
+    open_loop: OpenLoop | None
+    unavailable: dict[str, str] = field(default_factory=dict)
+    chosen: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def skill(self) -> float:
+        """1 - MSE / MSE of repeating the last value, from a state of zero: 1 is perfect, 0 no better."""
+        errors = self.zero_state.errors
+        return skill(float(errors[MODEL].mean_mse), float(errors[PERSISTENCE].mean_mse))
+
+    @cached_property
+    def verdicts(self) -> tuple[Comparison, ...]:
+        """The model against each baseline, one step ahead and at each reported horizon."""
+        return compare_with_baselines(self.tables(), by=self.grouped_by)
+
+    @property
+    def sentences(self) -> list[str]:
+        """The verdicts in words, the bad ones first."""
+        return in_words(self.verdicts)
+
+    @property
+    def worse_than(self) -> tuple[str, ...]:
+        """Baselines that the model is worse than somewhere, by more than chance."""
+        return tuple(dict.fromkeys(c.names[1] for c in self.verdicts if c.verdict == "worse"))
+
+    def tables(self) -> dict[str, Mapping[str, ForecastErrors]]:
+        """Return errors (G, F) of all forecasts on the same steps, by where they are made; see `Comparison`."""
+        tables: dict[str, Mapping[str, ForecastErrors]] = {ZERO_STATE: self.zero_state.errors}
+        if self.carried_state is not None:
+            tables[CARRIED_STATE] = self.carried_state.errors
+        if self.open_loop is not None:
+            for steps in self.open_loop.horizons:
+                errors = self.open_loop.errors.items()
+                tables[f"{OPEN_LOOP}/{steps}"] = {name: table.at(steps) for name, table in errors}
+        return tables
+
+    def mse_interval(self, errors: ForecastErrors) -> Interval:
+        """Return the mean squared error over features with its interval. Shape () or (H,)."""
+        counted = errors.count > 0
+        sums = errors.squared[counted].mean(axis=-1)
+        return ratio_interval(sums, errors.count[counted], generator=_draws(), in_time=self._in_time)
+
+    def skill_interval(self, ours: ForecastErrors, theirs: ForecastErrors) -> Interval:
+        """Return 1 - the ratio of two mean squared errors on the same steps, with its interval."""
+        sums = [errors.squared[ours.count > 0].mean(axis=-1) for errors in (ours, theirs)]
+        ratio = ratio_interval(*sums, generator=_draws(), in_time=self._in_time)
+        value = skill(float(ours.mean_mse), float(theirs.mean_mse))
+        return Interval(np.asarray(value), 1 - ratio.high, 1 - ratio.low)
+
+    def valid_time(self, name: str) -> Interval:
+        """Return the median over starts of the steps for which a forecast stays valid, with its interval.
+
+        A median of H steps means H or more. Times ``dt_s`` it is in seconds.
+
+        Raises:
+            ValueError: If there is no open loop.
+        """
+        if self.open_loop is None:
+            raise ValueError(f"there is no open loop: {self.unavailable[OPEN_LOOP]}")
+        starts = self.open_loop.valid[name]
+        return median_interval(starts[starts.any(axis=1)], generator=_draws(), in_time=self._in_time)
+
+    def compare(self, other: "EvaluationResult", *, names: tuple[str, str]) -> dict[str, Comparison]:
+        """Compare two runs by group, in everything that both measured on the same steps.
+
+        Errors are in the units of the first run: two runs that were trained on different data scale differently.
+
+        Returns:
+            By what is compared: ``zero_state``, ``carried_state``, and ``open_loop/<steps>`` for each horizon.
+
+        Raises:
+            UserError: If they were evaluated on different test episodes, or on no common steps.
+        """
+        first, second = names
+        if self.digest != other.digest:
+            both = [f"{run.digest[:12]} ({run.num_episodes} episodes)" for run in (self, other)]
+            raise UserError(
+                f"{first} and {second} were evaluated on different test data, {both[0]} and {both[1]}",
+                hint="Evaluate one of them on the other's data first.",
+            )
+        ours, theirs, scale = self.tables(), other.tables(), other.scale / self.scale
+        pairs = {where: (ours[where][MODEL], theirs[where][MODEL]) for where in ours if where in theirs}
+        found = {
+            where: compare_errors(a, b, names=names, where=where, by=self.grouped_by, scale=scale)
+            for where, (a, b) in pairs.items()
+            if np.array_equal(a.count, b.count) and self._settings(where) == other._settings(where)
+        }
+        if not found:
+            raise UserError(
+                f"{first} and {second} were evaluated on different steps of the same data",
+                hint="Evaluate one of them again with the other's window, warm-up and horizon.",
+            )
+        return found
+
+    def _settings(self, where: str) -> tuple[int, ...]:
+        """Return what decides which steps are forecast, and from how much."""
+        if where == ZERO_STATE:
+            return (self.zero_state.num_positions,)
+        if where == CARRIED_STATE:
+            return (self.carried_state.warmup,) if self.carried_state else ()
+        return (self.open_loop.warmup, self.open_loop.horizon) if self.open_loop else ()
+
+    @property
+    def _in_time(self) -> bool:
+        return self.grouped_by == "time"
+
+
+def skill(mse: float, reference_mse: float) -> float:
+    """Return the share of the reference's mean squared error that is saved.
+
+    >>> skill(0.25, 1.0), skill(0.0, 0.0)
+    (0.75, 0.0)
+    """
+    if reference_mse == 0:
+        return 0.0 if mse == 0 else -np.inf
+    return 1 - mse / reference_mse
+
+
+def _draws() -> np.random.Generator:
+    return np.random.default_rng(0)

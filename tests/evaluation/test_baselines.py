@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import torch
+
+from foretrace.data.sequences import Sequences
+from foretrace.evaluation.baselines import fit_baselines, fit_ridge
+from foretrace.evaluation.chunks import Scalings
+from foretrace.evaluation.forecast_errors import Groups
+from foretrace.evaluation.one_step import evaluate_carried_state
+from foretrace.evaluation.rollout import evaluate_open_loop
+
+A = np.array([[0.9, 0.3, 0.0], [-0.3, 0.9, 0.1], [0.0, 0.0, 0.7]])
+NOISE = np.array([0.1, 0.05, 0.2])
+
+
+def linear_system(episodes, steps, *, noise=NOISE, seed=0, input_gain=0.0):
+    """x_{t+1} = A x_t + gain u_t + noise, from its stationary distribution or nearly so."""
+    generator = np.random.default_rng(seed)
+    x, u = np.zeros((episodes, 3)), generator.normal(size=(100 + steps, episodes, 1))
+    rows = []
+    for now in u:
+        rows.append(x)
+        x = x @ A.T + input_gain * now + noise * generator.normal(size=x.shape)
+    values = np.stack(rows[100:], axis=1)
+    covariates = list(u[100:].transpose(1, 0, 2)) if input_gain else None
+    names = ["u"] if input_gain else []
+    return Sequences.from_episodes(
+        list(values), feature_names=list("xyz"), covariates=covariates, covariate_names=names
+    )
+
+
+def test_ridge_reaches_the_noise_floor_one_step_and_at_each_horizon(untrained):
+    train, valid, test = (linear_system(n, 1000, seed=n) for n in (100, 20, 600))
+    model = untrained(train)
+    baselines = fit_baselines(train, valid, scalings=Scalings.of(model), longest=8)
+    scale = model.scaling.scale.double().numpy()
+    powers = [np.linalg.matrix_power(A, k) for k in range(20)]
+    added = [np.diag(power @ np.diag(NOISE**2) @ power.T) / scale**2 for power in powers]
+    floor = np.cumsum(added, axis=0)  # (H, F): what noise after the start alone does
+
+    loop = evaluate_open_loop(model, baselines, test, Groups.of(test, stretch=8), warmup=8, horizon=20)
+    np.testing.assert_allclose(loop.errors["ridge"].mean_mse, floor.mean(axis=1), rtol=0.02)
+    np.testing.assert_allclose(loop.errors["ridge"].mse, floor, rtol=0.03)
+    carried = evaluate_carried_state(model, baselines, test, Groups.of(test, stretch=8), warmup=8)
+    np.testing.assert_allclose(carried.errors["ridge"].mse, floor[0], rtol=0.02)
+
+
+def test_ridge_uses_known_inputs_and_finds_an_exact_system(untrained):
+    train, valid = (linear_system(10, 200, noise=0, seed=s, input_gain=0.5) for s in (1, 2))
+    model = untrained(train)
+    baselines = fit_baselines(train, valid, scalings=Scalings.of(model), longest=8)
+    loop = evaluate_open_loop(model, baselines, valid, Groups.of(valid, stretch=8), warmup=8, horizon=30)
+    assert loop.errors["ridge"].mean_mse.max() < 1e-9
+    assert loop.valid["ridge"][:, -1].sum() == loop.num_starts
+
+
+def test_ridge_is_what_least_squares_over_the_rows_of_each_episode_gives(untrained):
+    """Written out for two steps: no row pair reaches across the border of an episode."""
+    train = linear_system(7, 50)
+    scalings = Scalings.of(untrained(train))
+    x = (train.values.astype(np.float64) - scalings.values.mean.numpy()) / scalings.values.scale.numpy()
+    episodes = [x[first:end] for first, end in train.bounds]
+    inputs = np.concatenate([np.hstack([e[:-2], e[1:-1], np.ones((len(e) - 2, 1))]) for e in episodes])
+    weights = np.linalg.lstsq(inputs, np.concatenate([e[2:] for e in episodes]), rcond=None)[0]
+    valid = train  # on its own training rows, the longest history and the weakest penalty fit best
+    ridge = fit_ridge(train, valid, scalings=scalings, longest=2)
+    assert ridge.chosen == "last 2 steps, strength 1e-08"
+    np.testing.assert_allclose(ridge.weights.flatten(0, 1).numpy(), weights[:-1], atol=1e-4)
+    np.testing.assert_allclose(ridge.bias.numpy(), weights[-1], atol=1e-4)
+
+
+def test_the_simple_baselines_are_what_they_are_called(untrained, waves):
+    scalings = Scalings.of(untrained(waves))
+    persistence, velocity, mean, _ = fit_baselines(waves, waves, scalings=scalings, longest=5)
+    x = scalings.values(torch.from_numpy(waves.episode(0)))[None]
+    assert torch.equal(persistence.steps(x), x.double())
+    expected = 2 * x[:, 1:].double() - x[:, :-1]
+    torch.testing.assert_close(velocity.steps(x), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(mean.steps(x), torch.zeros_like(x).double(), rtol=0, atol=1e-6)
+
+
+def test_baselines_that_need_more_history_than_there_is_are_refused(untrained, waves):
+    scalings = Scalings.of(untrained(waves))
+    with pytest.raises(ValueError, match="2 steps of history"):
+        fit_baselines(waves, waves, scalings=scalings, longest=1)
+    ridge = fit_baselines(waves, waves, scalings=scalings, longest=4)[-1]
+    assert ridge.context <= 4

@@ -40,7 +40,7 @@ OF_FILES = [
     "data=files",
     "data.path=rows.csv",
     "data.features=[height,angle]",
-    "data.inputs=[push]",
+    "data.covariates=[push]",
     "data.dt_s=0.1",
 ]
 OF_FILES += ["data.window=10", "data.stride=10", "data.batch_size=4", "model.hidden_sizes=[6,5]"]

@@ -11,7 +11,7 @@ import hydra
 from omegaconf import DictConfig
 
 from foretrace.commands import cli
-from foretrace.config import EvaluateConfig, ExportConfig, PredictConfig, TrainConfig
+from foretrace.config import DescribeConfig, EvaluateConfig, ExportConfig, PredictConfig, TrainConfig
 from foretrace.config.parse import parse
 from foretrace.workspace import CONF, Workspace
 
@@ -66,7 +66,24 @@ def export(cfg: DictConfig) -> None:
         export.run(config, workspace=Workspace.default())
 
 
-APPS: dict[str, Any] = {"train": train, "evaluate": evaluate, "predict": predict, "export": export}
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="describe")
+def describe(cfg: DictConfig) -> None:
+    """Say how recordings will be read."""
+    with cli.input_errors():
+        config = parse(cfg, DescribeConfig)
+        with cli.heavy_imports():
+            from foretrace.commands import describe
+
+        describe.run(config, workspace=Workspace.default())
+
+
+APPS: dict[str, Any] = {
+    "describe": describe,
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "export": export,
+}
 
 
 def main(name: str | None = None) -> int:

@@ -4,8 +4,25 @@ Only what is cheap to import is imported, so that a wrong setting is answered at
 """
 
 from foretrace.config.base import Fraction, Settings
-from foretrace.config.commands import EvaluateConfig, ExportConfig, PredictConfig, Recordings, Store
-from foretrace.config.data import DataConfig, FilesData, PublishedData, SimulatedData, Split, Windowing
+from foretrace.config.commands import (
+    DescribeConfig,
+    EvaluateConfig,
+    ExportConfig,
+    PredictConfig,
+    Recordings,
+    Store,
+)
+from foretrace.config.data import (
+    DataConfig,
+    FilesData,
+    LeRobotData,
+    MinariData,
+    PublishedData,
+    Reading,
+    SimulatedData,
+    Split,
+    Windowing,
+)
 from foretrace.config.training import (
     EarlyStopping,
     Evaluation,
@@ -22,18 +39,22 @@ from foretrace.config.training import (
 
 __all__ = [
     "DataConfig",
+    "DescribeConfig",
     "EarlyStopping",
     "EvaluateConfig",
     "Evaluation",
     "ExportConfig",
     "FilesData",
     "Fraction",
+    "LeRobotData",
     "Loss",
+    "MinariData",
     "Model",
     "OpenLoop",
     "Optimizer",
     "PredictConfig",
     "PublishedData",
+    "Reading",
     "Recordings",
     "Scheduler",
     "Settings",

@@ -32,6 +32,14 @@ class EvaluateConfig(Settings):
         return self
 
 
+class DescribeConfig(Settings):
+    """Which data to describe."""
+
+    data: DataConfig
+    output: str | None = None  # a .parquet file for the canonical table
+    overwrite: bool = False
+
+
 class Store(Settings):
     """Where runs are looked for."""
 

@@ -57,21 +57,67 @@ class PublishedData(Windowing):
     root: str
 
 
-class FilesData(Windowing):
+class Reading(Settings):
+    """How recordings are read; what a model needs to read new ones the same way."""
+
+    features: list[str] | None = None  # columns to predict; None: every numeric column without another use
+    covariates: list[str] = Field(
+        []
+    )  # columns that are known but never predicted: numbers, booleans, categories
+    units: dict[str, str] | None = None  # unit per column
+    episode_column: str | None = None
+    order_column: str | list[str] | None = None
+    time_format: str | None = None  # as strptime takes it; or s, ms, us, ns since 1970; or iso
+    dt_s: PositiveFloat | None = None
+    missing: Literal["error", "interpolate", "drop"] = "error"
+    missing_values: list[str | float] | None = None  # texts and numbers that stand for no value
+    missing_limit: Count = 5  # longest hole in rows that `interpolate` and `resample_s` fill
+    gaps: Literal["cut", "keep"] = "cut"
+    header: bool | Literal["auto"] = "auto"  # whether the first row holds names
+    separator: str | None = None
+    decimal: str | None = None
+    thousands: str | None = None
+    comment: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    units_row: bool = False
+    encoding: str | None = None
+    resample_s: PositiveFloat | None = None
+    resample: Literal["mean", "last", "linear"] = "mean"
+    elapsed: bool = False  # the time since the row before, in seconds, as a covariate
+    calendar: list[Literal["hour", "weekday", "month", "yearday"]] = Field([])  # each as sine and cosine
+    categories: dict[str, list[str]] | None = None  # of covariates that are text; None: those in the files
+
+
+class FilesData(Windowing, Reading):
     """The user's own recordings."""
 
     source: Literal["files"]
-    path: str  # a file, a folder or a pattern
-    features: list[str] | None  # columns to predict; None: every numeric column
-    inputs: list[str]  # columns that are known but never predicted
-    units: dict[str, str] | None  # unit per feature
-    episode_column: str | None
-    order_column: str | None
-    dt_s: PositiveFloat | None
-    missing: Literal["refuse", "interpolate", "drop"]
-    missing_limit: Count  # longest gap in rows that `interpolate` fills
+    path: str  # a file, a folder, a pattern or a URL
     split: Split
     split_by: Literal["auto", "episode", "time"]
 
 
-DataConfig = Annotated[SimulatedData | PublishedData | FilesData, Field(discriminator="source")]
+class LeRobotData(Windowing):
+    """A LeRobot data set on disk."""
+
+    source: Literal["lerobot"]
+    root: str
+    state: str  # what is predicted, as meta/info.json names it
+    action: str | None  # what is known
+    split: Split
+    split_by: Literal["auto", "episode", "time"]
+
+
+class MinariData(Windowing):
+    """A Minari data set on disk."""
+
+    source: Literal["minari"]
+    root: str
+    actions: bool  # as covariates
+    dt_s: PositiveFloat | None
+    split: Split
+    split_by: Literal["auto", "episode", "time"]
+
+
+DataConfig = Annotated[
+    SimulatedData | PublishedData | FilesData | LeRobotData | MinariData, Field(discriminator="source")
+]

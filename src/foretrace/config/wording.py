@@ -8,7 +8,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
-from foretrace.config.commands import EvaluateConfig, ExportConfig, PredictConfig
+from foretrace.config.commands import DescribeConfig, EvaluateConfig, ExportConfig, PredictConfig
 from foretrace.config.data import DataConfig
 from foretrace.config.training import TrainConfig
 from foretrace.errors import UserError, suggest
@@ -28,7 +28,7 @@ SOURCES = {
 
 def known_keys() -> list[str]:
     """List all settings of all commands, with dots."""
-    kinds = (TrainConfig, EvaluateConfig, PredictConfig, ExportConfig)
+    kinds = (TrainConfig, DescribeConfig, EvaluateConfig, PredictConfig, ExportConfig)
     return list(dict.fromkeys(key for kind in kinds for key in _keys(kind, "")))
 
 

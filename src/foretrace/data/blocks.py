@@ -12,11 +12,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from foretrace.data.arrays import place, read_arrays
-from foretrace.data.files import stems
-from foretrace.data.formats import file_format, find_files, read_batches, read_column_names
-from foretrace.data.tables import to_numbers, to_order
+from foretrace.data.formats import (
+    BROKEN_TABLE,
+    file_format,
+    find_files,
+    is_number,
+    read_batches,
+    read_column_names,
+    readable,
+)
+from foretrace.data.tables.files import stems
 from foretrace.errors import InputError, suggest
 
 FloatArray = npt.NDArray[np.float32]
@@ -160,3 +168,59 @@ def _check_label(label: str | None, ended: set[str], where: str) -> None:
     if label in ended:
         remedy = "Sort the file by episode."
         raise InputError(where, expected="the rows of an episode together", received=label, remedy=remedy)
+
+
+def to_numbers(column: pa.ChunkedArray, where: str) -> npt.NDArray[np.float64]:
+    """Numbers of shape (N,), NaN where one is missing.
+
+    Raises:
+        InputError: If it holds something else.
+    """
+    if _is_numeric(column.type) or pa.types.is_boolean(column.type):
+        numbers: npt.NDArray[np.float64] = column.cast(pa.float64(), safe=False).to_numpy()
+        return numbers
+    remedy = "Mend the value, or choose other columns by data.features and data.inputs"
+    if not _is_text(column.type):
+        raise InputError(where, expected="numbers", received=f"values of type {column.type}", remedy=remedy)
+    texts = [(row, text) for row, text in enumerate(column.to_pylist(), start=1) if text is not None]
+    row, text = next((pair for pair in texts if not is_number(pair[1])), texts[0])
+    raise InputError(f"{where}, row {row}", expected="a number", received=f"the text {text!r}", remedy=remedy)
+
+
+def to_order(column: pa.ChunkedArray, where: str) -> npt.NDArray[Any]:
+    """Numbers or time stamps (as ``datetime64``, in UTC if they have a zone) of shape (N,).
+
+    Raises:
+        InputError: If it holds something else, or a value is missing.
+    """
+    if _is_text(column.type) and column.null_count < len(column):
+        zone = "UTC" if pc.any(pc.match_substring_regex(column, r"(Z|[+-]\d\d:?\d\d)\s*$")).as_py() else None
+        with readable(where, "numbers or ISO 8601 time stamps, all with or all without a zone", BROKEN_TABLE):
+            column = column.cast(pa.timestamp("ns", zone))
+    if pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64(), safe=False)
+    order: npt.NDArray[Any] = column.to_numpy()
+    missing = np.flatnonzero(column.is_null(nan_is_null=True).to_numpy())
+    if len(missing):
+        received = f"no value in {len(missing)} of {len(column)} rows"
+        raise InputError(f"{where}, row {missing[0] + 1}", expected="a value to sort by", received=received)
+    if order.dtype.kind == "f" and not np.isfinite(order).all():
+        row = int(np.flatnonzero(~np.isfinite(order))[0])
+        raise InputError(
+            f"{where}, row {row + 1}", expected="a finite value to sort by", received=f"{order[row]}"
+        )
+    if order.dtype.kind not in "iufMm":
+        raise InputError(
+            where, expected="numbers or time stamps with a date", received=f"values of type {column.type}"
+        )
+    return order
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return any(is_kind(kind) for is_kind in (pa.types.is_string, pa.types.is_large_string))
+
+
+def _is_numeric(kind: pa.DataType) -> bool:
+    """Whether a column holds numbers, or nothing at all: then each of them is missing."""
+    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null)
+    return any(is_kind(kind) for is_kind in tests)

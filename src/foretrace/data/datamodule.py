@@ -1,5 +1,7 @@
 """The three parts of a data set as Lightning's data module."""
 
+from collections.abc import Sequence
+
 import torch
 from lightning.pytorch import LightningDataModule
 
@@ -18,6 +20,7 @@ class WindowDataModule(LightningDataModule):
         batch_size: Windows in a batch.
         seed: Of the order of training batches.
         random_offset: Whether training windows start elsewhere each epoch.
+        warnings: What a person should know about the data before training.
 
     Raises:
         ValueError: If a part has no window.
@@ -33,10 +36,11 @@ class WindowDataModule(LightningDataModule):
         batch_size: int,
         seed: int,
         random_offset: bool,
+        warnings: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.batch_size, self.seed, self.random_offset = batch_size, seed, random_offset
-        self.test_missing = splits.test_missing
+        self.test_missing, self._warnings = splits.test_missing, tuple(warnings)
         parts = {"train": splits.train, "valid": splits.valid, "test": splits.test}
         cuts = dict.fromkeys(parts, (window, stride))
         if train_window is not None:
@@ -52,6 +56,22 @@ class WindowDataModule(LightningDataModule):
                 raise ValueError(
                     f"no window of {windows.length} steps fits: the longest {name} episode has {longest} rows"
                 )
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should know before training; episodes without a window among it."""
+        short = [
+            name
+            for windows in self.windows.values()
+            for name, last in zip(windows.sequences.episode_names, windows.last_start.tolist(), strict=True)
+            if last < 0
+        ]
+        total = sum(len(windows.sequences) for windows in self.windows.values())
+        told = f"{len(short):,} of {total:,} episodes are shorter than a window and its target, and are not used: "
+        return [
+            *self._warnings,
+            *([told + ", ".join(short[:8]) + (", …" if len(short) > 8 else "")] if short else []),
+        ]
 
     def setup(self, stage: str) -> None:
         """Move the data to where the model is: a batch is then a gather on that device, with no copy across."""

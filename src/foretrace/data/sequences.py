@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +36,12 @@ class Sequences:
         covariates: What is known but never predicted (actions, elapsed time). Shape (N, K).
         covariate_names: One name per covariate.
         next_values: What follows each row, where that is not the next row (rows were left out). Shape (N, F).
+        times: Time of each row in nanoseconds: since 1970 if ``has_dates``, else from a zero of its own. Shape (N,).
+        has_dates: Whether the time of rows is known as a date.
         origin: Where the data came from, for the record, e.g. a path or a simulator with its version.
         notes: What was done to the data on the way (rows interpolated, episodes dropped), for the record.
+        warnings: What a person should know before training.
+        reading: How files were read, for reading others the same way; see `foretrace.config.data.Reading`.
 
     Raises:
         ValueError: If shapes or names do not fit together.
@@ -56,8 +61,12 @@ class Sequences:
     covariates: FloatArray
     covariate_names: tuple[str, ...] = ()
     next_values: FloatArray | None = None
+    times: IntArray | None = None
+    has_dates: bool = False
     origin: str = ""
     notes: dict[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    reading: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rows, features = self.values.shape

@@ -1,22 +1,29 @@
 """From settings to the three parts of a data set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from foretrace.config import FilesData, PublishedData, SimulatedData, Split
+import numpy as np
+
+from foretrace.config import FilesData, LeRobotData, MinariData, PublishedData, Reading, SimulatedData
 from foretrace.data.datamodule import WindowDataModule
+from foretrace.data.overlap import overlaps
+from foretrace.data.sequences import Sequences, blocks
 from foretrace.data.splits import Splits, split
-from foretrace.errors import InputError
+from foretrace.errors import UserError
 
 Progress = Callable[[int, int], None]
-DataSettings = SimulatedData | PublishedData | FilesData
+UnsplitData = SimulatedData | FilesData | LeRobotData | MinariData
+DataSettings = PublishedData | UnsplitData
 
 
 def check(settings: DataSettings) -> None:
     """Looks, without making anything, whether the data can be had at all.
 
     Raises:
-        InputError: If they need a simulator that is not installed.
+        UserError: If they need a simulator that is not installed.
     """
     if isinstance(settings, SimulatedData):
         from foretrace.data.simulation.generate import installed_versions
@@ -35,14 +42,23 @@ def load(
 
     Args:
         settings: What data.
-        cache: Where simulated data are kept.
+        cache: Where simulated data, and what was read from files, are kept.
         seed: Of the order of training batches.
         progress: Told how many episodes of how many have been simulated.
 
     Raises:
-        InputError: If they cannot be had as asked for, or a part has no window.
+        UserError: If they cannot be had as asked for, or a part has no window.
     """
-    splits = _load_splits(settings, cache=cache, progress=progress)
+    if isinstance(settings, PublishedData):
+        from foretrace.data import published
+
+        loaders = {
+            "halfcheetah_ltc": published.load_halfcheetah_ltc,
+            "walker2d_cfc": published.load_walker2d_cfc,
+        }
+        splits, warnings = loaders[settings.source](Path(settings.root)), list[str]()
+    else:
+        splits, warnings = split_up(settings, read(settings, cache=cache, progress=progress)[0])
     try:
         return WindowDataModule(
             splits,
@@ -52,23 +68,30 @@ def load(
             batch_size=settings.batch_size,
             seed=seed,
             random_offset=settings.random_offset,
+            warnings=warnings,
         )
     except ValueError as error:
-        raise InputError(
-            "data.window", expected="episodes longer than a window", received=str(error)
-        ) from error
+        notes = splits.train.notes
+        gaps = "data.gaps=keep, which spans the gaps in time" if notes.get("gaps in time") else ""
+        holes = "data.missing=interpolate" if notes.get("rows left out") and not gaps else ""
+        order = settings.order_column if isinstance(settings, FilesData) else None
+        named = f" data.order_column={splits.train.reading['order_column']}" if gaps and not order else ""
+        hint = f"Set a shorter data.window{gaps and ', or '}{gaps}{named}{holes and ', or '}{holes}"
+        raise UserError(f"data.window: {error}", hint=hint) from error
 
 
-def _load_splits(settings: DataSettings, *, cache: Path, progress: Progress | None) -> Splits:
-    # Each source is imported where it is wanted: the simulator and pyarrow take a second each.
-    if isinstance(settings, PublishedData):
-        from foretrace.data import published
+def read(
+    settings: UnsplitData, *, cache: Path, progress: Progress | None = None
+) -> tuple[Sequences, dict[str, Any]]:
+    """Simulates or reads the data as a whole.
 
-        loaders = {
-            "halfcheetah_ltc": published.load_halfcheetah_ltc,
-            "walker2d_cfc": published.load_walker2d_cfc,
-        }
-        return loaders[settings.source](Path(settings.root))
+    Returns:
+        The data, and what is known about how they were read; see `foretrace.data.tables.Recordings`.
+
+    Raises:
+        UserError: If they cannot be had as asked for.
+    """
+    # Each source is imported where it is wanted: the simulator and the table engine take time.
     if isinstance(settings, SimulatedData):
         from foretrace.data.simulation.generate import simulate
 
@@ -81,27 +104,65 @@ def _load_splits(settings: DataSettings, *, cache: Path, progress: Progress | No
             cache=cache,
             progress=progress,
         )
-        return split(sequences, _shares(settings.split), by="episode")
-    from foretrace.data.files import read_files
+        return sequences, {}
+    from foretrace.data.robot_sets import load_lerobot, load_minari
+    from foretrace.data.tables import read_recordings
 
-    sequences = read_files(
-        settings.path,
-        features=settings.features,
-        inputs=settings.inputs,
-        units=settings.units or {},
-        episode_column=settings.episode_column,
-        order_column=settings.order_column,
-        dt_s=settings.dt_s,
-        missing=settings.missing,
-        missing_limit=settings.missing_limit,
-    )
+    if isinstance(settings, LeRobotData):
+        return load_lerobot(settings, cache=cache), {}
+    if isinstance(settings, MinariData):
+        return load_minari(settings), {}
+    reading = Reading(**{name: getattr(settings, name) for name in Reading.model_fields})
+    recordings = read_recordings(settings.path, reading, cache=cache)
+    return recordings.sequences, recordings.report
+
+
+def split_up(settings: UnsplitData, sequences: Sequences) -> tuple[Splits, list[str]]:
+    """Splits the data into three parts.
+
+    Returns:
+        The parts, and what a person should know before training.
+
+    Raises:
+        UserError: If there are too few episodes or rows.
+    """
+    by = "episode" if isinstance(settings, SimulatedData) else settings.split_by
+    shares = settings.split.train, settings.split.valid, settings.split.test
     try:
-        return split(sequences, _shares(settings.split), by=settings.split_by)
+        splits = split(sequences, shares, by=by)
+        kept, warnings = _categories_in(splits.train)
+        if warnings:
+            splits = split(_without_covariates(sequences, kept), shares, by=by)
     except ValueError as error:
-        raise InputError(
-            "data.split_by", expected="enough episodes or rows for three parts", received=str(error)
-        ) from error
+        raise UserError(f"data.split_by: {error}") from error
+    repeated = [] if isinstance(settings, SimulatedData) else overlaps(splits)
+    return splits, [*sequences.warnings, *warnings, *repeated]
 
 
-def _shares(settings: Split) -> tuple[float, float, float]:
-    return settings.train, settings.valid, settings.test
+def _categories_in(train: Sequences) -> tuple[list[str], list[str]]:
+    """Covariates but for categories that no training row has, and what is said about these."""
+    categories = [
+        f"{name}={text}" for name, texts in (train.reading.get("categories") or {}).items() for text in texts
+    ]
+    absent = [
+        name
+        for c, name in enumerate(train.covariate_names)
+        if name in categories and not any(train.covariates[a:b, c].any() for a, b in blocks(train.bounds))
+    ]
+    kept = [name for name in train.covariate_names if name not in absent]
+    return kept, [f"category {name!r} is in no training row: it counts as none" for name in absent]
+
+
+def _without_covariates(sequences: Sequences, kept: Sequence[str]) -> Sequences:
+    """Only the covariates that are named; a copy of them."""
+    places = [sequences.covariate_names.index(name) for name in kept]
+    categories = {
+        name: [text for text in texts if f"{name}={text}" in kept]
+        for name, texts in (sequences.reading.get("categories") or {}).items()
+    }
+    return replace(
+        sequences,
+        covariates=np.ascontiguousarray(sequences.covariates[:, places]),
+        covariate_names=tuple(kept),
+        reading=sequences.reading | {"categories": categories},
+    )

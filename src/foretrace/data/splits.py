@@ -34,8 +34,9 @@ def split(sequences: Sequences, shares: tuple[float, float, float], *, by: str =
     Args:
         sequences: Episodes of one or more recordings.
         shares: Shares of the three parts; their sum is 1.
-        by: ``episode`` gives whole recordings to each part, in order. ``time`` cuts each recording into an
-            early, a middle and a late part. ``auto`` cuts by time if there are fewer than 10 recordings.
+        by: ``episode`` gives whole recordings to each part, in order. ``time`` cuts all recordings at two dates or,
+            where rows have no dates, each one into an early, a middle and a late part. ``auto`` cuts by time if there
+            are fewer than 10 recordings.
 
     Raises:
         ValueError: If there are too few recordings, or rows in one, for three parts.
@@ -82,8 +83,13 @@ def _split_by_time(
 ) -> Splits:
     episodes: list[list[int]] = [[] for _ in PARTS]
     bounds: list[list[tuple[int, int]]] = [[] for _ in PARTS]
+    dates = _dates_between(sequences, shares) if sequences.has_dates and len(recordings) > 1 else None
     for pieces in recordings:
-        edges = np.cumsum([0, *divide(int(sequences.lengths[pieces].sum()), shares)])
+        if dates is None:
+            edges = np.cumsum([0, *divide(int(sequences.lengths[pieces].sum()), shares)])
+        else:
+            counts = [_rows_before(sequences, pieces, date) for date in dates]
+            edges = np.array([0, *counts, int(sequences.lengths[pieces].sum())])
         before = 0  # rows of this recording in the pieces before
         for episode in pieces:
             first, end = (int(row) for row in sequences.bounds[episode])
@@ -92,6 +98,8 @@ def _split_by_time(
                     episodes[part].append(episode)
                     bounds[part].append((max(first, early), min(end, late)))
             before += end - first
+    if not all(episodes):
+        raise ValueError("the dates of the recordings leave a part without rows: set data.split_by=episode")
     train, valid, test = (
         replace(
             sequences.select(chosen),
@@ -101,3 +109,28 @@ def _split_by_time(
         for part, chosen, rows in zip(PARTS, episodes, bounds, strict=True)
     )
     return Splits(train=train, valid=valid, test=test)
+
+
+def _rows_before(sequences: Sequences, episodes: list[int], date: int) -> int:
+    assert sequences.times is not None, "there are dates"
+    return sum(int(np.searchsorted(sequences.times[a:b], date)) for a, b in sequences.bounds[episodes])
+
+
+def _dates_between(sequences: Sequences, shares: tuple[float, float, float]) -> list[int]:
+    """The two dates, in nanoseconds, before which the shares of all rows lie: no part knows what comes after it."""
+    assert sequences.times is not None, "there are dates"
+    every, dates = list(range(len(sequences))), list[int]()
+    for share in (shares[0], shares[0] + shares[1]):
+        low, high = (
+            int(sequences.times[sequences.bounds[:, 0]].min()),
+            int(sequences.times[sequences.bounds[:, 1] - 1].max()),
+        )
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (
+                (low, middle)
+                if _rows_before(sequences, every, middle) > share * sequences.num_rows
+                else (middle, high)
+            )
+        dates.append(high)
+    return dates

@@ -48,7 +48,9 @@ def data(name: str, module: WindowDataModule) -> str:
     ]
     lines = [f"data     {name}: {sanitize(describe_columns(module))}"]
     lines += [f"         {note}" for note in [describe_notes(sequences.notes)] if note]
-    return "\n".join([*lines, table(("part", "episodes", "rows", "windows"), rows, indent="  ")])
+    warnings = [f"warning  {sanitize(text)}" for text in module.warnings]
+    parts = table(("part", "episodes", "rows", "windows"), rows, indent="  ")
+    return "\n".join([*lines, parts, *warnings])
 
 
 def describe_columns(module: WindowDataModule, *, most: int = 12) -> str:

@@ -1,0 +1,8 @@
+"""Say how recordings will be read: ``python src/describe.py data=files data.path=…``; see ``--help``."""
+
+import sys
+
+from foretrace.commands.apps import main
+
+if __name__ == "__main__":
+    sys.exit(main("describe"))

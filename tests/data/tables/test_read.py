@@ -185,7 +185,7 @@ def test_drop_leaves_out_whole_episodes(read, tmp_path):
         (
             "speed\n1\n2\n",
             {"features": ["sped"]},
-            r"no column 'sped' \(data.features\). Did you mean 'speed'\?",
+            r"no column 'sped' \(data.features\). Did you mean speed\?",
         ),
         ("x\n1\n2\n", {"units": {"y": "m"}}, "data.units: 'y' is no feature"),
         ("x\n1\n2\n", {"covariates": ["x"], "features": ["x"]}, "data.covariates: column 'x' is named twice"),

@@ -17,7 +17,8 @@ from trained import checkpoint, saved
 from foretrace.commands import evaluate, export, predict, train
 from foretrace.commands.metadata import NOT_RECORDED
 from foretrace.config import ExportConfig, PredictConfig, TrainConfig, parse
-from foretrace.sweeps import grid, search
+from foretrace.sweeps.parent import Sweep
+from foretrace.sweeps.search import recorded_plan
 from foretrace.workspace import Workspace
 
 Files = Mapping[str, bytes | str]
@@ -135,10 +136,10 @@ class Runs:
 
 
 def search_or_grid(run_id: str) -> None:
-    """As the sweeper goes on."""
-    sweep = grid.reopen(run_id, uri=None)
+    """Resumes a sweep, as the sweeper does."""
+    sweep = Sweep.reopen(run_id, uri=None, workspace=Workspace.default())
     if sweep.jobs is None:
-        search.recorded(sweep)
+        recorded_plan(sweep).space()
     raise Begun
 
 

@@ -215,10 +215,10 @@ def test_a_best_child_that_is_none(runs, refuse, command, best):
 
 JOB = "seed=1"
 SWEEPS = {
-    "nothing": "", "no JSON": "{", "a list": "[]", "no jobs": "{}", "no notes": json.dumps({"jobs": [[JOB]]}),
-    "a number": json.dumps({"jobs": 5, "notes": {}}), "a job of text": json.dumps({"jobs": [JOB], "notes": {}}),
-    "a search without a plan": json.dumps({"jobs": None, "notes": {}}),
-    "a plan of a number": json.dumps({"jobs": None, "notes": {"search": 5}}), "brackets": "[" * 1_000_000,
+    "nothing": "", "no JSON": "{", "a list": "[]", "no jobs": "{}", "a number": json.dumps({"jobs": 5}),
+    "a job of text": json.dumps({"jobs": [JOB]}), "a search without a plan": json.dumps({"jobs": None}),
+    "a plan of a number": json.dumps({"search": 5}), "brackets": "[" * 1_000_000,
+    "a search of version 0.1": json.dumps({"jobs": None, "notes": {"search": "{}"}}),
     "20 MB": "[" + "0," * 10_000_000 + "0]", "many lists": "[" + "[]," * 5_000_000 + "[]]",
     "a picture": b"\x89PNG\r\n\x1a\n\0\0", "a million digits": '{"jobs": ' + "9" * 1_000_000 + "}",
     "NaN": '{"jobs": NaN}',
@@ -243,38 +243,34 @@ def test_a_sweep_that_is_none(runs, refuse, case):
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda one: ascii(one)[1:40])
 def test_a_job_that_is_more_than_settings(runs, refuse, job):
-    record = json.dumps({"jobs": [[JOB], [JOB, job]], "notes": {}})
+    record = json.dumps({"jobs": [[JOB], [JOB, job]]})
     assert refuse("sweep.resume", runs.add({SWEEP: record}, {"sweep.jobs": "begun"}))
 
 
-PLAN = {"space": [{"key": "seed", "kind": "choice", "choices": ["1", "2"]}], "fixed": [], "n_trials": 2, "n_jobs": 1,
-        "seed": 1, "pruning": None}  # fmt: skip
-FLOAT = {"key": "optimizer.lr", "kind": "float", "low": 0.1, "high": 0.2}
+PLAN = {"overrides": ["seed=1,2"], "n_trials": 2, "seed": 1, "pruning": None}
 PLANS = {
-    "a target": {"fixed": ["hydra.launcher._target_=os.system"]},
-    "a variable": {"fixed": ["seed=$\\{oc.env:HOME\\}"]},
-    "a choice": {"space": [{"key": "seed", "kind": "choice", "choices": ["${oc.env:HOME}"]}]},
-    "a key": {"space": [FLOAT | {"key": "hydra.verbose"}]},
-    "no choice": {"space": [{"key": "seed", "kind": "choice"}]},
-    "a range backwards": {"space": [FLOAT | {"low": 1}]},
-    "a range of NaN": {"space": [FLOAT | {"low": float("nan")}]},
-    "a logarithm of zero": {"space": [FLOAT | {"low": 0, "log": True}]},
-    "no step": {"space": [FLOAT | {"step": 0}]}, "another kind": {"space": [FLOAT | {"kind": "eval"}]},
-    "no space": {"space": []}, "space of text": {"space": "seed"}, "no trials": {"n_trials": 0},
-    "trials of text": {"n_trials": "x"}, "more": {"_target_": "os.system"},
-    "a logarithm with steps": {"space": [FLOAT | {"step": 0.1, "log": True}]},
+    "a target": {"overrides": ["hydra.launcher._target_=a,b"]},
+    "a variable": {"overrides": ["seed=$\\{oc.env:HOME\\},1"]},
+    "a key": {"overrides": ["hydra.verbose=interval(0,1)"]}, "no choice": {"overrides": ["seed=1"]},
+    "a range backwards": {"overrides": ["optimizer.lr=interval(1,0.1)"]},
+    "a range of NaN": {"overrides": ["optimizer.lr=interval(nan,1)"]},
+    "a logarithm of zero": {"overrides": ["optimizer.lr=tag(log,interval(0,1))"]},
+    "no step": {"overrides": ["seed=range(0,9,0)"]}, "no end": {"overrides": ["seed=range(0,1000000000)"]},
+    "no overrides": {"overrides": []},
+    "overrides of text": {"overrides": "seed"}, "no trials": {"n_trials": 0}, "trials of text": {"n_trials": "x"},
+    "more": {"_target_": "os.system"},
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", PLANS)
 def test_a_plan_of_a_search_that_is_none(runs, refuse, case):
-    record = json.dumps({"jobs": None, "notes": {"search": json.dumps(PLAN | PLANS[case])}})
+    record = json.dumps({"search": PLAN | PLANS[case]})
     assert refuse("sweep.resume", runs.add({SWEEP: record}, {"sweep.jobs": "begun"}))
 
 
 def test_a_plain_sweep_and_a_plain_search_are_taken(runs):
-    for jobs, notes in (([[JOB], ["data.path=../rows.csv"]], {}), (None, {"search": json.dumps(PLAN)})):
-        run_id = runs.add({SWEEP: json.dumps({"jobs": jobs, "notes": notes})}, {"sweep.jobs": "begun"})
+    for record in ({"jobs": [[JOB], ["data.path=../rows.csv"]], "notes": {}}, {"search": PLAN}):
+        run_id = runs.add({SWEEP: json.dumps(record)}, {"sweep.jobs": "begun"})
         with pytest.raises(Begun):
             runs.ask("sweep.resume", run_id)
 
@@ -287,7 +283,7 @@ CHILDREN = [
 
 @pytest.mark.parametrize("tags", CHILDREN, ids=str)
 def test_a_child_whose_job_is_none(runs, refuse, tags):
-    record = json.dumps({"jobs": None, "notes": {"search": json.dumps(PLAN)}})
+    record = json.dumps({"search": PLAN})
     parent = runs.add({SWEEP: record}, {"sweep.jobs": "begun"})
     runs.add({}, tags | {"mlflow.parentRunId": parent})
     assert refuse("sweep.resume", parent)

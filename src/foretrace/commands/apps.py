@@ -19,7 +19,7 @@ from foretrace.workspace import CONF, Workspace
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def train(cfg: DictConfig) -> dict[str, float]:
     """Train a model and track the run."""
-    with cli.job_errors() if cfg.sweep.parent else cli.input_errors():
+    with cli.input_errors():
         # The settings of a run to resume or repeat are in its record; alone, today's may not even fit together.
         config = cfg if cfg.resume or cfg.rerun else parse(cfg, TrainConfig)
         with cli.heavy_imports():

@@ -6,7 +6,6 @@ Imports nothing heavy: ``--help`` and a wrong setting are answered at once.
 import argparse
 import gc
 import io
-import multiprocessing
 import os
 import signal
 import sys
@@ -23,20 +22,15 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from foretrace.config.wording import from_hydra
-from foretrace.errors import DivergedError, Interrupted, UserError, full_disk, sanitize
+from foretrace.errors import DivergedError, Interrupted, UserError, full_disk
 from foretrace.tracking.redaction import redact
 from foretrace.training.distributed import DistributedEnv
-from foretrace.workspace import CHECKOUT, CONF, Workspace
+from foretrace.workspace import CONF, Workspace
 
-# Here and not in `call`, as a launcher's processes need it without ever coming there.
 OmegaConf.register_new_resolver("project_root", lambda: str(Workspace.default().root), replace=True)
 
 FAILED, USAGE_ERROR, SIGINT_STATUS = 1, 2, 130  # exit statuses
 MODES = ("-m", "--multirun", "-r", "--run", "-c", "--cfg", "-i", "--info", "-h", "--help", "--hydra-help")
-
-
-class JobFailedError(Exception):
-    """A job of a sweep failed, and said so. Nothing but text, as it travels between processes."""
 
 
 def call(main: Callable[[], object]) -> int:
@@ -95,36 +89,12 @@ def input_errors() -> Iterator[None]:
 
 
 @contextmanager
-def job_errors() -> Iterator[None]:
-    """Say at once, in one line, that a job of a sweep failed; the other jobs continue.
-
-    Raises:
-        JobFailedError: By which Hydra counts the job as failed.
-    """
-    parent = multiprocessing.parent_process()
-    if parent is not None and parent.pid != os.getppid():
-        raise JobFailedError("the sweep has ended")  # killed, so that joblib's workers still take jobs on
-    # With some launchers another script is the main one; the record is to name the command that people type.
-    sys.argv[0] = str(CHECKOUT / "src" / "train.py")
-    try:
-        yield
-    except (UserError, DivergedError, ChildProcessError) as error:
-        raise _failed_job(str(error)) from None
-    except Exception as error:  # whatever it is, it is this job's alone
-        _say(traceback.format_exc(), FAILED)
-        raise _failed_job(f"{type(error).__name__}: {sanitize(str(error))}") from None
-
-
-@contextmanager
 def heavy_imports() -> Iterator[None]:
     """Import libraries without the garbage collector, and let it pass over them from then on.
 
     They make a million objects, none of them garbage; to look through them again and again took a quarter of
     the time to the first training step (5.1 s where it was 7.1 s of processor time).
     """
-    if gc.get_freeze_count():  # they are there: this is a later job of a sweep
-        yield
-        return
     gc.disable()
     try:
         yield
@@ -167,12 +137,6 @@ def _check_command_line(arguments: list[str]) -> None:
         raise UserError(f"-m: a sweep is one process, and here are {size}", hint=hint)
     if own.is_dir() and own.resolve() != CONF and options.config_dir is None:
         arguments[1:1] = ["--config-dir", str(own)]  # one's own options beside the built-in ones
-
-
-def _failed_job(reason: str) -> JobFailedError:
-    job = " ".join(one for one in overrides() if not one.startswith("sweep."))
-    _say(f"failed   {job}: {reason}", FAILED)
-    return JobFailedError(redact(reason))
 
 
 def _is_from_hydra(error: Exception) -> bool:

@@ -127,6 +127,13 @@ class Sweep(Settings):
     parent: str | None  # id of the parent run; the sweeper sets it for each job
     trial: int | None  # number of the search's trial; the sweeper sets it for each job
 
+    @field_validator("resume")
+    @classmethod
+    def _stands_by_itself(cls, resume: str | None) -> None:
+        """Sweeps are resumed by what is typed, before there is a configuration."""
+        if resume is not None:
+            raise ValueError(f"must be typed as sweep.resume={resume}, by itself")
+
 
 class TrainConfig(Settings):
     """Everything that a training run is made from."""

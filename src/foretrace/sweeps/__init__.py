@@ -1,1 +1,1 @@
-"""Many runs as one: the parent run of a sweep, and what it shows of its children."""
+"""Many runs as one: a parent run, its jobs at work, and the summary of their results."""

@@ -1,4 +1,4 @@
-"""The jobs of a sweep before any is begun. Imports nothing heavy: a wrong setting is answered at once."""
+"""The jobs of a sweep before any begins. Imports nothing heavy: a wrong setting is answered at once."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -8,17 +8,18 @@ from omegaconf import DictConfig
 
 from foretrace.config import TrainConfig
 from foretrace.config.parse import parse
-from foretrace.errors import InputError
+from foretrace.errors import UserError
 
 Job = tuple[str, ...]  # overrides, as typed for this one job
+Compose = Callable[[Sequence[str]], DictConfig]  # from overrides to a configuration
 
-MOST = 10_000  # jobs of a sweep; their list is kept in its record
-RESUME, RESUME_RUN = "sweep.resume=", "resume="
-PLACE = ("sweep.", "resume=", "tracking.uri=")  # where and how a job is run, not what it is
+MAX_JOBS = 10_000  # the parent run records them all
+RESUME = "sweep.resume="
+PLACE = ("sweep.", "resume=", "tracking.uri=")  # where and how a job runs, not what it is
 
 
 def own(overrides: Iterable[str]) -> Job:
-    """What a job is, without how and where it is run.
+    """Return what a job is, without how and where it runs.
 
     >>> own(["seed=2", "sweep.parent=0a1b", "tracking.uri=http://somewhere"])
     ('seed=2',)
@@ -27,7 +28,7 @@ def own(overrides: Iterable[str]) -> Job:
 
 
 def settings(job: Sequence[str]) -> dict[str, str]:
-    """A job's overrides by name, with values as they were typed.
+    """Return a job's overrides by name, with values as they were typed.
 
     >>> settings(["model.dropout=0.1", "+seed=2"])
     {'model.dropout': '0.1', 'seed': '2'}
@@ -37,7 +38,7 @@ def settings(job: Sequence[str]) -> dict[str, str]:
 
 
 def varied(jobs: Iterable[Sequence[str]]) -> list[str]:
-    """Names of the settings that are not the same in all jobs, in the order in which they were typed.
+    """Return the names of the settings that differ between jobs, in the order in which they were typed.
 
     >>> varied([["data=files", "model.dropout=0"], ["data=files", "model.dropout=0.1"]])
     ['model.dropout']
@@ -48,7 +49,7 @@ def varied(jobs: Iterable[Sequence[str]]) -> list[str]:
 
 
 def brief(job: Sequence[str], names: Sequence[str]) -> str:
-    """A job by what sets it apart.
+    """Return what sets a job apart.
 
     >>> brief(["data=files", "seed=2"], ["seed"])
     'seed=2'
@@ -57,83 +58,66 @@ def brief(job: Sequence[str], names: Sequence[str]) -> str:
     return " ".join(f"{name}={values[name]}" for name in names if name in values)
 
 
-def to_resume(arguments: Sequence[str]) -> str | None:
-    """The id of the sweep to go on with, if that is what is asked for.
+def sweep_to_resume(arguments: Sequence[str]) -> str | None:
+    """Return the id of the sweep to resume, if that is what is asked for.
 
     Raises:
-        InputError: If other settings are given beside, as those of the jobs are recorded; or a single run is to
-            be gone on with.
+        UserError: If settings stand beside it, as those of the jobs are recorded; if a single run is to be
+            resumed; or if something is typed that the sweep sets for each job.
+
+    >>> sweep_to_resume(["sweep.resume=0a1b", "tracking.uri=http://somewhere"])
+    '0a1b'
     """
-    if any(argument.startswith(RESUME_RUN) for argument in arguments):
-        remedy = "Leave out -m, or go on with a whole sweep: sweep.resume=<id>"
-        raise InputError("resume", expected="a single run", received="a sweep (-m)", remedy=remedy)
+    typed = [argument.lstrip("+") for argument in arguments]
+    if any(argument.startswith("resume=") for argument in typed):
+        hint = "Leave out -m, or resume a whole sweep: sweep.resume=<id>."
+        raise UserError("resume: names a single run, but -m asks for a sweep", hint=hint)
+    for argument in typed:
+        if argument.startswith(("sweep.", "sweep=")) and not argument.startswith(RESUME):
+            raise UserError(f"{argument.partition('=')[0]}: the sweep sets it for each of its jobs")
     ids = [argument.removeprefix(RESUME) for argument in arguments if argument.startswith(RESUME)]
     if not ids or ids[-1] in ("", "null"):
         return None
-    others = own(arguments)
-    if others:
-        remedy = "The jobs have theirs from the record; hydra/launcher=… and tracking.uri=… may stand beside."
-        received = " ".join(others)
-        raise InputError("sweep.resume", expected="no other settings", received=received, remedy=remedy)
+    if others := own(arguments):
+        hint = "Only hydra/launcher=…, hydra.sweeper.n_jobs=… and tracking.uri=… may stand beside it."
+        raise UserError(f"sweep.resume: takes settings from its record, got {' '.join(others)}", hint=hint)
     return ids[-1]
 
 
-def check_launcher(settings: DictConfig) -> None:
-    """Finds what joblib would refuse only when it starts.
-
-    Raises:
-        InputError: If no job may be at work.
-    """
-    if settings.get("n_jobs") == 0:
-        expected = "1 or more jobs at once, or -1 for one on each core"
-        raise InputError("hydra.launcher.n_jobs", expected=expected, received="0")
-
-
 def check_number(asked: Sequence[Override]) -> None:
-    """Counts the combinations of values before they are made.
+    """Count the combinations of values before they are made: a range may be of any length.
 
     Raises:
-        InputError: If there is none, or there are more than `MOST`.
+        UserError: If there is none, or there are more than `MAX_JOBS`.
     """
-    counts = [(one, _count_values(one)) for one in asked if one.is_discrete_sweep()]
-    for one, count in counts:
+    number = 1.0
+    for one in (one for one in asked if one.is_discrete_sweep()):
+        values = one.value()
+        if isinstance(values, RangeSweep):
+            length = (values.stop - values.start) / values.step if values.step else 0  # type: ignore[operator]
+            count = max(0, math.ceil(length)) if math.isfinite(length) else math.inf
+        else:
+            count = sum(1 for _ in one.sweep_iterator())
         if not count:
-            raise InputError(
-                one.get_key_element(), expected="one value or more", received=str(one.input_line)
-            )
-    if (number := math.prod(count for _, count in counts)) > MOST:
-        remedy = "Try fewer values, or search: hydra/sweeper=optuna."
-        received = f"{number:,} combinations" if number < math.inf else "more than can be counted"
-        raise InputError("command line", expected=f"at most {MOST:,} jobs", received=received, remedy=remedy)
+            raise UserError(f"{one.input_line}: no value to try")
+        number *= count
+    if number > MAX_JOBS:
+        hint = "Try fewer values, or search: hydra/sweeper=optuna."
+        raise UserError(f"a sweep has at most {MAX_JOBS:,} jobs, got {number:,.0f}", hint=hint)
 
 
-def _count_values(asked: Override) -> float:
-    """A range is not gone through: it may be of any length."""
-    values = asked.value()
-    if not isinstance(values, RangeSweep):
-        return sum(1 for _ in asked.sweep_iterator())
-    assert values.start is not None, "by Hydra's parser"
-    assert values.stop is not None, "likewise"
-    steps = (values.stop - values.start) / values.step if values.step else 0
-    return max(0, math.ceil(steps)) if math.isfinite(steps) else math.inf
-
-
-def check(jobs: Sequence[Sequence[str]], compose: Callable[[Sequence[str]], DictConfig]) -> list[TrainConfig]:
-    """Composes and checks every job's settings.
-
-    Args:
-        jobs: Overrides of every job.
-        compose: From overrides to a configuration.
+def check(jobs: Sequence[Sequence[str]], compose: Compose) -> list[TrainConfig]:
+    """Return every job's settings, composed and checked.
 
     Raises:
-        InputError: If a setting of any job cannot be used; names the job unless all are wrong alike.
+        UserError: If a setting of any job cannot be used; names the job unless all are wrong alike.
     """
     checked: list[TrainConfig] = []
-    wrong: dict[int, InputError] = {}
-    for number, job in enumerate(jobs):
+    wrong: dict[int, UserError] = {}
+    for number, job in enumerate(jobs, start=1):
         try:
             checked.append(parse(compose(job), TrainConfig))
-        except InputError as error:
+        except UserError as error:
             wrong[number] = error
     if not wrong:
         return checked
@@ -141,8 +125,6 @@ def check(jobs: Sequence[Sequence[str]], compose: Callable[[Sequence[str]], Dict
     names = varied(jobs)
     if not names or (len(wrong) == len(jobs) and len({str(one) for one in wrong.values()}) == 1):
         raise first
+    message = f"job {number} of {len(jobs)} ({brief(jobs[number - 1], names)}): {first.message}"
     more = f" And {len(wrong) - 1} more jobs are wrong." if len(wrong) > 1 else ""
-    where = f"job {number + 1} of {len(jobs)} ({brief(jobs[number], names)}): {first.where}"
-    raise InputError(
-        where, expected=first.expected, received=first.received, remedy=first.remedy + more
-    ) from first
+    raise UserError(message, hint=(first.hint + more).strip()) from first

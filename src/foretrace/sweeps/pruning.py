@@ -1,6 +1,6 @@
 """Stops a search's trial whose validation curve is hopeless."""
 
-from math import ceil, isfinite
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -10,9 +10,7 @@ from foretrace.training.module import VALID_MSE
 from foretrace.workspace import Workspace
 
 if TYPE_CHECKING:
-    from optuna.pruners import BasePruner
-
-    from foretrace.sweeps.study import Study
+    from optuna.trial import Trial
 
 
 class TrialPruner(Callback):
@@ -33,48 +31,52 @@ class TrialPruner(Callback):
 
     def __init__(self, workspace: Workspace, *, sweep: str, number: int) -> None:
         self._workspace, self._sweep, self._number = workspace, sweep, number
-        self._study: Study | None = None
-        self._pruner: BasePruner | None = None
+        self._trial: Trial | None = None
+        self._reported: set[int] = set()
         self.pruned_at: int | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """That it was given up, for a process that ends before it could say so."""
+        """Return that it was given up, for a process that ends before it could say so."""
         return {} if self.pruned_at is None else {"pruned_at": self.pruned_at}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes that over."""
+        """Restore it."""
         self.pruned_at = state["pruned_at"]
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Opens the study; trains no further what was given up."""
-        from optuna.pruners import MedianPruner
+        """Open the study; train no further what was given up."""
+        import optuna
 
-        from foretrace.sweeps.study import Study
+        from foretrace.sweeps.search import PRUNING, storage_of
 
-        self._study = Study(self._workspace, self._sweep)
-        if (settings := self._study.pruning) is not None:
-            self._pruner = MedianPruner(
-                n_startup_trials=settings.startup_trials,
-                n_warmup_steps=ceil(settings.warmup * (trainer.max_epochs or 0)),
-                n_min_trials=settings.startup_trials,  # of those that got so far: some end early by themselves
+        storage = storage_of(self._workspace, self._sweep)
+        study = optuna.load_study(study_name=self._sweep, storage=storage)
+        study_id = storage.get_study_id_from_name(self._sweep)
+        trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, self._number)
+        self._reported = set(storage.get_trial(trial_id).intermediate_values)
+        study.pruner = optuna.pruners.NopPruner()
+        if (settings := study.user_attrs[PRUNING]) is not None:
+            study.pruner = optuna.pruners.MedianPruner(
+                n_startup_trials=settings["startup_trials"],
+                n_warmup_steps=ceil(settings["warmup"] * (trainer.max_epochs or 0)),
+                n_min_trials=settings["startup_trials"],  # that got so far: some end early by themselves
             )
+        self._trial = optuna.trial.Trial(study, trial_id)
         trainer.should_stop = trainer.should_stop or self.pruned_at is not None
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Reports and asks; after the last epoch there is nothing to save any more."""
-        assert self._study is not None, "opened when training started"
-        epoch, score = trainer.current_epoch, float(trainer.callback_metrics[VALID_MSE])
-        trial = self._study.report(self._number, score, epoch)
-        is_last = epoch + 1 == trainer.max_epochs
-        if self._pruner is None or is_last or not any(map(isfinite, trial.intermediate_values.values())):
-            return
-        if self._pruner.prune(self._study.optuna, trial):
+        """Report and ask; after the last epoch there is nothing to save any more."""
+        assert self._trial is not None, "opened when training started"
+        epoch = trainer.current_epoch
+        if epoch not in self._reported:
+            self._trial.report(float(trainer.callback_metrics[VALID_MSE]), epoch)
+        if epoch + 1 != trainer.max_epochs and self._trial.should_prune():
             self.pruned_at = epoch
             trainer.should_stop = True
 
 
 def pruner_for(sweep: Sweep, workspace: Workspace) -> TrialPruner | None:
-    """What reports and stops a training that is a search's trial; None if it is none."""
+    """Return what reports and stops a training run that is a search's trial; None if it is none."""
     if sweep.parent is None or sweep.trial is None:
         return None
     return TrialPruner(workspace, sweep=sweep.parent, number=sweep.trial)

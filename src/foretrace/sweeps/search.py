@@ -1,195 +1,138 @@
-"""A search: asks Optuna what to try, trains it as jobs of a sweep, and tells the study what came of it."""
+"""A search: Optuna's study of it proposes what to try, and learns what came of it."""
 
-import sys
-from collections.abc import Sequence
+from collections import deque
+from pathlib import Path
 
-from hydra.plugins.launcher import Launcher
-from optuna.trial import TrialState
-from pydantic import ValidationError
+import numpy as np
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.trial import FrozenTrial, TrialState
 
-from foretrace.config import TrainConfig
-from foretrace.config.run_config import check_overrides
-from foretrace.errors import InputError
-from foretrace.sweeps import space
+from foretrace.errors import UserError
 from foretrace.sweeps.children import VALID, Child
-from foretrace.sweeps.grid import FAILED_STATUS, UnfinishedError
-from foretrace.sweeps.jobs import brief
-from foretrace.sweeps.launching import launch
-from foretrace.sweeps.parent import Sweep, check_parts
-from foretrace.sweeps.space import Plan
-from foretrace.sweeps.study import Study, path
+from foretrace.sweeps.jobs import own
+from foretrace.sweeps.parent import Sweep
+from foretrace.sweeps.space import Plan, texts
 from foretrace.workspace import Workspace
 
-NOTE = "search"  # of the parent run: the plan
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # we say ourselves what is tried and what came of it
+
+PRUNING = "pruning"  # attribute of the study
 
 
-def begin(plan: Plan, checked: Sequence[TrainConfig], *, command: Sequence[str]) -> Sweep:
-    """Makes the parent run of a new search.
+def journal(workspace: Workspace, sweep_id: str) -> Path:
+    """Return the file of a search's study, to which the search and all of its trials append.
+
+    Lines that are only ever appended bear several processes at once also on the shared file systems of clusters,
+    where SQLite's locks do not hold.
+    """
+    return workspace.mlruns / "searches" / f"{sweep_id}.journal"
+
+
+def storage_of(workspace: Workspace, sweep_id: str) -> JournalStorage:
+    """Return Optuna's storage of a search."""
+    return JournalStorage(JournalFileBackend(str(journal(workspace, sweep_id))))
+
+
+def recorded_plan(sweep: Sweep, **changes: int) -> Plan:
+    """Return the plan of a search to resume.
 
     Args:
-        plan: What is searched.
-        checked: Settings from all over it; see `space.check`.
-        command: What the user typed after ``-m``, for the record.
+        sweep: The search, reopened.
+        changes: What is asked for otherwise today: ``n_trials``.
 
     Raises:
-        InputError: If there is no such optimiser or simulator, or the store cannot be reached.
+        UserError: If the record has none, the study is not in this checkout, or more trials were begun already.
     """
-    check_parts(checked)
-    tracking = checked[0].tracking
-    notes = {NOTE: plan.model_dump_json()}
-    return Sweep.begin(None, tracking=tracking, workspace=Workspace.default(), command=command, notes=notes)
-
-
-def recorded(sweep: Sweep, **changes: int) -> Plan:
-    """The plan of a search that was begun before.
-
-    Args:
-        sweep: Reopened.
-        changes: What is asked for otherwise today: ``n_trials`` or ``n_jobs``.
-
-    Raises:
-        InputError: If the study is not in this checkout, or there were more trials already.
-    """
-    try:
-        plan = space.read(Plan.model_validate_json(str(sweep.notes.get(NOTE))).model_dump() | changes)
-    except ValidationError as error:
-        expected, reason = "the plan of a search in the record", error.errors()[0]["msg"]
-        raise InputError("sweep.resume", expected=expected, received=reason) from error
-    choices = [f"{one.key}={value}" for one in plan.space for value in one.choices or ("0",)]
-    check_overrides([*plan.fixed, *choices], key="sweep.resume")
-    begun, file = sweep.children(), path(Workspace.default(), sweep.id)
+    plan, begun = Plan.of(sweep.record["search"] | changes), len(sweep.children())
+    file = journal(sweep.workspace, sweep.id)
     if begun and not file.exists():
-        remedy = "Go on in the checkout in which the search was begun."
-        raise InputError("sweep.resume", expected=f"the study {file}", received="none", remedy=remedy)
-    if plan.n_trials < len(begun):
-        expected, received = f"at least the {len(begun)} trials that were begun", str(plan.n_trials)
-        raise InputError(f"{space.KEY}.n_trials", expected=expected, received=received)
-    sweep.notes[NOTE] = plan.model_dump_json()
+        hint = "Resume it in the checkout in which it was begun."
+        raise UserError(f"sweep.resume: there is no study {file}", hint=hint)
+    if plan.n_trials < begun:
+        raise UserError(f"hydra.sweeper.n_trials: {begun} trials were begun, got {plan.n_trials}")
     return plan
 
 
-def run(sweep: Sweep, launcher: Launcher, plan: Plan) -> int:
-    """Tries what is left of a search; returns the exit status.
-
-    Args:
-        sweep: Made by `begin`, or reopened.
-        launcher: Hydra's, set up.
-        plan: What is searched.
-    """
-    search = None
-    try:
-        with sweep:
-            sweep.mend()
-            search = Search(sweep, launcher, plan)
-            search.go_on()
-            if search.told < plan.n_trials or search.failed:
-                raise UnfinishedError(search.verdict())
-    except UnfinishedError:
-        return FAILED_STATUS
-    finally:
-        if search and search.told < plan.n_trials:
-            print(f"what is missing: python src/train.py sweep.resume={sweep.id}", flush=True)
-        verdict = search.verdict() if search else ""
-        print(f"sweep={sweep.id} status={sweep.status} {verdict}", flush=True)
-    return 0
-
-
 class Search:
-    """A search at work.
+    """The trials of a search: those that were begun and have not ended, then new ones up to their number.
 
     Args:
         sweep: Its parent run, within its block.
-        launcher: Hydra's, set up.
         plan: What is searched.
     """
 
-    def __init__(self, sweep: Sweep, launcher: Launcher, plan: Plan) -> None:
-        self._sweep, self._launcher, self._plan = sweep, launcher, plan
-        self._study = Study.begin(Workspace.default(), sweep.id, pruning=plan.pruning)
+    def __init__(self, sweep: Sweep, plan: Plan) -> None:
+        self._sweep, self._plan, self.number = sweep, plan, plan.n_trials
+        self._space, self._fixed = plan.space()
+        sweep.names = [key.lstrip("+") for key in self._space]
+        file = journal(sweep.workspace, sweep.id)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.exists():
+            _cut_broken_end(file)
+        storage = storage_of(sweep.workspace, sweep.id)
+        self.study = optuna.create_study(study_name=sweep.id, storage=storage, load_if_exists=True)
+        self.study.set_user_attr(PRUNING, plan.pruning and plan.pruning.model_dump())
+        begun = sweep.begun()
+        for trial in self._trials():
+            if trial.number in begun and not trial.state.is_finished():
+                self.tell(begun[trial.number])
+        left = [trial.number for trial in self._trials() if not trial.state.is_finished()]
+        self._left = deque(number for number in left if number not in begun or not begun[number].at_work)
 
-    @property
-    def told(self) -> int:
-        """How many trials have ended, in whatever way."""
-        return len(self._study.trials) - len(self._study.open)
-
-    @property
-    def failed(self) -> list[int]:
-        """Numbers of the trials without a result; where training diverged, that is a result of a kind."""
-        begun = self._begun()
-        ended = [trial.number for trial in self._study.trials if trial.state == TrialState.FAIL]
-        return [number for number in ended if number not in begun or not begun[number].has_diverged]
-
-    def verdict(self) -> str:
-        """How far it got, in a sentence for people and scripts."""
-        states = [trial.state for trial in self._study.trials]
-        told = f"{self.told} of {self._plan.n_trials} trials ended"
-        told += f", {pruned} of them pruned" if (pruned := states.count(TrialState.PRUNED)) else ""
-        told += f", {failed} failed" if (failed := len(self.failed)) else ""
-        told += f", {diverged} diverged" if (diverged := states.count(TrialState.FAIL) - failed) else ""
-        if TrialState.COMPLETE not in states:
-            return told
-        best = self._study.optuna.best_trial
-        child = self._begun()[best.number]
-        return f"{told}; best {child.run_id} {VALID}={best.value:.6g} ({brief(child.job, self._plan.names)})"
-
-    def go_on(self) -> None:
-        """Tries what was begun and not ended, and then anew up to the number of trials asked for."""
-        self._tell(self._study.open)
-        left = [number for number in self._study.open if not self._is_at_work(number)]
-        known = f", {self.told} of them ended before" if self.told else ""
-        print(f"search   {self._sweep.id}: {self._plan.n_trials} trials{known}", flush=True)
-        while True:
-            part, left = left[: self._plan.n_jobs], left[self._plan.n_jobs :]
-            room = min(self._plan.n_jobs - len(part), self._plan.n_trials - len(self._study.trials))
-            part += [self._study.begin_trial(seed=self._plan.seed) for _ in range(room)]
-            if not part:
-                break
-            self._try(part)
-        self._tell(self._study.open)
-
-    def _try(self, numbers: Sequence[int]) -> None:
-        begun, tried = self._begun(), []
-        for number in numbers:
-            values = self._study.propose(number, self._plan.space, seed=self._plan.seed)
-            job = space.job(self._plan.fixed, values)
-            child = begun.get(number)
-            resumed = child.run_id if child and child.has_checkpoint else None
-            told = f"trial    {number + 1} of {self._plan.n_trials}: {brief(job, self._plan.names)}"
-            print(told + (f" goes on with run {resumed}" if resumed else ""), flush=True)
-            tried.append((job, self._sweep.overrides(job, trial=number, resume=resumed)))
-        launch(self._sweep, self._launcher, tried, batch=len(tried), names=self._plan.names)
-        never_begun = [
-            number
-            for number, (job, _) in zip(numbers, tried, strict=True)
-            if number not in self._begun() and job in self._sweep.failures
+    def _trials(self) -> list[FrozenTrial]:
+        """Return those that know what to try; a kill may have come between."""
+        return [
+            one for one in self.study.get_trials(deepcopy=False) if one.params.keys() == self._space.keys()
         ]
-        for number in never_begun:
-            self._study.tell(number, TrialState.FAIL)
-        self._tell([number for number in numbers if number not in never_begun])
 
-    def _tell(self, numbers: Sequence[int]) -> None:
-        """Tells the study of those that have ended. What was killed has not: it can be gone on with."""
-        begun = self._begun()
-        for child in (begun[number] for number in numbers if number in begun):
-            assert child.trial is not None, "given to each by the search"
-            if child.pruned:
-                self._study.tell(child.trial, TrialState.PRUNED)
-            elif child.has_result:
-                self._study.tell(child.trial, TrialState.COMPLETE, child.metrics[VALID])
-            elif _has_failed(child):
-                self._study.tell(child.trial, TrialState.FAIL)
+    def propose(self) -> Child | None:
+        """Return the next trial, with its run if it has one."""
+        if self._left:
+            number = self._left.popleft()
+        elif (begun := len(self._trials())) < self.number:
+            self.study.sampler = _sampler(self._plan.seed, begun)
+            number = self.study.ask(self._space).number
+        else:
+            return None
+        params = self.study.get_trials(deepcopy=False)[number].params
+        values = [f"{key}={texts(kind, [params[key]])[0]}" for key, kind in self._space.items()]
+        return self._sweep.begun().get(number, Child(own([*self._fixed, *values]), trial=number))
 
-    def _begun(self) -> dict[int, Child]:
-        return {child.trial: child for child in self._sweep.children() if child.trial is not None}
+    def again(self, child: Child) -> None:
+        """Take up a trial that was killed."""
+        assert child.trial is not None, "given by `propose`"
+        self._left.append(child.trial)
 
-    def _is_at_work(self, number: int) -> bool:
-        child = self._begun().get(number)
-        if child is None or not child.at_work:
-            return False
-        reason = "is at work in another process, and left alone"
-        print(f"trial    {number + 1}: run {child.run_id} {reason}", file=sys.stderr)
-        return True
+    def tell(self, child: Child) -> None:
+        """Tell the study what became of a trial. What was killed has not ended: it is taken up again."""
+        assert child.trial is not None, "given by `propose`"
+        if child.status == "FINISHED":
+            self.study.tell(child.trial, child.metrics[VALID])
+        elif child.status == "PRUNED":
+            self.study.tell(child.trial, state=TrialState.PRUNED)
+        elif child.status in ("FAILED", "DIVERGED") or child.job in self._sweep.failures:
+            self.study.tell(child.trial, state=TrialState.FAIL)
 
 
-def _has_failed(child: Child) -> bool:
-    return child.status == "FAILED" and not child.pruned
+def _sampler(seed: int | None, number: int) -> optuna.samplers.TPESampler:
+    """Return one that draws from numbers of the trial's own: one at a time, a resumed search proposes the same.
+
+    Trials at work count as bad, lest a place that becomes free tries what another one tries already.
+    """
+    drawn = (
+        None if seed is None else int(np.random.SeedSequence(seed, spawn_key=(number,)).generate_state(1)[0])
+    )
+    return optuna.samplers.TPESampler(seed=drawn, constant_liar=True)
+
+
+def _cut_broken_end(file: Path) -> None:
+    """Remove a last line without an end, as a kill leaves it: once another followed, Optuna would read no further."""
+    lock = JournalFileSymlinkLock(str(file))
+    lock.acquire()
+    try:
+        with file.open("rb+") as opened:
+            opened.truncate(opened.read().rfind(b"\n") + 1)
+    finally:
+        lock.release()

@@ -1,0 +1,136 @@
+"""The results of a sweep in tables: a row per job, and a row per combination of settings with seeds as repeats."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit  # type: ignore[import-untyped]
+
+from foretrace.sweeps.children import VALID, Child
+from foretrace.sweeps.jobs import Job, brief, settings
+
+SEED = "seed"  # a repeat of the same settings, not a setting
+RESULTS = [VALID, "test/mse", "test/l1", "test/raw/mse", "skill"]
+SHOWN = [VALID, "test/mse", "skill"]  # in the terminal and in the parent's description
+LEVEL = 0.95
+MAX_ROWS = 20  # there; the files have all
+
+
+class Best(NamedTuple):
+    """The best combination of settings, and the best of its children."""
+
+    label: str
+    child: Child
+    means: dict[str, float]
+    n: int  # children with a result
+
+
+class Summary:
+    """Tables of a sweep's children.
+
+    Args:
+        children: One for each job.
+        names: Settings that set them apart.
+        failures: Reasons of jobs that failed without a run.
+
+    Attributes:
+        jobs: One row per job. Errors only of what was finished; of what a search pruned, the validation error.
+        combinations: One row per combination of settings: mean over seeds, Student's 95 % interval, standard
+            deviation and number of each result, the lowest mean validation error first.
+        counts: How many jobs there are, and how many are done, failed, pruned, diverged.
+    """
+
+    def __init__(
+        self, children: Sequence[Child], *, names: Sequence[str], failures: Mapping[Job, str]
+    ) -> None:
+        self._children, self._names = list(children), list(names)
+        self._by = [name for name in names if name != SEED]
+        columns = ["status", *names, *RESULTS, "best epoch", "duration_s", "run_id", "error"]
+        rows = [self._row(child, failures) for child in children]
+        self.jobs = pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="job"), columns=columns)
+        self.combinations = self._combine()
+        counted = self.jobs["status"].value_counts()
+        self.counts = {"jobs": len(rows), "done": sum(child.is_done for child in children)}
+        self.counts |= {word.lower(): int(counted.get(word, 0)) for word in ("FAILED", "PRUNED", "DIVERGED")}
+
+    def _row(self, child: Child, failures: Mapping[Job, str]) -> dict[str, object]:
+        unbegun = child.run_id is None and child.job in failures
+        shown = RESULTS if child.status == "FINISHED" else [VALID] if child.status == "PRUNED" else []
+        return {
+            "status": "FAILED" if unbegun else child.status,
+            **{name: value for name, value in settings(child.job).items() if name in self._names},
+            **{name: child.metrics.get(name) for name in shown},
+            "best epoch": child.metrics.get("best epoch"),
+            "duration_s": child.duration_s,
+            "run_id": child.run_id,
+            "error": failures[child.job] if unbegun else child.error,
+        }
+
+    def _combine(self) -> pd.DataFrame:
+        results = self.jobs[RESULTS].astype(float).where(self.jobs["status"] == "FINISHED")
+        by = [self.jobs[name].fillna("") for name in self._by]
+        groups = results.groupby(by or [pd.Series("all", self.jobs.index, name="settings")], sort=False)
+        mean, sd, n = groups.mean(), groups.std(), groups.count()
+        half = stdtrit(np.maximum(n - 1, 1), (1 + LEVEL) / 2) * sd / np.sqrt(n)
+        columns = {"n": n[VALID]}
+        for name in RESULTS:
+            columns |= {name: mean[name], f"{name} 95% low": (mean - half)[name]}
+            columns |= {f"{name} 95% high": (mean + half)[name], f"{name} sd": sd[name]}
+        return pd.DataFrame(columns).sort_values(VALID, kind="stable")
+
+    @property
+    def best(self) -> Best | None:
+        """The settings with the lowest mean validation error, and the child of them with the lowest.
+
+        The test error has no say. Settings of which a seed is missing have none either: a mean over fewer seeds
+        is low by luck more often. A search may come by the same settings twice; that is no missing seed elsewhere.
+        """
+        is_search = any(child.trial is not None for child in self._children)
+        least = 1 if is_search or self.combinations.empty else max(1, self.combinations["n"].max())
+        fit = self.combinations[self.combinations["n"] >= least]
+        if fit.empty:
+            return None
+        finished = self.jobs[self.jobs["status"] == "FINISHED"].fillna(dict.fromkeys(self._by, ""))
+        for name in self._by:
+            finished = finished[finished[name] == fit.reset_index()[name].iloc[0]]
+        child = self._children[int(finished[VALID].astype(float).idxmin()) - 1]
+        means, n = fit.iloc[0][RESULTS].dropna().to_dict(), int(fit.iloc[0]["n"])
+        return Best(brief(child.job, self._by) or "all the same", child, means, n)
+
+    def verdict(self, number: int) -> str:
+        """Return how far the sweep got of a number of jobs, what failed, and what is best, in a sentence."""
+        told = f"{self.counts['done']} of {number} jobs done"
+        for word in ("pruned", "diverged"):
+            told += f", {self.counts[word]} of them {word}" if self.counts[word] else ""
+        failed = [self._children[at - 1] for at in self.jobs.index[self.jobs["status"] == "FAILED"]]
+        if failed:
+            told += f", {len(failed)} failed: {'; '.join(brief(one.job, self._names) for one in failed[:5])}"
+            told += ", …" if len(failed) > 5 else ""
+        if best := self.best:
+            told += f"; best {best.child.run_id} {VALID}={best.child.metrics[VALID]:.6g}"
+            told += f" ({brief(best.child.job, self._names)})" if self._names else ""
+            told += f", mean over {best.n} seeds {best.means[VALID]:.6g}" if best.n > 1 else ""
+        return told
+
+    def csv(self, table: pd.DataFrame) -> str:
+        """Return a table that MLflow shows as such."""
+        return str(table.to_csv(float_format="%.6g", lineterminator="\n"))
+
+    def text(self) -> pd.DataFrame:
+        """Return the first combinations for people, with ``mean ± half of the interval`` in one column each."""
+        found = self.combinations.head(MAX_ROWS).reset_index()
+        for name in SHOWN:
+            half = (found[f"{name} 95% high"] - found[f"{name} 95% low"]) / 2
+            arms = [f" ± {arm:.2g}" if np.isfinite(arm) else "" for arm in half]
+            means = ["" if np.isnan(mean) else f"{mean:.4g}" for mean in found[name]]
+            found[name] = [mean + arm for mean, arm in zip(means, arms, strict=True)]
+        return found[[*(self._by or ["settings"]), "n", *SHOWN]].astype(str)
+
+    def markdown(self) -> str:
+        """Return the same for MLflow's page of the run, with a link to the best child above it."""
+        table, best = self.text(), self.best
+        cells = [list(table.columns), ["---"] * table.shape[1], *table.to_numpy().tolist()]
+        lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
+        link = f"Best by validation error: [{best.label}](#/runs/{best.child.run_id})\n" if best else ""
+        return "\n".join([link, *lines])

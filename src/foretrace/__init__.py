@@ -1,20 +1,24 @@
-"""Stacked LSTMs on multivariate sequences: trained, tracked, and compared with trivial forecasts."""
+"""Stacked LSTMs on multivariate sequences: trained, tracked, and compared with trivial forecasts.
 
-from typing import TYPE_CHECKING
+The public API: `train`, `load`, `runs`, `compare`, `Run` and `UserError`; see docs/python_api.md.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from foretrace.errors import UserError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from foretrace.commands.api import Run, compare, runs, train
+    from foretrace.serving.loading import load
 
-    from foretrace.serving.predictor import Predictor
+__all__ = ["Run", "UserError", "compare", "load", "runs", "train"]
 
 
-def load(where: "str | Path") -> "Predictor":
-    """Load a trained model, ready to forecast in the data's own units; see `foretrace.serving.loading.load`.
-
-    Args:
-        where: ``runs:/<id>``, ``models:/<name>@<alias>``, or the path of a model file, a checkpoint, a run's folder
-            or an MLflow model's folder.
-    """
-    from foretrace.serving import loading  # torch takes seconds to import
-
-    return loading.load(where)
+def __getattr__(name: str) -> Any:
+    """Import what is asked for: torch, Lightning and MLflow take seconds."""
+    if name not in __all__:
+        raise AttributeError(f"module 'foretrace' has no attribute {name!r}")
+    return getattr(
+        import_module("foretrace.serving.loading" if name == "load" else "foretrace.commands.api"), name
+    )

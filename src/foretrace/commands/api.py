@@ -1,0 +1,249 @@
+"""foretrace from Python: train, list and compare runs by the same path as the commands.
+
+Errors are exceptions (`foretrace.errors.UserError` for what the caller can fix); nothing ends the interpreter.
+"""
+
+import hashlib
+import html
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from lightning.pytorch import Callback, LightningModule, Trainer
+from omegaconf.errors import OmegaConfBaseException
+
+from foretrace.commands import evaluate  # cli registers a resolver that conf/ uses
+from foretrace.commands import train as train_command
+from foretrace.config.wording import from_hydra
+from foretrace.errors import UserError
+from foretrace.serving.loading import load_run
+from foretrace.serving.predictor import Predictor
+from foretrace.tracking import store
+from foretrace.workspace import CONF, Workspace, atomic_write
+
+EPISODE, TIME = "episode", "time"  # columns beside those of a stored frame
+SHOWN = ("test/mse", "test/l1", "skill", "val/mse")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has ended.
+
+    Args:
+        id: Its id in MLflow.
+        metrics: Its final metrics by name.
+        folder: Its artifacts on this machine.
+        workspace: Where it is kept.
+    """
+
+    id: str
+    metrics: dict[str, float]
+    folder: Path
+    workspace: Workspace
+
+    @cached_property
+    def model(self) -> Predictor:
+        """The trained model, ready to forecast."""
+        return load_run(self.id, uri=None, workspace=self.workspace)
+
+    @property
+    def figures(self) -> dict[str, Path]:
+        """Image files by name."""
+        return {path.stem: path for path in sorted((self.folder / "figures").glob("*.*"))}
+
+    @property
+    def report_path(self) -> Path:
+        """The page on which a reader can judge the run."""
+        return self.folder / "report.html"
+
+    def _repr_html_(self) -> str:
+        rows = [(name, f"{self.metrics[name]:.6g}") for name in SHOWN if name in self.metrics]
+        cells = "".join(f"<tr><th>{html.escape(name)}</th><td>{value}</td></tr>" for name, value in rows)
+        return f"<table><caption>run {html.escape(self.id)}</caption>{cells}</table>"
+
+
+class _Begun(Callback):
+    """Learns the run's id as training begins."""
+
+    run_id = ""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert trainer.logger is not None, "of the process that records"
+        self.run_id = str(trainer.logger.version)
+
+
+def train(data: Any = None, /, *overrides: str, workspace: Workspace | None = None, **settings: Any) -> Run:
+    """Train a model and track the run, as ``python src/train.py`` does.
+
+    Args:
+        data: What to train on. A pandas or polars frame, an Arrow table or an array of shape (T, F) is one
+            episode; a list of these, or a mapping of names to them, are several; a path names files; the name
+            of an option of ``conf/data``, or a mapping of settings with ``source``, chooses it. None: the default.
+        overrides: As on the command line, e.g. ``"trainer.max_epochs=5"``.
+        workspace: Where runs are kept; None for the checkout or the working directory.
+        settings: By group, e.g. ``trainer={"max_epochs": 5}, seed=2, optimizer="sgd"``.
+
+    Raises:
+        UserError: If something that was given cannot be used; then there is no run.
+        DivergedError: If training produced numbers that are not finite.
+    """
+    workspace = workspace or Workspace.default()
+    if data is None and "data" in settings:
+        data = settings.pop("data")
+    asked = [*_data_overrides(data, workspace), *_overrides(settings), *overrides]
+    begun = _Begun()
+    settings = _compose("train", asked)
+    metrics = train_command.run(settings, overrides=asked, workspace=workspace, callbacks=[begun])
+    return Run(begun.run_id, metrics, workspace.artifacts / begun.run_id / "artifacts", workspace)
+
+
+def runs(*, workspace: Workspace | None = None, limit: int = 1000) -> pd.DataFrame:
+    """Return the latest runs, newest first: a row each, with status, parameters, metrics and tags."""
+    workspace = workspace or Workspace.default()
+    client = store.open_store(workspace=workspace, uri=None)
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    found = client.search_runs(experiments, max_results=limit, order_by=["attributes.start_time DESC"])
+    rows = [
+        {
+            "id": run.info.run_id,
+            "name": run.info.run_name,
+            "status": run.info.status,
+            "started": pd.Timestamp(run.info.start_time, unit="ms", tz="UTC"),
+            **run.data.metrics,
+            **run.data.params,
+        }
+        for run in found
+    ]
+    return pd.DataFrame(rows).set_index("id") if rows else pd.DataFrame(columns=["name", "status", "started"])
+
+
+def compare(
+    first: "Run | str", second: "Run | str", *, workspace: Workspace | None = None
+) -> dict[str, float]:
+    """Tell whether one of two runs is better on the same test episodes, or whether it is chance.
+
+    Prints a sentence for each kind of error, and returns the ratios of the errors by their names.
+
+    Raises:
+        UserError: If the runs were not evaluated on the same data.
+    """
+    workspace = workspace or Workspace.default()
+    ids = ",".join(one.id if isinstance(one, Run) else one for one in (first, second))
+    return evaluate.run(_compose("evaluate", [f"runs=[{ids}]"]), workspace=workspace)
+
+
+def _compose(command: str, overrides: list[str]) -> Any:
+    """Compose a command's settings, with Hydra's errors in one sentence."""
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose(command, overrides=overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise from_hydra(error, conf=CONF) from error
+
+
+def _data_overrides(data: Any, workspace: Workspace) -> list[str]:
+    if data is None:
+        return []
+    if isinstance(data, Mapping) and isinstance(data.get("source"), str):
+        return [
+            f"data={data['source']}",
+            *_overrides({"data": {k: v for k, v in data.items() if k != "source"}}),
+        ]
+    if isinstance(data, str) and (CONF / "data" / f"{data}.yaml").is_file():
+        return [f"data={data}"]
+    if isinstance(data, str | Path):
+        return ["data=files", f"data.path={_written(str(data))}"]
+    return ["data=files", *_store_frames(data, workspace)]
+
+
+def _store_frames(data: Any, workspace: Workspace) -> list[str]:
+    """Keep frames as one Parquet file named after its content, so that the run can be repeated, and name it."""
+    named = data if isinstance(data, Mapping) else None
+    if named is None and isinstance(data, list | tuple):
+        named = {f"episode {number}": one for number, one in enumerate(data)}
+    tables = [_to_table(one) for one in (named.values() if named else [data])]
+    if not tables:
+        raise UserError("data: an empty list holds no episode")
+    has_time = all(TIME in table.column_names for table in tables)
+    if named:
+        tables = [
+            table.append_column(EPISODE, pa.array([str(name)] * len(table)))
+            for name, table in zip(named, tables, strict=True)
+        ]
+    try:
+        whole = pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise UserError(f"data: the episodes do not fit together: {error}") from error
+    digest = hashlib.sha256()
+    for batch in whole.combine_chunks().to_batches():
+        digest.update(batch.serialize())
+    path = workspace.cache / "frames" / f"{digest.hexdigest()[:16]}.parquet"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as aside:
+            pq.write_table(whole, aside)
+    return [
+        f"data.path={_written(str(path))}",
+        *([f"data.episode_column={EPISODE}"] if named else []),
+        *([f"data.order_column={TIME}"] if has_time else []),
+    ]
+
+
+def _to_table(frame: Any) -> pa.Table:
+    if isinstance(frame, pa.Table):
+        return frame
+    if isinstance(frame, pd.DataFrame):
+        indexed = isinstance(frame.index, pd.DatetimeIndex) and TIME not in frame.columns
+        return pa.Table.from_pandas(
+            frame.rename_axis(TIME).reset_index() if indexed else frame, preserve_index=False
+        )
+    if hasattr(frame, "to_arrow"):  # polars
+        return frame.to_arrow()
+    values = np.asarray(frame)
+    if values.ndim != 2 or values.dtype.kind not in "fiub":
+        raise UserError(
+            f"data: an episode is a frame or an array (steps, features), got {type(frame).__name__}"
+        )
+    return pa.table({f"feature_{number}": values[:, number] for number in range(values.shape[1])})
+
+
+def _overrides(settings: Mapping[str, Any]) -> list[str]:
+    """Spell settings by group as overrides.
+
+    >>> _overrides({"seed": 2, "trainer": {"max_epochs": 5, "gradient_clip": None}, "optimizer": "sgd"})
+    ['optimizer=sgd', 'seed=2', 'trainer.max_epochs=5', 'trainer.gradient_clip=null']
+    """
+    written = []
+    choices_first = sorted(settings.items(), key=lambda item: not isinstance(item[1], str))
+    for group, value in choices_first:
+        if isinstance(value, Mapping) and value:
+            written += [f"{group}.{name}={_written(inner)}" for name, inner in value.items()]
+        else:
+            written.append(f"{group}={value if isinstance(value, str) else _written(value)}")
+    return written
+
+
+def _written(value: Any) -> str:
+    r"""Write a value in Hydra's grammar.
+
+    >>> _written({"a": [1, 2.5], "b": None, "c": "it's"})
+    "{a: [1,2.5], b: null, c: 'it\\'s'}"
+    """
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name}: {_written(inner)}" for name, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(_written(inner) for inner in value) + "]"
+    if isinstance(value, str):  # backslashes count double before a quote and at the end, and nowhere else
+        return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (r"\'" if m[2] else ""), value) + "'"
+    return str(value)

@@ -3,6 +3,7 @@
 import pytest
 from helpers import SMALL, artifacts, client, newest
 
+from foretrace.commands import runs as runs_command
 from foretrace.commands import train as train_command
 from foretrace.errors import UserError
 from foretrace.workspace import Workspace
@@ -27,6 +28,7 @@ def test_run_begins_from_a_run_and_records_its_ancestor(begin, no_pictures, caps
     before = client(here.root).get_run(here.run_id).data.metrics
     assert metrics["test/mse"] == pytest.approx(before["test/mse"], rel=1e-4)
     assert run.data.tags["initialized_from"] == here.run_id
+    assert runs_command.line(run, now_ms=0).endswith(f"seed 1 from {here.run_id[:8]}")
     line = f"from {here.run_id}: lstm.0, head"
     assert f"begin    {line}" in capsys.readouterr().out
     assert line in (artifacts(here.root, run.info.run_id) / "initialization.txt").read_text()

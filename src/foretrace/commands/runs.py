@@ -52,9 +52,11 @@ def line(run: Run, *, now_ms: int) -> str:
     )
     status = "dead?" if _is_dead(run) else info.status
     progress = sanitize(run.data.tags.get("progress", ""), longest=15)
+    ancestor = run.data.tags.get("initialized_from")
+    name = f"{info.run_name} from {ancestor[:8]}" if ancestor else str(info.run_name)
     return (
         f"{info.run_id:<33}{status:<10}{progress:<16}{_span(now_ms - began) + ' ago':>12}"
-        f"{_span(took):>10}{figures}  {sanitize(str(info.run_name))}"
+        f"{_span(took):>10}{figures}  {sanitize(name)}"
     )
 
 

@@ -88,7 +88,7 @@ def test_a_folder_of_whatever_kind_is_enough(at, tmp_path):
     )
     with pytest.raises(UserError, match="no model in the folder"):
         foretrace.load(tmp_path)
-    with pytest.raises(UserError, match="run: no run has the id .abc"):
+    with pytest.raises(UserError, match="run: no run has the id"):
         foretrace.load("runs:/abc")
 
 
@@ -146,7 +146,7 @@ def test_onnx_that_says_something_else_is_not_exported(at, monkeypatch):
 WRONG = {
     "give format=onnx, format=safetensors or register_as": "",
     "output: needs a format": "output=x.onnx register_as=x",
-    "run: no run has the id .abc": "run=abc format=onnx",
+    "run: no run has the id 'abc'": "run=abc format=onnx",
     "format: must be 'onnx' or 'safetensors'": "format=pickle",
     "output: 'there' exists": "format=safetensors output=there",
     "data: must have the columns height, angle, push, got": "format=onnx data=halfcheetah",

@@ -20,6 +20,7 @@ from foretrace.reports.report import review
 from foretrace.serving.loading import trained_model
 from foretrace.tracking import provenance, store
 from foretrace.tracking.run import TrackedRun
+from foretrace.tracking.stored import StoredRun
 from foretrace.training.checkpoint_io import read_checkpoint
 from foretrace.training.log_filters import filter_library_logs
 from foretrace.training.module import Forecaster
@@ -117,7 +118,7 @@ def _load_forecaster(path: Path) -> Forecaster:
     return forecaster.eval()
 
 
-def recorded_data(trained: TrackedRun | None) -> sources.DataSettings:
+def recorded_data(trained: StoredRun | None) -> sources.DataSettings:
     """Settings of the data that a run was trained on.
 
     Raises:

@@ -16,7 +16,7 @@ from foretrace.serving.loading import find_trained, load_run
 from foretrace.serving.model_file import save_model
 from foretrace.serving.predictor import Predictor
 from foretrace.serving.rows import FloatArray
-from foretrace.tracking.run import TrackedRun
+from foretrace.tracking.stored import StoredRun
 from foretrace.training.log_filters import filter_library_logs
 from foretrace.workspace import Workspace, atomic_write, check_target
 
@@ -73,7 +73,7 @@ def _write_onnx(target: Path, predictor: Predictor, episodes: list[FloatArray]) 
 
 
 def _episodes(
-    trained: TrackedRun, predictor: Predictor, config: ExportConfig, workspace: Workspace
+    trained: StoredRun, predictor: Predictor, config: ExportConfig, workspace: Workspace
 ) -> list[FloatArray]:
     """Real recordings with the model's columns, each (T, C)."""
     settings = config.data or recorded_data(trained)

@@ -17,8 +17,9 @@ from foretrace.data.formats import find_files
 from foretrace.errors import UserError
 from foretrace.model.lstm import State
 from foretrace.reports.figures.forecasts import fan_chart, feature_lines
+from foretrace.serving.ensemble import Ensemble
 from foretrace.serving.forecast_table import FORMATS, ForecastTable
-from foretrace.serving.loading import load, load_run
+from foretrace.serving.loading import load, load_ensemble
 from foretrace.serving.predictor import BLOCK, Predictor
 from foretrace.serving.rows import FloatArray, check_finite, check_rate
 from foretrace.workspace import Workspace, atomic_write, check_target
@@ -40,7 +41,7 @@ def run(config: PredictConfig, *, workspace: Workspace) -> Path:
     table, picture = _targets(config)
     find_files(config.data.path)
     predictor = (
-        load_run(config.run, uri=config.tracking.uri, workspace=workspace)
+        load_ensemble(config.run, uri=config.tracking.uri, workspace=workspace)
         if config.run is not None
         else load(str(config.model))
     )
@@ -56,6 +57,9 @@ def run(config: PredictConfig, *, workspace: Workspace) -> Path:
             episodes, shown = episodes + 1, shown or episode
         assert shown is not None, "files without rows are refused"
         shown.picture().savefig(asides[1], format="png")
+    if isinstance(predictor, Ensemble):
+        ids = ", ".join(str(member.card.run_id)[:8] for member in predictor.members)
+        print(f"model    mean of the {len(predictor.members)} seeds of the best settings: {ids}")
     rows = f"{writer.rows} row{'s' * (writer.rows > 1)}"
     print(f"forecast {rows} of {episodes} episode{'s' * (episodes > 1)}")
     print(f"table    {table}\npicture  {picture}", flush=True)

@@ -13,7 +13,7 @@ from foretrace.training.checkpoint_io import read_checkpoint
 from foretrace.workspace import Workspace
 
 if TYPE_CHECKING:  # MLflow takes seconds to import: where a file is read, it is not needed
-    from foretrace.tracking.run import TrackedRun
+    from foretrace.tracking.stored import StoredRun
 
 MODEL = "model"  # a run's artifact: the folder of an MLflow model
 FILE = "model.safetensors"
@@ -82,7 +82,34 @@ def load_run(run_id: str, *, uri: str | None, workspace: Workspace, key: str = "
     Raises:
         UserError: If there is no such run, or it has no model.
     """
-    trained = find_trained(run_id, uri=uri, workspace=workspace, key=key)
+    return _load_stored(find_trained(run_id, uri=uri, workspace=workspace, key=key), key)
+
+
+def load_ensemble(run_id: str, *, uri: str | None, workspace: Workspace) -> Predictor:
+    """Load the models of all seeds of a sweep's best settings as one; of any other run its model.
+
+    Args:
+        run_id: Of the sweep's parent.
+        uri: A tracking server or database, or None for the workspace's own.
+        workspace: Where runs are looked for.
+
+    Raises:
+        UserError: If there is no such run, or a run of those has no model.
+    """
+    from foretrace.serving.ensemble import Ensemble, best_settings_runs
+    from foretrace.tracking import store
+    from foretrace.tracking.stored import StoredRun
+
+    best = find_trained(run_id, uri=uri, workspace=workspace)
+    if best.id == run_id:
+        return _load_stored(best, "run")
+    parent = StoredRun(*store.find_run(run_id, workspace=workspace, uri=uri), staging=workspace.staging)
+    names = best_settings_runs(parent, best)
+    members = [load_run(name, uri=uri, workspace=workspace) for name in names]
+    return Ensemble(members) if len(members) > 1 else members[0]
+
+
+def _load_stored(trained: "StoredRun", key: str) -> Predictor:
     for artifact in (MODEL_FILES[1], BEST):
         if trained.has_artifact(artifact):
             found = load_path(trained.download_artifact(artifact))
@@ -91,19 +118,19 @@ def load_run(run_id: str, *, uri: str | None, workspace: Workspace, key: str = "
     raise UserError(f"{key}: {trained.id} has no model", hint="It has one once its first epoch has ended.")
 
 
-def find_trained(run_id: str, *, uri: str | None, workspace: Workspace, key: str = "run") -> "TrackedRun":
+def find_trained(run_id: str, *, uri: str | None, workspace: Workspace, key: str = "run") -> "StoredRun":
     """Return the run, or the best child of a sweep's parent.
 
     Raises:
         UserError: If there is no such run.
     """
     from foretrace.tracking import store
-    from foretrace.tracking.run import TrackedRun
+    from foretrace.tracking.stored import StoredRun
 
     client, found = store.find_run(run_id, workspace=workspace, uri=uri, key=key)
     if best := found.data.tags.get("best_child"):
         _, found = store.find_run(best, workspace=workspace, uri=uri, key=f"{key}, best_child of {run_id}")
-    return TrackedRun(client, found, staging=workspace.staging, ended=True)
+    return StoredRun(client, found, staging=workspace.staging)
 
 
 def trained_model(path: Path, checkpoint: dict[str, Any]) -> tuple[ModelCard, NextStepModel]:

@@ -21,7 +21,7 @@ from foretrace.serving.model_file import Arrays, ModelCard, save_model
 from foretrace.serving.predictor import Predictor
 from foretrace.tracking import store
 from foretrace.tracking.run import TrackedRun
-from foretrace.tracking.stored import local_path
+from foretrace.tracking.stored import StoredRun, local_path
 from foretrace.workspace import Workspace
 
 CODE = Path(__file__).with_name("mlflow_model.py")
@@ -70,7 +70,7 @@ def keep_model(
     write_mlflow_model(run.folder / MODEL, Predictor(card, model, calibration))
 
 
-def register(run: TrackedRun, predictor: Predictor, *, name: str) -> int:
+def register(run: StoredRun, predictor: Predictor, *, name: str) -> int:
     """Give a run's model a name in the registry, as its next version and its champion; return the version.
 
     Raises:

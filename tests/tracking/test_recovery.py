@@ -19,7 +19,8 @@ from foretrace.workspace import Workspace
 
 def test_what_the_store_will_never_take_blocks_nothing(begin, kill, stored, capsys):
     dead = begin()
-    points = [{"metrics": [[name, 1.0, 1, 0]]} for name in ("good", "not = legal", "better")]
+    values = {"good": 1.0, "bad": "no number", "better": 1.0}
+    points = [{"metrics": [[name, value, 1, 0]]} for name, value in values.items()]
     left = kill(dead, *points)
     with (left.folder / "records.jsonl").open("a") as file:
         file.write("neither is this\n")

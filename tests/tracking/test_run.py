@@ -165,3 +165,33 @@ def test_a_run_that_had_ended_keeps_its_status(tracked, stored, workspace):
     with TrackedRun(tracked.client, stored(tracked), staging=workspace.staging, ended=True) as again:
         again.log_metrics({"loss": 5.0}, step=0)
     assert (stored(tracked).info.status, stored(tracked).data.metrics["loss"]) == ("FAILED", 5.0)
+
+
+def test_metrics_of_an_evaluation_made_again_replace_the_old(begin, stored, workspace):
+    with begin() as tracked:
+        tracked.log_metrics({"warm": 0.000975, "same": 1.0}, step=3)
+        tracked.log_metrics({"warm": 0.001097}, step=3)  # as a resumed run comes by a step again
+        assert tracked.history("warm") == ([3], [0.000975])
+        tracked.flush(sync=True)
+        tracked.log_metrics({"warm": 0.001097, "same": 1.0}, step=3, replace=True)
+    assert stored(tracked).data.metrics == {"warm": 0.001097, "same": 1.0}
+    assert len(tracked.client.get_metric_history(tracked.id, "same")) == 1
+    with TrackedRun(tracked.client, stored(tracked), staging=workspace.staging, ended=True) as again:
+        assert again.history("warm") == ([3], [0.001097])
+
+
+def test_changed_settings_stand_beside_the_first(begin, stored):
+    with begin() as tracked:
+        for horizon in (25, 25, 10, 10, 25):
+            tracked.log_params({"evaluation.horizon": horizon})
+    names = ["evaluation.horizon", "evaluation.horizon: value 2", "evaluation.horizon: value 3"]
+    assert stored(tracked).data.params == dict(zip(names, ["25", "10", "25"], strict=True))
+
+
+def test_data_sets_are_told_by_the_digest_of_their_values(begin, stored, workspace):
+    texts = dict.fromkeys(["schema", "profile", "context"], "{}")
+    with begin() as tracked:
+        tracked.log_input("waves train", digest="w1", origin='{"origin": "x", "sha256": "abc"}', **texts)
+        assert tracked.logged_inputs() == {"waves train": "abc"}
+    again = TrackedRun(tracked.client, stored(tracked), staging=workspace.staging)
+    assert again.logged_inputs() == {"waves train": "abc"}

@@ -1,5 +1,6 @@
 """What a run is made of, for the record: everything that it takes to know it, and to get it again."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -72,6 +73,7 @@ def record_start(
     if start.kind == "resume":
         changed = {f"changed.{key}": f"{then} → {now}" for key, (then, now) in start.changes.items()}
         before = tracked.logged_tags().get("resumed", "0")
+        tracked.log_params({key: now for key, (_, now) in start.changes.items()})
         tracked.set_tags({"resumed": (int(before) if before.isdecimal() else 0) + 1, **changed})
 
 
@@ -118,12 +120,16 @@ def record_data(name: str, data: WindowDataModule, tracked: TrackedRun) -> None:
             "covariates": sequences.covariate_names,
         }
         profile = {"episodes": len(sequences), "rows": sequences.num_rows, "windows": len(windows)}
+        notes = {f"{what} of all parts": number for what, number in sequences.notes.items()}
+        windowed = (
+            f"{sequences.digest} {windows.length} {windows.stride}"  # MLflow keeps the first of a digest
+        )
         tracked.log_input(
             f"{name} {part}",
-            digest=sequences.digest[:36],  # MLflow's limit
+            digest=hashlib.sha256(windowed.encode()).hexdigest()[:36],  # MLflow's limit
             origin=json.dumps({"origin": sequences.origin, "sha256": sequences.digest}),
             schema=json.dumps(schema),
-            profile=json.dumps(profile | sequences.notes | {"dt_s": sequences.dt_s}),
+            profile=json.dumps(notes | profile | {"dt_s": sequences.dt_s}),
             context=CONTEXTS[part],
         )
     tracked.log_text("data_statistics.json", json.dumps(_statistics(data), indent=1))

@@ -25,7 +25,12 @@ class NullRun:
             signal.signal(number, self._hear)
 
     def log_metrics(
-        self, values: Mapping[str, SupportsFloat], *, step: int, tags: Mapping[str, str] | None = None
+        self,
+        values: Mapping[str, SupportsFloat],
+        *,
+        step: int,
+        tags: Mapping[str, str] | None = None,
+        replace: bool = False,
     ) -> None:
         """Do nothing."""
 

@@ -18,13 +18,14 @@ from mlflow.entities import Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from foretrace.errors import Interrupted, UserError
+from foretrace.tracking.names import unescape
 from foretrace.tracking.outbox import Outbox, Record
 from foretrace.tracking.process import Process
 from foretrace.tracking.recovery import LOCK, RESERVE, clear
 from foretrace.tracking.redaction import redact
 from foretrace.tracking.sender import MAX_METRICS, Sender, StoreWriter, send
 from foretrace.tracking.signals import Signals
-from foretrace.tracking.stored import StoredRun
+from foretrace.tracking.stored import StoredRun, digest_of
 
 MAX_LENGTH = 6000  # characters of a setting's value, MLflow's limit
 FLUSH_SECONDS = 4.0  # one request costs what a hundred points do (about 20 ms): 0.5 % of this time
@@ -61,7 +62,7 @@ class TrackedRun(StoredRun):
         self.status, self._ended = "RUNNING", ended
         self._points: list[tuple[str, SupportsFloat, int, int]] = []  # name, value, time in ms, step
         self._history: dict[str, dict[int, SupportsFloat]] = defaultdict(dict)
-        self._tags: dict[str, str] = {}
+        self._buffered_tags: dict[str, str] = {}
         self._uploaded: set[str] = set()
         self._flushed_at = time.monotonic()
         self._leaving = False  # from when on a refusal changes nothing any more
@@ -73,10 +74,10 @@ class TrackedRun(StoredRun):
         self._outbox = Outbox(self._waiting)
         writer = StoreWriter(self.client, self.id, uploads=None if self._is_local else self.folder)
         if send(self._outbox, writer.write) or self._run.data.metrics:  # what a killed process left, and did
-            self._run = self.client.get_run(self.id)
+            self._read(self.client.get_run(self.id))
             for name in self._run.data.metrics:
-                points = self.client.get_metric_history(self.id, name)
-                self._history[name] = {point.step: point.value for point in points}
+                points = sorted(self.client.get_metric_history(self.id, name), key=lambda p: p.timestamp)
+                self._history[unescape(name)] = {point.step: point.value for point in points}
         if not self._ended:
             self._claim()
         (self._waiting / RESERVE).write_bytes(bytes(RESERVE_BYTES))
@@ -106,16 +107,16 @@ class TrackedRun(StoredRun):
         try:
             self._lock.acquire(timeout=1)
         except Timeout as error:
-            process = Process.of_tags(self._run.data.tags)
+            process = Process.of_tags(self._tags)
             where = f"process {process.pid} on {process.host}" if process else "another process"
             hint = "Wait for it, or end that process."
             raise UserError(f"run: {where} is at work on {self.id}", hint=hint) from error
 
     def _claim(self) -> None:
         """Name this process first: nobody is to see the run RUNNING in one that has ended."""
-        if Process.of_tags(self._run.data.tags) != Process.this():
+        if Process.of_tags(self._tags) != Process.this():
             tags = Process.this().tags()
-            self._run.data.tags.update(tags)
+            self._tags.update(tags)
             self.client.log_batch(self.id, tags=[RunTag(*tag) for tag in tags.items()])
         if self._run.info.status != "RUNNING":
             self.client.update_run(self.id, status="RUNNING")
@@ -180,7 +181,12 @@ class TrackedRun(StoredRun):
             raise self._signals.pending
 
     def log_metrics(
-        self, values: Mapping[str, SupportsFloat], *, step: int, tags: Mapping[str, str] | None = None
+        self,
+        values: Mapping[str, SupportsFloat],
+        *,
+        step: int,
+        tags: Mapping[str, str] | None = None,
+        replace: bool = False,
     ) -> None:
         """Record values under their names; they are with the store a few seconds later, if it answers.
 
@@ -190,13 +196,15 @@ class TrackedRun(StoredRun):
             values: By name. A tensor is read when it is written, so that no step waits for its device.
             step: Batch, epoch, or steps ahead.
             tags: Tags that travel with the points.
+            replace: Record values also where the metric holds another one at the step, e.g. of an evaluation that
+                was made again: MLflow shows the last. Always so in a run that had ended.
         """
-        now = int(time.time() * 1000)
-        fresh = {n: value for n, value in values.items() if self._ended or step not in self._history[n]}
+        now, replace = int(time.time() * 1000), replace or self._ended
+        fresh = {n: value for n, value in values.items() if self._is_new(n, step, value, replace=replace)}
         for name, value in fresh.items():
             self._history[name][step] = value
         self._points += [(name, value, now, step) for name, value in fresh.items()]
-        self._tags |= tags or {}
+        self._buffered_tags |= tags or {}
         if len(self._points) >= MAX_METRICS:
             self.flush()
         self.flush_if_due()
@@ -213,7 +221,7 @@ class TrackedRun(StoredRun):
             sync: Wait until it is safe on disk, and with the store unless that is offline.
         """
         points, self._points = self._points, []
-        tags, self._tags = self._tags, {}
+        tags, self._buffered_tags = self._buffered_tags, {}
         read = [(name, float(value), now, step) for name, value, now, step in points]
         for name, number, _, step in read:
             self._history[name][step] = number
@@ -225,23 +233,36 @@ class TrackedRun(StoredRun):
             self._sender.wait(SYNC_SECONDS)
 
     def log_params(self, values: Mapping[str, Any]) -> None:
-        """Record settings; those that the run holds already stay as they are."""
-        held = self._run.data.params
-        fresh = {key: _text(value)[:MAX_LENGTH] for key, value in values.items() if key not in held}
-        held |= fresh
+        """Record settings; a value that differs from the one that the run holds gets a name beside it.
+
+        MLflow keeps the first value for ever: the second of ``evaluation.horizon`` is called
+        ``evaluation.horizon: value 2``.
+        """
+        fresh = {}
+        for key, value in values.items():
+            names = [
+                key,
+                *(f"{key}: value {n}" for n in range(2, 1000) if f"{key}: value {n}" in self._params),
+            ]
+            text = _text(value)[:MAX_LENGTH]
+            if key not in self._params:
+                fresh[key] = text
+            elif self._params[names[-1]] != text:
+                fresh[f"{key}: value {len(names) + 1}"] = text
+        self._params |= fresh
         self._record({"params": fresh})
 
     def set_tags(self, values: Mapping[str, Any]) -> None:
         """Tag the run."""
         tags = {key: _text(value) for key, value in values.items()}
-        self._run.data.tags.update(tags)
+        self._tags |= tags
         self._record({"tags": tags})
 
     def log_input(
         self, name: str, *, digest: str, origin: str, schema: str, profile: str, context: str
     ) -> None:
         """Record what data the run read."""
-        self._inputs[name] = digest
+        self._inputs[name] = digest_of(origin) or digest
         fields = {"name": name, "digest": digest, "source_type": "foretrace", "source": origin}
         self._record({"dataset": fields | {"schema": schema, "profile": profile, "context": context}})
 
@@ -274,6 +295,10 @@ class TrackedRun(StoredRun):
     def names(self, start: str) -> list[str]:
         """Return the names of the metrics that begin with ``start``."""
         return [name for name, points in self._history.items() if points and name.startswith(start)]
+
+    def _is_new(self, name: str, step: int, value: SupportsFloat, *, replace: bool) -> bool:
+        points = self._history[name]
+        return step not in points or (replace and float(points[step]) != float(value))
 
     def _record(self, record: Record, *, sync: bool = False) -> None:
         self._outbox.append([record], sync=sync)

@@ -12,6 +12,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
+from foretrace.tracking.names import escape
 from foretrace.tracking.outbox import UNREADABLE, Outbox, Record
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0  # between two attempts at a store that does not answer
@@ -43,14 +44,16 @@ class StoreWriter:
         """
         if UNREADABLE in record:
             raise ValueError("a line of the outbox is damaged")
-        metrics = [Metric(*point) for point in record.get("metrics", ())]
+        metrics = [Metric(escape(name), *point) for name, *point in record.get("metrics", ())]
         for first in range(0, len(metrics), MAX_METRICS):
             self._client.log_batch(self._id, metrics=metrics[first : first + MAX_METRICS])
-        params = [Param(*item) for item in record.get("params", {}).items()]
+        params = [Param(escape(name), value) for name, value in record.get("params", {}).items()]
         for first in range(0, len(params), MAX_PARAMS):
             self._client.log_batch(self._id, params=params[first : first + MAX_PARAMS])
         if tags := record.get("tags"):
-            self._client.log_batch(self._id, tags=[RunTag(*item) for item in tags.items()])
+            self._client.log_batch(
+                self._id, tags=[RunTag(escape(name), value) for name, value in tags.items()]
+            )
         if "dataset" in record:
             self._write_dataset(**record["dataset"])
         if "artifact" in record:

@@ -85,10 +85,6 @@ def open_store(*, workspace: Workspace, uri: str | None, may_be_new: bool = Fals
         check_address(uri, may_be_new=may_be_new)
     if uri is None and database.exists() and MOUNTED not in os.environ:
         relocate(database, workspace.artifacts)
-    # With more attempts the client itself would wait for minutes, unheard; what could not be sent waits on disk.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    # Where to look is said by us: the client would print the address with the password in it.
-    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     # mlflow.db in the root is a link into mlruns/: it is where a bare `mlflow ui` looks.
     try:
         return MlflowClient(tracking_uri=uri or f"sqlite:///{database}")

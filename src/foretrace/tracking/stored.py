@@ -1,5 +1,6 @@
 """A run as the store has it, and where its artifacts are."""
 
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +11,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from foretrace.errors import UserError, sanitize
+from foretrace.tracking.names import unescape
 
 LOCAL_UI = "http://localhost:5000"
 RELATIVE = "mlruns/artifacts"  # to the checkout, where a bare `mlflow ui` is started
@@ -43,6 +45,15 @@ def local_path(location: str, *, mlruns: Path) -> Path | None:
     return mlruns / "artifacts" / within
 
 
+def digest_of(source: str) -> str:
+    """Return the SHA-256 of all values that a data set's source names; empty where there is none."""
+    try:
+        found = json.loads(source)
+    except ValueError:  # of another tool
+        return ""
+    return str(found.get("sha256", "")) if isinstance(found, dict) else ""
+
+
 class StoredRun:
     """A run of the store, to be read.
 
@@ -58,11 +69,18 @@ class StoredRun:
 
     def __init__(self, client: MlflowClient, run: Run, *, staging: Path) -> None:
         self.client, self.id = client, str(run.info.run_id)
-        self._run, self._waiting = run, staging / self.id
-        given = run.inputs.dataset_inputs if run.inputs else ()
-        self._inputs = {one.dataset.name: one.dataset.digest for one in given}
+        self._waiting = staging / self.id
+        self._read(run)
         local = local_path(str(run.info.artifact_uri), mlruns=staging.parent)
         self._is_local, self.folder = local is not None, local or self._waiting / "artifacts"
+
+    def _read(self, run: Run) -> None:
+        """Take over what the store has of the run."""
+        self._run = run
+        self._params = {unescape(name): value for name, value in run.data.params.items()}
+        self._tags = {unescape(name): value for name, value in run.data.tags.items()}
+        given = [one.dataset for one in (run.inputs.dataset_inputs if run.inputs else ())]
+        self._inputs = {dataset.name: digest_of(dataset.source) or dataset.digest for dataset in given}
 
     @property
     def address(self) -> str:
@@ -77,11 +95,11 @@ class StoredRun:
 
     def logged_params(self) -> dict[str, str]:
         """Return the settings that the run holds."""
-        return dict(self._run.data.params)
+        return dict(self._params)
 
     def logged_tags(self) -> dict[str, str]:
         """Return the tags that the run holds."""
-        return dict(self._run.data.tags)
+        return dict(self._tags)
 
     def logged_inputs(self) -> dict[str, str]:
         """Return the digests of the data that the run read, by the names under which they were recorded."""

@@ -4,21 +4,28 @@ It is seen before MLflow tries: that waits for two minutes for a database which 
 SQLite file, and answers with whatever its libraries raise.
 """
 
+import errno
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+import mlflow.store.db_migrations
+from alembic.script import ScriptDirectory
+from mlflow import MlflowClient
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from foretrace.errors import UserError
 from foretrace.tracking.redaction import redact
 from foretrace.tracking.stored import RELATIVE
+from foretrace.workspace import atomic_write
 
 DATABASES = ("postgresql", "mysql", "mssql")  # whatever else there is comes from MLflow's plugins
 DRIVERS = ("psycopg2", "psycopg", "pymysql", "mysqldb")  # that know `connect_timeout`
+WAIT = "Wait for it, or end it."
 CONNECT_S = 5
 BUSY_S = 20  # that SQLite waits while others write
 HEADER = 100  # bytes of a database at least; of less, SQLite would make an empty one
@@ -61,7 +68,9 @@ def check_address(uri: str, *, may_be_new: bool) -> None:
 
 
 def check_file(database: Path, *, key: str = KEY) -> bool:
-    """Return whether there are tables in a database file.
+    """Return whether there are tables in a database file; those that a kill left half made without a run do not count.
+
+    It is opened for writing: only so SQLite rolls back what a kill within a commit has left.
 
     Args:
         database: The file, which need not be there.
@@ -78,10 +87,12 @@ def check_file(database: Path, *, key: str = KEY) -> bool:
             raise sqlite3.DatabaseError("it is a folder or a device")
         if size < HEADER:
             raise sqlite3.DatabaseError(f"it has {size} bytes")
-        uri = f"{database.absolute().as_uri()}?mode=ro"
+        uri = f"{database.absolute().as_uri()}?mode=rw"
         with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_S)) as file:
             file.text_factory = lambda content: content.decode(errors="replace")  # anything may stand in it
             tables = [name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            if "experiments" in tables and _is_half_made(file, tables):
+                return False
             [damage] = file.execute("PRAGMA quick_check(1)").fetchone() if size < CHECKED else ["ok"]
         if damage != "ok":
             raise sqlite3.DatabaseError(f"it is damaged: {damage}")
@@ -92,20 +103,75 @@ def check_file(database: Path, *, key: str = KEY) -> bool:
     except FileNotFoundError:
         return False
     except (OSError, sqlite3.DatabaseError) as error:
+        if "locked" in str(error):
+            raise UserError(f"{key}: {database} is locked by {_holder(database)}", hint=WAIT) from error
         hint = "Move it away, or restore it from a copy."
         raise UserError(f"{key}: {database} is no database of MLflow ({error})", hint=hint) from error
     return bool(tables)
+
+
+def _is_half_made(file: sqlite3.Connection, tables: list[str]) -> bool:
+    """Return whether MLflow was killed as it made the tables, and nothing is in them."""
+    for table, most in (("runs", 0), ("experiments", 1)):
+        if table in tables and file.execute(f"SELECT count(*) FROM {table}").fetchone()[0] > most:  # noqa: S608
+            return False
+    migrations = ScriptDirectory(str(Path(mlflow.store.db_migrations.__file__).parent))
+    found = file.execute("SELECT * FROM alembic_version").fetchone() if "alembic_version" in tables else None
+    return found != (migrations.get_current_head(),)
+
+
+def _holder(database: Path) -> str:
+    """Return who has locked a file, as far as Linux tells."""
+    inode, locks = database.stat().st_ino, Path("/proc/locks")
+    lines = locks.read_text().splitlines() if locks.exists() else []
+    # 1: POSIX  ADVISORY  WRITE 4711 08:01:12345 1073741824 1073742335
+    pids = {line.split()[4] for line in lines if line.split()[-3].endswith(f":{inode}")} - {str(os.getpid())}
+    return f"process {', '.join(sorted(pids))}" if pids else "another program"
+
+
+def make_tables(database: Path) -> None:
+    """Make a database with MLflow's tables beside its place and move it there, so that a kill leaves none or all.
+
+    Args:
+        database: The file, or a link to it; what was there before is lost.
+    """
+    target = Path(os.path.realpath(database))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.glob(f".{target.name}.part*"):
+        left.unlink()
+    with atomic_write(target) as aside:
+        MlflowClient(tracking_uri=f"sqlite:///{aside}").search_experiments()
+
+
+@contextmanager
+def writable() -> Iterator[None]:
+    """Say in one sentence which file of the store the user may not write.
+
+    Raises:
+        UserError: If an `OSError` of that kind ends the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        hint = (
+            'Give the folder to that user, or run as its owner (in a container: --user "$(id -u):$(id -g)").'
+        )
+        reason = f"user {os.getuid()} may not write {error.filename} ({error.strerror})"
+        raise UserError(f"mlruns: {reason}", hint=hint) from error
 
 
 def _check_sqlite(uri: str, *, may_be_new: bool) -> None:
     path = uri.partition("://")[2].removeprefix("/").partition("?")[0]
     if not uri.startswith("sqlite:///") or path in ("", ":memory:"):
         raise ValueError("it names no file")
-    if not check_file(Path(path)) and not may_be_new:
+    if check_file(Path(path)):
+        return
+    if not may_be_new:
         raise UserError(f"{KEY}: {path} has no runs", hint=HINT)
-    folder = Path(os.path.realpath(path)).parent
-    if folder.exists() and not os.access(folder, os.W_OK) and may_be_new:
-        raise UserError(f"{KEY}: the folder {folder} may not be written", hint=HINT)
+    with writable():
+        make_tables(Path(path))
 
 
 def relocate(database: Path, artifacts: Path) -> int:

@@ -18,6 +18,7 @@ from mlflow.entities import Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from foretrace.errors import Interrupted, UserError
+from foretrace.tracking.database import writable
 from foretrace.tracking.names import unescape
 from foretrace.tracking.outbox import Outbox, Record
 from foretrace.tracking.process import Process
@@ -25,6 +26,7 @@ from foretrace.tracking.recovery import LOCK, RESERVE, clear
 from foretrace.tracking.redaction import redact
 from foretrace.tracking.sender import MAX_METRICS, Sender, StoreWriter, send
 from foretrace.tracking.signals import Signals
+from foretrace.tracking.store import NO_ANSWER, unavailable
 from foretrace.tracking.stored import StoredRun, digest_of
 
 MAX_LENGTH = 6000  # characters of a setting's value, MLflow's limit
@@ -69,7 +71,21 @@ class TrackedRun(StoredRun):
         self._signals, self._lock = Signals(), FileLock(self._waiting / LOCK)
 
     def __enter__(self) -> "TrackedRun":
-        self._acquire()
+        with writable():
+            self._acquire()
+        try:
+            with writable():
+                self._open()
+        except BaseException as error:
+            self._lock.release()
+            if isinstance(error, NO_ANSWER):
+                raise unavailable(error) from error
+            raise
+        self._signals.install()
+        return self
+
+    def _open(self) -> None:
+        """Send what a killed process left, read what the run holds, and begin to send."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._outbox = Outbox(self._waiting)
         writer = StoreWriter(self.client, self.id, uploads=None if self._is_local else self.folder)
@@ -82,8 +98,6 @@ class TrackedRun(StoredRun):
             self._claim()
         (self._waiting / RESERVE).write_bytes(bytes(RESERVE_BYTES))
         self._sender = Sender(self._outbox, writer.write)
-        self._signals.install()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

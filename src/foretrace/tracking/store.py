@@ -1,6 +1,5 @@
 """The tracking store, in which runs are created and found: a database in the checkout, or a server."""
 
-import errno
 import os
 import re
 from pathlib import Path
@@ -12,7 +11,14 @@ from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 
 from foretrace.errors import UserError
-from foretrace.tracking.database import check_address, check_file, make_relative, relocate
+from foretrace.tracking.database import (
+    check_address,
+    check_file,
+    make_relative,
+    make_tables,
+    relocate,
+    writable,
+)
 from foretrace.tracking.process import Process
 from foretrace.tracking.recovery import recover
 from foretrace.tracking.redaction import redact
@@ -40,25 +46,18 @@ def create_run(
         UserError: If the store cannot be reached or written, or the experiment was deleted.
     """
     try:
-        workspace.mlruns.mkdir(parents=True, exist_ok=True)
-        # Several first runs at once would make the same tables at once: 3 of 4 crashed (hydraflow#245).
-        with FileLock(workspace.mlruns / ".lock"):
-            client = open_store(workspace=workspace, uri=uri, may_be_new=True)
-            found = _experiment_id(client, _artifact_location(workspace, uri), experiment)
-            if uri is None and MOUNTED in os.environ:
-                make_relative(workspace.database, workspace.artifacts)
-            recover(client, experiments=[found], staging=workspace.staging)
-            run = client.create_run(found, run_name=name, tags=tags | Process.this().tags())
+        with writable():
+            workspace.mlruns.mkdir(parents=True, exist_ok=True)
+            # Several first runs at once would make the same tables at once: 3 of 4 crashed (hydraflow#245).
+            with FileLock(workspace.mlruns / ".lock"):
+                client = open_store(workspace=workspace, uri=uri, may_be_new=True)
+                found = _experiment_id(client, _artifact_location(workspace, uri), experiment)
+                if uri is None and MOUNTED in os.environ:
+                    make_relative(workspace.database, workspace.artifacts)
+                recover(client, experiments=[found], staging=workspace.staging)
+                run = client.create_run(found, run_name=name, tags=tags | Process.this().tags())
     except NO_ANSWER as error:
         raise unavailable(error) from error
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        hint = (
-            'Give the folder to that user, or run as its owner (in a container: --user "$(id -u):$(id -g)").'
-        )
-        reason = f"user {os.getuid()} may not write {error.filename} ({error.strerror})"
-        raise UserError(f"mlruns: {reason}", hint=hint) from error
     if not RUN_ID.fullmatch(run.info.run_id):
         raise UserError(f"tracking.uri: the store gives a run without an id: {run.info.run_id!r}")
     return client, run
@@ -79,12 +78,15 @@ def open_store(*, workspace: Workspace, uri: str | None, may_be_new: bool = Fals
         UserError: If there can be no store at the address, or what is there is no store.
     """
     database = workspace.database
-    if uri is None:
-        check_file(database, key="mlflow.db")
-    else:
+    if uri is not None:
         check_address(uri, may_be_new=may_be_new)
-    if uri is None and database.exists() and MOUNTED not in os.environ:
-        relocate(database, workspace.artifacts)
+    elif check_file(database, key="mlflow.db"):
+        if MOUNTED not in os.environ:
+            relocate(database, workspace.artifacts)
+    elif may_be_new:
+        make_tables(database)
+    else:
+        raise UserError(f"there is no run in {workspace.root} yet", hint="Train first: python src/train.py")
     # mlflow.db in the root is a link into mlruns/: it is where a bare `mlflow ui` looks.
     try:
         return MlflowClient(tracking_uri=uri or f"sqlite:///{database}")

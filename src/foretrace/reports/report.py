@@ -247,10 +247,10 @@ def review(
         )
         metrics, curves = evaluation_metrics(result)
         print(console.evaluation(result, windows=len(windows), length=windows.length), flush=True)
-        tracked.log_metrics({prefix + name: value for name, value in metrics.items()}, step=step)
+        tracked.log_metrics({prefix + name: value for name, value in metrics.items()}, step=step, replace=True)
         for name, curve in curves.items():
             for ahead, value in curve.items():
-                tracked.log_metrics({prefix + name: value}, step=ahead)
+                tracked.log_metrics({prefix + name: value}, step=ahead, replace=True)
         tracked.set_tags({f"{prefix}worse_than": ", ".join(result.worse_than) or "none"})
         save_evaluation(result, tracked.folder / EVALUATION)
     else:
@@ -267,7 +267,8 @@ def review(
     lines = flow.diagnosis()
     for layer, named in gates.items():
         summary = summarize_gates(**named)
-        tracked.log_metrics({prefix + n: value for n, value in summary.metrics(layer).items()}, step=step)
+        values = {prefix + name: value for name, value in summary.metrics(layer).items()}
+        tracked.log_metrics(values, step=step, replace=True)
         lines.append(summary.describe(layer))
     tracked.flush()
     write_report(

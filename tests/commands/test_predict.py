@@ -2,16 +2,13 @@
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 from helpers import NAMES, ROOT, made, rows, train
 from hydra import compose, initialize_config_dir
-from pyarrow import csv, parquet
 
 from foretrace.commands import predict as predict_command
 from foretrace.config import PredictConfig
 from foretrace.config.parse import parse
-from foretrace.data.blocks import read_blocks
 from foretrace.errors import UserError
 from foretrace.serving.model_file import save_model
 from foretrace.workspace import Workspace
@@ -93,21 +90,6 @@ def test_rows_with_known_inputs_alone_are_the_future(place, monkeypatch, block):
         predict("model=model.safetensors", "data.path=plan.csv", "output=more.csv", "horizon=6")
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_a_file_of_four_hundred_blocks_is_never_in_memory_as_a_whole(tmp_path, suffix):
-    path, rows_before, peak = tmp_path / f"long{suffix}", 0, 0
-    write = csv.write_csv if suffix == ".csv" else parquet.write_table
-    write(pa.table({name: np.random.default_rng(0).normal(size=1_600_000) for name in "abcd"}), str(path))
-    before = pa.total_allocated_bytes()
-    for block in read_blocks(str(path), list("abcd"), episode_column=None, order_column=None, rows=4000):
-        assert block.row == rows_before
-        assert len(block.values) <= 4000
-        rows_before += len(block.values)
-        peak = max(peak, pa.total_allocated_bytes() - before)
-    assert rows_before == 1_600_000
-    assert peak < path.stat().st_size / 2
-
-
 def times(step: str) -> str:
     index = pd.date_range("2024", periods=30, freq=step)
     return rows(30).assign(at=index).to_csv(index=False)
@@ -117,22 +99,19 @@ WRONG = {
     "output: 'there.csv' exists": ("output=there.csv", ""),
     "output: must end in .csv or .parquet, got 'out.txt'": ("output=out.txt", ""),
     "output: there is no folder 'none'": ("output=none/out.csv", ""),
-    "in.csv: expected a column 'push', which the model reads": ("", rows(9)[NAMES[:2]].to_csv(index=False)),
-    "in.csv, column 'angle', row 5: must be a finite number, got nan": (
+    "in.csv: no column 'push'": ("", rows(9)[NAMES[:2]].to_csv(index=False)),
+    "in.csv, column 'angle', row 5: a value is missing": (
         "", rows(9).assign(angle=lambda f: f.angle.where(f.index != 4)).to_csv(index=False)
     ),
-    "in.csv: expected a CSV file .* line 4": ("", "height,angle,push\n" + "1,2,3\n" * 2 + "1,much,3\n"),
+    "in.csv, column 'angle', row 3: 'much' is not a number": ("", "height,angle,push\n" + "1,2,3\n" * 2 + "1,much,3\n"),
     "in.csv: the time step must be 0.1 s as in training, got 1 s": ("data.order_column=at", times("1s")),
-    "in.csv, column 'run', row 6: expected the rows of an episode together": (
-        "data.episode_column=run", rows(9).assign(run=list("aabbbaaaa")).to_csv(index=False)
-    ),
-    "data.episode_column: expected a column that the model does not read": ("data.episode_column=push", ""),
-    "in.csv: expected at least one row": ("", rows(0).to_csv(index=False)),
+    "data.episode_column: 'push' is also a feature, a covariate or the order": ("data.episode_column=push", ""),
+    "in.csv: not one row": ("", rows(0).to_csv(index=False)),
     "horizon: must be 1 with mode=one_step": ("mode=one_step horizon=2", ""),
     "give either run or model, got both": ("run=abc", ""),
     "data.episodes: unknown setting": ("+data.episodes=run", ""),
     "start: has a new name. Use mode=forecast or mode=one_step": ("+start=each", ""),
-    "data.path: expected a file, a folder or a pattern": ("data.path=nothing/*.csv", ""),
+    "data.path: no recordings at": ("data.path=nothing/*.csv", ""),
 }  # fmt: skip
 
 
@@ -179,3 +158,21 @@ def test_the_command_forecasts_and_refuses_in_one_line(place, checkout):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: output: 'out.csv' exists")
     assert done.stderr.count("\n") == 1
+
+
+def test_new_files_are_read_as_the_training_data_were(place):
+    predictor = made(covariates=False)
+    reading = {"features": ["height", "angle"], "order_column": ["day", "hour"], "time_format": "%d.%m.%Y %H:%M",
+               "missing": "interpolate", "missing_values": [-999], "decimal": ","}  # fmt: skip
+    card = predictor.card.model_copy(update={"reading": reading, "dt_s": 3600.0})
+    save_model(place / "dated.safetensors", card, predictor.model)
+    given = rows(30, covariates=False)
+    text = given.assign(day="01.03.2024", hour=[f"{n % 24}:00" for n in range(30)])
+    text.loc[24:, "day"] = "02.03.2024"
+    text.loc[7, "height"] = -999
+    text.to_csv("new.csv", index=False, sep=";", decimal=",")
+    predict("model=dated.safetensors", "data.path=new.csv", "output=out.parquet", "horizon=2")
+    found = pd.read_parquet("out.parquet")
+    assert list(found.time.astype(str)) == ["2024-03-02 06:00:00", "2024-03-02 07:00:00"]
+    given.loc[7, "height"] = given.height[[6, 8]].mean()
+    assert found[NAMES[:2]].to_numpy() == pytest.approx(predictor.predict(given, 2).to_numpy(), rel=1e-3)

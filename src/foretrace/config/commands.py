@@ -49,9 +49,15 @@ class Store(Settings):
 class Recordings(Settings):
     """What to forecast."""
 
-    path: str  # a file, a folder or a pattern
-    episode_column: str | None
-    order_column: str | None
+    path: str  # a file, a folder, a pattern or a URL
+    # None: as the model's training data were read.
+    episode_column: str | None = None
+    order_column: str | list[str] | None = None
+    time_format: str | None = None
+    missing: Literal["error", "interpolate", "drop"] | None = None
+    missing_values: list[str | float] | None = None
+    gaps: Literal["cut", "keep"] | None = None
+    encoding: str | None = None
 
 
 class PredictConfig(Settings):

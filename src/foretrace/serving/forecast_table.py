@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import csv, parquet
 
@@ -16,7 +17,7 @@ ROWS = 16_384  # that are written together: a Parquet file of many small pieces 
 
 
 class ForecastTable:
-    """A CSV or Parquet file with a row per forecast: episode, step, time in seconds if it is known, features.
+    """A CSV or Parquet file with a row per forecast: episode, step, time if it is known, features.
 
     Steps count the rows of an episode from 0, the given ones and those that follow. Where a feature has the name
     of one of these columns, that column is called ``forecast step`` and so on.
@@ -25,14 +26,16 @@ class ForecastTable:
         path: Of the file; written in place.
         suffix: ``.csv`` or ``.parquet``.
         feature_names: One column each.
-        dt_s: Time step; None leaves the time out.
+        time: Type of the time, dates or seconds as floats; None leaves the time out.
     """
 
-    def __init__(self, path: Path, suffix: str, *, feature_names: Sequence[str], dt_s: float | None) -> None:
-        own = {"episode": pa.string(), "step": pa.int64()} | ({"time": pa.float64()} if dt_s else {})
+    def __init__(
+        self, path: Path, suffix: str, *, feature_names: Sequence[str], time: pa.DataType | None
+    ) -> None:
+        own = {"episode": pa.string(), "step": pa.int64()} | ({"time": time} if time is not None else {})
         keys = [(f"forecast {name}" if name in feature_names else name, kind) for name, kind in own.items()]
         self.schema = pa.schema([*keys, *((name, pa.float32()) for name in feature_names)])
-        self.rows, self._dt_s, self._waiting = 0, dt_s, list[pa.Table]()
+        self.rows, self._time, self._waiting = 0, time, list[pa.Table]()
         writer: Any = csv.CSVWriter if suffix == ".csv" else parquet.ParquetWriter
         self._writer = writer(str(path), self.schema)
 
@@ -46,11 +49,19 @@ class ForecastTable:
             self._write()
         self._writer.close()
 
-    def add(self, episode: str, first: int, forecasts: FloatArray) -> None:
-        """Add forecasts (T, F) of an episode's steps from ``first`` on."""
+    def add(
+        self, episode: str, first: int, forecasts: FloatArray, times: npt.NDArray[np.int64] | None
+    ) -> None:
+        """Add forecasts (T, F) of an episode's steps from ``first`` on, and their times in nanoseconds (T,)."""
         steps = np.arange(first, first + len(forecasts))
         columns = [pa.array([episode] * len(steps)), pa.array(steps)]
-        columns += [] if self._dt_s is None else [pa.array(np.round(steps * self._dt_s, 9))]
+        if self._time is not None and times is not None:
+            is_date = pa.types.is_timestamp(self._time)
+            columns.append(
+                pa.array(times, pa.timestamp("ns")).cast(self._time, safe=False)
+                if is_date
+                else pa.array(times / 1e9)
+            )
         columns += [pa.array(column) for column in np.ascontiguousarray(forecasts.T)]
         self._waiting.append(pa.Table.from_arrays(columns, schema=self.schema))
         self.rows += len(forecasts)

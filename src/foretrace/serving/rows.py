@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from foretrace.data.gaps import SAME_STEP, is_jump
+from foretrace.data.tables.times import JUMP, SAME_STEP
 from foretrace.errors import UserError
 
 FloatArray = npt.NDArray[np.float32]
@@ -87,7 +87,7 @@ def check_rate(times: npt.NDArray[Any], dt_s: float | None, *, where: str, befor
     if abs(usual - dt_s) > SAME_STEP * dt_s:
         message = f"{where}: the time step must be {dt_s:g} s as in training, got {usual:g} s"
         raise UserError(message, hint="Resample the rows.")
-    if (jumps := np.flatnonzero(is_jump(seconds, dt_s))).size:
+    if (jumps := np.flatnonzero(np.abs(seconds - dt_s) > JUMP * dt_s)).size:
         at = f"{where}, row {before + jumps[0] + 2}"
         raise UserError(f"{at}: must come {dt_s:g} s after the row before, got {seconds[jumps[0]]:g} s")
 

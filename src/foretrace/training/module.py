@@ -180,6 +180,7 @@ def build_module(config: TrainConfig, data: WindowDataModule) -> Forecaster:
         "covariates": list(train.covariate_names),
         "dt_s": train.dt_s,
         "digest": train.digest,
+        "reading": train.reading,
     }
     batches = config.trainer.max_epochs * batches_per_epoch(config, data)
     forecaster = Forecaster(

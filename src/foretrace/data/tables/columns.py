@@ -95,7 +95,7 @@ def choose_uses(engine: Engine, sources: Sequence[Source], reading: Reading) -> 
         raise UserError(
             f"data.units: {unknown!r} is no feature or covariate", hint=suggest(unknown, features)
         )
-    categories = _categories(engine, sources, kinds, reading)
+    categories = _categories(engine, sources, kinds, reading, notes)
     units = {name: unit for name, unit in first.units.items() if name in features} | (reading.units or {})
     reading = reading.model_copy(
         update={"features": list(features), "categories": categories, "units": units}
@@ -304,14 +304,14 @@ def _ask_about_partitions(source: Source, given: Reading, passed_over: Mapping[s
 
 
 def _categories(
-    engine: Engine, sources: Sequence[Source], kinds: Mapping[str, str], reading: Reading
+    engine: Engine, sources: Sequence[Source], kinds: Mapping[str, str], reading: Reading, notes: list[str]
 ) -> dict[str, list[str]]:
     """The texts of each covariate of texts, in their order."""
     known = dict(reading.categories or {})
     for name in reading.covariates:
         if kinds[name] in ("time", "other"):
             raise UserError(f"data.covariates: column {name!r} holds neither numbers nor categories")
-        if kinds[name] != "text" or name in known:
+        if kinds[name] != "text" and name not in known:
             continue
         found = set[str]()
         for source in sources:
@@ -321,6 +321,12 @@ def _categories(
                 for (text,) in engine.rows(f"{texts} LIMIT {MOST_CATEGORIES + 2}", source.where)
                 if text
             }
+        if name in known:
+            strange = sorted(found - set(known[name]))
+            notes += (
+                [f"{name}: {listed(strange)} did not occur in training, and count as none"] if strange else []
+            )
+            continue
         if len(found) > MOST_CATEGORIES:
             raise UserError(f"data.covariates: column {name!r} has over {MOST_CATEGORIES} categories")
         known[name] = sorted(found)

@@ -318,6 +318,28 @@ def resample(times: Times, rows: npt.NDArray[Any], reading: Reading) -> tuple[Ti
     return grid[~empty], found[~empty]
 
 
+def times_after(times: Times, count: int, dt_s: float | None) -> Times:
+    """Times of the rows that follow: by the time step, by months where rows are months apart, else by the usual step.
+
+    >>> months = np.array(["2024-11-01", "2024-12-01", "2025-01-01"], "M8[ns]").astype(np.int64)
+    >>> times_after(months, 2, None).astype("M8[ns]").astype("M8[D]").tolist()
+    [datetime.date(2025, 2, 1), datetime.date(2025, 3, 1)]
+    """
+    ahead = np.arange(1, count + 1)
+    recent = times[-1000:]
+    spacings = np.diff(recent)
+    usual = int(np.median(spacings)) if len(spacings) else 10**9
+    if dt_s is None and usual > MONTH_S * 10**9:
+        months = recent.astype("M8[ns]").astype("M8[M]")
+        within = recent - months.astype("M8[ns]").astype(np.int64)
+        if (within == within[-1]).all():
+            by = int(np.median(np.diff(months.astype(np.int64))))
+            later: Times = (months[-1] + by * ahead).astype("M8[ns]").astype(np.int64) + within[-1]
+            return later
+    following: Times = times[-1] + np.round((usual if dt_s is None else dt_s * 1e9) * ahead).astype(np.int64)
+    return following
+
+
 def _times(engine: Engine, source: Source, columns: Sequence[str], time_format: str) -> Times:
     sql = time_sql(source, columns, time_format)
     found = engine.rows(f"SELECT {sql} FROM {source.relation} LIMIT 20000", source.where)

@@ -5,7 +5,7 @@ import torch
 from helpers import ROOT, SHARED, SMALL, client, only_run
 
 from foretrace.commands import train
-from foretrace.errors import InputError
+from foretrace.errors import UserError
 from foretrace.training.module import Forecaster
 from foretrace.workspace import Workspace
 
@@ -166,7 +166,7 @@ def test_frozen_layers_stay_as_they_were_made(run, here):
 
 
 def test_a_wrong_argument_leaves_nothing_behind(composed, bare):
-    with pytest.raises(InputError, match=r"optimizer\.name"):
+    with pytest.raises(UserError, match=r"optimizer\.name"):
         train.run(composed(*SMALL, "optimizer.name=Adem"), workspace=Workspace(bare))
     assert list(bare.iterdir()) == []
 
@@ -174,6 +174,6 @@ def test_a_wrong_argument_leaves_nothing_behind(composed, bare):
 def test_files_that_do_not_fit_leave_nothing_behind(composed, bare, tmp_path_factory):
     recording = tmp_path_factory.mktemp("recordings") / "one.csv"
     recording.write_text("height\n" + "\n".join("123456789012"))
-    with pytest.raises(InputError, match=r"data\.window: expected episodes longer than a window"):
+    with pytest.raises(UserError, match=r"data\.window: no window of 50 steps fits"):
         train.run(composed("data=files", f"data.path='{recording}'"), workspace=Workspace.default())
     assert list(bare.iterdir()) == []

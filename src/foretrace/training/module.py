@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, distributed
 from torch.nn import functional as F
-from torchmetrics import MeanAbsoluteError, MeanMetric, MeanSquaredError, MetricCollection
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
 
 from foretrace.config import TrainConfig
 from foretrace.data.datamodule import WindowDataModule
@@ -53,10 +53,10 @@ class Forecaster(LightningModule):
             num_features=len(features["names"]), num_covariates=len(features["covariates"]), **network
         )
         self.model.freeze(model["frozen"])
-        # Over the windows of the epoch so far, in all processes: each of them updates it with the mean over all.
-        self.train_mse = MeanMetric(nan_strategy="disable", sync_on_compute=False)
         self._is_plain_mse = loss["kind"] == "mse" and loss["units"] == "scaled"
-        self.epoch_lr = 0.0  # with which the epoch began
+        # Of the epoch so far: sum of the errors over windows, number of windows, learning rate. Not a MeanMetric: with
+        # nan_strategy="disable" torchmetrics 1.9 drops the weights, and else it waits for the device at each step.
+        self.so_far: dict[str, Any] = {"loss": torch.zeros(()), "windows": 0, "lr": 0.0}
         self.valid_errors = MetricCollection(
             {VALID_MSE: MeanSquaredError(), "val/l1": MeanAbsoluteError()}, compute_groups=False
         )
@@ -78,7 +78,8 @@ class Forecaster(LightningModule):
         mse = F.mse_loss(forecast, target)
         loss = mse if self._is_plain_mse else self._loss(forecast, target)
         one_step, windows = _over_processes(mse.detach(), len(x) if batch.weight else 0)
-        self.train_mse.update(one_step, windows)
+        self.so_far["loss"] = self.so_far["loss"].to(x.device) + one_step * windows
+        self.so_far["windows"] += windows
         if (open_loop := settings["open_loop"]) is not None:
             loss = loss + open_loop["weight"] * self._open_loop_loss(x, batch.covariates, target)
         # The gradient is the mean over processes of the weighted losses': the whole batch's, also of uneven parts.
@@ -87,25 +88,21 @@ class Forecaster(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Note the learning rate."""
         optimizer = self.optimizers(use_pl_optimizer=False)
-        self.epoch_lr = optimizer.param_groups[0]["lr"]  # type: ignore[union-attr]  # one optimizer
-        self.train_mse.reset()
+        rate = optimizer.param_groups[0]["lr"]  # type: ignore[union-attr]  # one optimizer
+        self.so_far = {"loss": torch.zeros(()), "windows": 0, "lr": rate}
 
     def on_train_epoch_end(self) -> None:
         """Report the epoch's mean squared error, and the learning rate with which it began."""
-        self.log(f"{TRAIN_LOSS}/epoch", self.train_mse.compute())
-        self.log("lr", self.epoch_lr)
+        self.log(f"{TRAIN_LOSS}/epoch", self.so_far["loss"] / self.so_far["windows"])
+        self.log("lr", self.so_far["lr"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the epoch's metrics are made from, for a run that is resumed in its middle."""
-        mean = self.train_mse
-        checkpoint["epoch_so_far"] = {"loss": mean.mean_value, "windows": mean.weight, "lr": self.epoch_lr}
+        checkpoint["epoch_so_far"] = self.so_far
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore it; a schedule of another length continues as if it had been this one all along."""
-        so_far = checkpoint["epoch_so_far"]
-        self.epoch_lr = so_far["lr"]
-        self.train_mse.update(so_far["loss"])
-        self.train_mse.weight.fill_(so_far["windows"])
+        self.so_far = checkpoint["epoch_so_far"]
         if self.hparams["scheduler"] != checkpoint["hyper_parameters"]["scheduler"]:
             reschedule(checkpoint, {key: self.hparams[key] for key in ("optimizer", "scheduler")})
 

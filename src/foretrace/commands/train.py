@@ -34,6 +34,7 @@ from foretrace.tracking.run import TrackedRun
 from foretrace.training.callbacks import progress
 from foretrace.training.callbacks.checkpoints import TimeIsUpError, load_best
 from foretrace.training.callbacks.diagnostics import Diagnostics
+from foretrace.training.device import unusable_gpu
 from foretrace.training.distributed import DistributedEnv
 from foretrace.training.log_filters import filter_library_logs
 from foretrace.training.memory import retain_freed_memory
@@ -84,6 +85,8 @@ def run(
     filter_library_logs()
     if DistributedEnv.from_environ().rank:
         return work(workspace)
+    if reason := unusable_gpu():
+        print(f"warning  the GPU is not used: {reason}", file=sys.stderr, flush=True)
     start = resolve_start(cfg, overrides=overrides, workspace=workspace)
     config, precision = start.config, resolve_precision(start.config.trainer.precision)
     env = plan_processes(config.trainer.devices, batch_size=config.data.batch_size)

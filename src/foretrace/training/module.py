@@ -3,7 +3,7 @@
 It reports metrics with `self.log` and knows of no tracker. Shapes: B windows in a batch, T time, F features.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -11,12 +11,14 @@ from torch import Tensor, distributed
 from torch.nn import functional as F
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
 
-from foretrace.config import TrainConfig
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.statistics import Statistics
 from foretrace.data.windows import Batch
 from foretrace.model.next_step import NextStepModel
 from foretrace.training.optimizers import build_optimizer, build_scheduler, optimizer_settings, reschedule
+
+if TYPE_CHECKING:  # so that the module needs PyTorch and Lightning alone, as on a borrowed GPU
+    from foretrace.config import TrainConfig
 
 TRAIN_LOSS = "MSE train loss"
 VALID_MSE = "val/mse"
@@ -162,13 +164,13 @@ class Forecaster(LightningModule):
         return errors.mean()
 
 
-def batches_per_epoch(config: TrainConfig, data: WindowDataModule) -> int:
+def batches_per_epoch(config: "TrainConfig", data: WindowDataModule) -> int:
     """Return the number of training batches in an epoch."""
     batches = len(data.train_dataloader())
     return min(batches, config.trainer.limit_batches or batches)
 
 
-def build_module(config: TrainConfig, data: WindowDataModule) -> Forecaster:
+def build_module(config: "TrainConfig", data: WindowDataModule) -> Forecaster:
     """Return the module at its beginning, with the scaling of its training data."""
     train = data.windows["train"].sequences
     features = {

@@ -5,15 +5,17 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import Parameter
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
-from foretrace.config import TrainConfig
 from foretrace.errors import UserError, suggest
+
+if TYPE_CHECKING:  # so that the module needs PyTorch and Lightning alone, as on a borrowed GPU
+    from foretrace.config import TrainConfig
 
 TRIAL_STEPS = 1000  # of a schedule, within which most come to where they change the rate
 LENGTHS = ("T_0", "T_max", "total_iters", "total_steps")  # arguments by which schedules are made for a length
@@ -45,7 +47,7 @@ def build_scheduler(optimizer: Optimizer, *, name: str, interval: str, **argumen
     return scheduler
 
 
-def optimizer_settings(config: TrainConfig, *, batches: int | None = None) -> dict[str, Any]:
+def optimizer_settings(config: "TrainConfig", *, batches: int | None = None) -> dict[str, Any]:
     """Return what a configuration asks for, as ``optimizer`` and ``scheduler`` of a module.
 
     Args:
@@ -66,7 +68,7 @@ def optimizer_settings(config: TrainConfig, *, batches: int | None = None) -> di
     return {"optimizer": config.optimizer.model_dump(), "scheduler": scheduler}
 
 
-def check_optimizer(config: TrainConfig) -> None:
+def check_optimizer(config: "TrainConfig") -> None:
     """Take a few steps with the optimizer and the schedule: some arguments fail only there.
 
     Raises:
@@ -87,7 +89,7 @@ def check_optimizer(config: TrainConfig) -> None:
                     raise ValueError(f"it leads to a learning rate of {rate:g}")
 
 
-def stretch_schedule(config: TrainConfig, *, epochs: int) -> TrainConfig:
+def stretch_schedule(config: "TrainConfig", *, epochs: int) -> "TrainConfig":
     """Return the settings with a schedule made for ``epochs`` as one for the epochs that they have now.
 
     Args:
@@ -101,7 +103,7 @@ def stretch_schedule(config: TrainConfig, *, epochs: int) -> TrainConfig:
     return config.model_copy(update={"scheduler": config.scheduler.model_copy(update=lengths)})
 
 
-def check_extension(config: TrainConfig, *, epochs: int, batches_per_epoch: int) -> None:
+def check_extension(config: "TrainConfig", *, epochs: int, batches_per_epoch: int) -> None:
     """See whether a schedule makes sense beyond the length for which its run was begun.
 
     Args:

@@ -132,7 +132,7 @@ class Sweep(Settings):
     def _stands_by_itself(cls, resume: str | None) -> None:
         """Sweeps are resumed by what is typed, before there is a configuration."""
         if resume is not None:
-            raise ValueError(f"must be typed as sweep.resume={resume}, by itself")
+            raise ValueError("must be typed as sweep.resume=<id>, by itself")
 
 
 class TrainConfig(Settings):

@@ -87,7 +87,7 @@ def _begin_search(typed: Sequence[str], settings: dict[str, Any], compose: Compo
     _require_optuna()
     from foretrace.sweeps.space import Plan, check_space
 
-    plan = Plan.of({"overrides": jobs.own(typed), **settings})
+    plan = Plan.of({"overrides": list(jobs.own(typed)), **settings})
     space, fixed = plan.space()
     checked = check_space(space, [*fixed, *_uri(typed)], compose)
     _check_parts(checked)

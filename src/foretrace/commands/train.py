@@ -137,6 +137,7 @@ def work(workspace: Workspace) -> dict[str, float]:
     Raises:
         SystemExit: If training ended early. Rank 0 says why.
     """
+    filter_library_logs()
     env, tracked = DistributedEnv.from_environ(), NullRun()
     try:
         with process_group(env):

@@ -50,17 +50,3 @@ def test_only_a_layer_without_any_update_is_said_never_to_have_moved(tmp_path):
     figure = inside.layer_norms([0, 1], norms=norms, updates=updates)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b (never moved)"]
     figure.savefig(tmp_path / "norms.png")
-
-
-@pytest.mark.parametrize(
-    "draw",
-    [
-        lambda: inside.gate_pictures({}, dt_s=None),
-        lambda: inside.gate_pictures({"a": dict.fromkeys("ifog", np.zeros(3))}, dt_s=None),
-        lambda: inside.gradient_flow([[1.0]], [[1.0, 2.0]], layers=["a"]),
-        lambda: inside.layer_norms([0], norms={"a": [1]}, updates={"b": [1]}),
-    ],
-)
-def test_arrays_that_do_not_fit_together_are_refused(draw):
-    with pytest.raises(ValueError, match="expected"):
-        draw()

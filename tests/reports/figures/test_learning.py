@@ -25,11 +25,6 @@ def test_one_epoch_and_unknown_errors_can_be_drawn():
     png(unknown)
 
 
-def test_a_best_epoch_that_was_never_run_is_refused():
-    with pytest.raises(ValueError, match="best epoch from 0 to 1, received 7"):
-        error_by_epoch([0, 1], train=[2, 1], valid=[2, 1], lr=[1, 1], best_epoch=7)
-
-
 @pytest.mark.parametrize("count", [1, 500, 300_000])
 def test_any_number_of_batches_makes_a_small_picture(count):
     losses = np.exp(-np.arange(count) / count) + 0.01 * np.random.default_rng(0).random(count)

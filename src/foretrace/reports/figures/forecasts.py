@@ -61,17 +61,9 @@ def prediction_and_truth(
         dt_s: Time from one row to the next in seconds, > 0; None draws steps.
         dates: Date of each row, where known. Shape (T,).
         title: What is shown, e.g. the episode and how it was forecast.
-
-    Raises:
-        ValueError: If the shapes or names do not fit together, or there is nothing to draw.
-
-    >>> wave = np.sin(np.arange(20.0))[:, None]
-    >>> figure = prediction_and_truth(wave, wave, feature_names=["height"], dt_s=0.05)
-    >>> [axes.get_title(loc="left") for axes in figure.axes[:3]]
-    ['Prediction', 'Ground truth', 'Error (prediction − truth)']
     """
-    predicted, true, error = _arrays(prediction, truth, names=feature_names)
-    num_features = true.shape[1]
+    predicted, true = _finite(prediction), _finite(truth)
+    error, num_features = predicted - true, true.shape[1]
     clock = Clock.of(len(true), dt_s=dt_s, dates=dates)
     shown = range(0, num_features, -(-num_features // MAX_NAMED))
     names = [fitted(feature_names[f], 1.9) for f in shown]
@@ -144,18 +136,9 @@ def feature_lines(
         dt_s: Time from one row to the next in seconds, > 0; None draws steps.
         dates: Date of each row, where known. Shape (T,).
         title: What is shown, e.g. the episode and how it was forecast.
-
-    Raises:
-        ValueError: If the shapes, names or units do not fit together, or there is nothing to draw.
-
-    >>> wave = np.sin(np.arange(20.0))[:, None]
-    >>> figure = feature_lines(wave, wave, feature_names=["height"], units=["m"], dt_s=0.05)
-    >>> figure.axes[0].get_ylabel()
-    'm'
     """
-    predicted, true, error = _arrays(prediction, truth, names=feature_names)
-    if len(units) != len(feature_names):
-        raise ValueError(f"expected {len(feature_names)} units, received {len(units)}")
+    predicted, true = _finite(prediction), _finite(truth)
+    error = predicted - true
     shown = _largest_errors(error, true)
     figure, panels = _feature_panels(len(shown))
     clock = Clock.of(len(true), dt_s=dt_s, dates=dates)
@@ -208,11 +191,6 @@ def fan_chart(
         first_step: Number of the first recorded row.
         dates: Dates of all rows, recorded and forecast, where known. Shape (T + H,).
         title: What is shown.
-
-    >>> wave = np.sin(np.arange(30.0))[:, None]
-    >>> figure = fan_chart(wave[:20], wave[20:], feature_names=["x"], units=["m"], first_step=5, dt_s=0.1)
-    >>> len(figure.axes), figure.axes[0].get_xlabel()
-    (1, 'time (s)')
     """
     past, ahead = (_finite(values) for values in (recorded, forecast))
     came = None if truth is None else _finite(truth)
@@ -249,20 +227,6 @@ def _finite(values: npt.ArrayLike) -> FloatArray:
     array = np.array(values, dtype=np.float64)
     array[~(np.abs(array) <= np.finfo(np.float32).max)] = np.nan
     return array
-
-
-def _arrays(
-    prediction: npt.ArrayLike, truth: npt.ArrayLike, *, names: Sequence[str]
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Prediction, truth and error, each (T, F)."""
-    predicted, true = _finite(prediction), _finite(truth)
-    if predicted.shape != true.shape or true.ndim != 2 or not true.size:
-        raise ValueError(
-            f"expected prediction and truth of one shape (T, F), received {predicted.shape}, {true.shape}"
-        )
-    if len(names) != true.shape[1]:
-        raise ValueError(f"expected {true.shape[1]} feature names, received {len(names)}")
-    return predicted, true, predicted - true
 
 
 def _rms(error: FloatArray) -> float:

@@ -59,31 +59,13 @@ def gate_pictures(
         dt_s: Time from one row to the next in seconds, > 0; None draws steps.
         dates: Date of each row, where known. Shape (T,).
         title: What is shown, e.g. the episode.
-
-    Raises:
-        ValueError: If there is no layer, or a layer's arrays differ in shape or are empty.
-
-    >>> half = np.full((20, 3), 0.5)
-    >>> figure = gate_pictures({"lstm.0": dict.fromkeys("ifog", half)}, dt_s=0.01)
-    >>> figure.axes[1].get_title("left")
-    'forget gate f'
     """
-    layers = {name: _layer(arrays) for name, arrays in gates.items()}
-    if not layers:
-        raise ValueError("expected the gates of at least one layer, received none")
-    figure, panels = new_panels(
-        len(layers),
-        len(GATES),
-        panel_in=1.45,
-        left_in=0.7,
-        top_in=0.95,
-        bottom_in=1.0,
-        apart_in=(0.25, 0.12),
-        sharex=True,
-    )
-    for number, (row, (name, arrays)) in enumerate(zip(panels, layers.items(), strict=True), 1):
+    margins: dict[str, Any] = {"left_in": 0.7, "top_in": 0.95, "bottom_in": 1.0, "apart_in": (0.25, 0.12)}
+    figure, panels = new_panels(len(gates), len(GATES), panel_in=1.45, sharex=True, **margins)
+    for number, (row, (name, named)) in enumerate(zip(panels, gates.items(), strict=True), 1):
+        arrays = {gate: np.asarray(named[gate], np.float64) for gate in GATES}
         clock = Clock.of(len(arrays["f"]), dt_s=dt_s, dates=dates)
-        images = _draw_layer(row, arrays, clock, is_last=number == len(layers))
+        images = _draw_layer(row, arrays, clock, is_last=number == len(gates))
         row[0].set_ylabel(f"{plain_text(name, longest=12)}: unit")
     for axes, gate in zip(panels[0], GATES, strict=True):
         axes.set_title(GATES[gate], pad=15)
@@ -112,26 +94,23 @@ def gradient_flow(h: npt.ArrayLike, c: npt.ArrayLike, *, layers: Sequence[str]) 
         h: Norm of ∂L/∂h_t per layer, the last step last. Shape (L, T).
         c: Norm of ∂L/∂c_t. Shape (L, T).
         layers: Names, from the input up.
-
-    Raises:
-        ValueError: If the shapes or names do not fit together, or there is nothing to draw.
-
-    >>> falling = 0.5 ** np.arange(10.0)[None, ::-1]
-    >>> gradient_flow(falling, falling, layers=["lstm.0"]).axes[0].get_xlabel()
-    'steps back from the loss'
     """
-    norms = [np.asarray(values, dtype=np.float64) for values in (h, c)]
-    shape = norms[0].shape
-    if norms[1].shape != shape or len(shape) != 2 or not norms[0].size or len(layers) != shape[0]:
-        shapes = f"{shape} and {norms[1].shape} for {len(layers)} layers"
-        raise ValueError(f"expected h and c of one shape (L, T), received {shapes}")
-    figure, grid = new_panels(1, 2, panel_in=2.3, top_in=0.75, sharey=True)
-    panels = grid[0]
-    for axes, values, state in zip(panels, norms, ("output, ∂L/∂h", "cell, ∂L/∂c"), strict=True):
-        axes.set_title(state)
-        _draw_flow(axes, values, layers)
-    panels[0].set_ylabel("norm, relative to the last step")
-    legend_above(figure, panels[1], columns=5)
+    figure, panels = new_panels(1, 2, panel_in=2.3, top_in=0.75, sharey=True)
+    for axes, norms, state in zip(panels[0], (h, c), ("output, ∂L/∂h", "cell, ∂L/∂c"), strict=True):
+        for depth, (name, values) in enumerate(zip(layers, np.asarray(norms)[:, ::-1], strict=True)):
+            left = values / values[0] if values[0] > 0 else np.full(len(values), np.nan)
+            shown = np.where(left > SHOWN_DOWN_TO, left, np.nan)
+            axes.plot(shown, **_line_style(depth, len(layers)), label=plain_text(name))
+        axes.axhline(1, color=INK, lw=1, ls="--", zorder=1, label="neither vanishes nor explodes")
+        axes.axhline(HUNDREDTH, color=MUTED, lw=1, ls=":", zorder=1, label="a hundredth")
+        axes.set(title=state, xlabel="steps back from the loss", yscale="log")
+        axes.yaxis.set_major_locator(LogLocator(numticks=9))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.margins(x=0.02)
+        count_on_x(axes)
+        dress(axes)
+    panels[0, 0].set_ylabel("norm, relative to the last step")
+    legend_above(figure, panels[0, 1], columns=5)
     return figure
 
 
@@ -147,30 +126,14 @@ def layer_norms(
         epochs: Number of each epoch, ascending. Shape (E,).
         norms: ‖W‖ per layer, by its name; each (E,).
         updates: ‖ΔW‖ / ‖W‖ of the epoch, for the same layers; each (E,).
-
-    Raises:
-        ValueError: If the columns differ in length or are empty, or the layers differ.
-
-    >>> figure = layer_norms([0, 1], norms={"head": [2, 3]}, updates={"head": [0.0, 0.0]})
-    >>> figure.legends[0].get_texts()[0].get_text()
-    'head (never moved)'
     """
-    if set(norms) != set(updates):
-        raise ValueError(f"expected the same layers twice, received {sorted(norms)} and {sorted(updates)}")
-    x = np.asarray(epochs, dtype=np.float64)
-    columns = {
-        name: [np.asarray(values, dtype=np.float64) for values in (norms[name], updates[name])]
-        for name in norms
-    }
-    shapes = {x.shape} | {column.shape for pair in columns.values() for column in pair}
-    if not columns or len(shapes) != 1 or x.ndim != 1 or not len(x):
-        raise ValueError(f"expected layers with a value per epoch, received shapes {sorted(shapes)}")
-    figure, panels = new_panels(
-        1, 2, panel_in=2.3, top_in=0.4 + 0.18 * (-(-len(columns) // 5)), apart_in=(0, 0.9)
-    )
+    x = np.asarray(epochs, np.float64)
+    top_in = 0.4 + 0.18 * (-(-len(norms) // 5))
+    figure, panels = new_panels(1, 2, panel_in=2.3, top_in=top_in, apart_in=(0, 0.9))
     left, right = panels[0]
-    for place, (name, (norm, update)) in enumerate(columns.items()):
-        style = _line_style(place, len(columns))
+    for place, name in enumerate(norms):
+        norm, update = (np.asarray(values[name], np.float64) for values in (norms, updates))
+        style = _line_style(place, len(norms))
         if len(x) <= MARKED_EPOCHS:
             style |= {"marker": MARKERS[place % len(MARKERS)], "markersize": 4}
         label = plain_text(name) + ("" if (update != 0).any() else " (never moved)")
@@ -187,14 +150,6 @@ def layer_norms(
     return figure
 
 
-def _layer(arrays: Mapping[str, npt.ArrayLike]) -> dict[str, FloatArray]:
-    found = {gate: np.array(arrays[gate], dtype=np.float64) for gate in GATES}
-    shapes = {values.shape for values in found.values()}
-    if len(shapes) != 1 or found["f"].ndim != 2 or not found["f"].size:
-        raise ValueError(f"expected gates of one shape (T, H), received {sorted(shapes)}")
-    return found
-
-
 def _draw_layer(
     row: Sequence[Axes], arrays: dict[str, FloatArray], clock: Clock, *, is_last: bool
 ) -> dict[str, AxesImage]:
@@ -203,11 +158,10 @@ def _draw_layer(
     images, num_units = {}, len(order)
     for axes, (gate, values) in zip(row, arrays.items(), strict=True):
         is_candidate = gate == "g"
+        name = DIVERGING if is_candidate else SEQUENTIAL
         images[gate] = axes.imshow(
             np.ma.masked_invalid(values[:, order]).T,
-            cmap=matplotlib.colormaps[DIVERGING if is_candidate else SEQUENTIAL].with_extremes(
-                bad=NOT_FINITE
-            ),
+            cmap=matplotlib.colormaps[name].with_extremes(bad=NOT_FINITE),
             vmin=-1 if is_candidate else 0,
             vmax=1,
             aspect="auto",
@@ -218,36 +172,15 @@ def _draw_layer(
         axes.set_yticks(np.unique(np.linspace(1, num_units, 3).round()))
         dress(axes, grid=False)
         axes.tick_params(left=gate == "i", labelleft=gate == "i")
-        share = _shares(values, is_candidate=is_candidate)
+        share = f"open {(values > OPEN).mean():.0%}, shut {(values < SHUT).mean():.0%}"
+        if is_candidate:
+            share = f"saturated {(np.abs(values) > OPEN).mean():.0%}"
         axes.text(0, 1.02, share, transform=axes.transAxes, color=MUTED, fontsize=8)
     return images
 
 
-def _shares(values: FloatArray, *, is_candidate: bool) -> str:
-    if is_candidate:
-        return f"saturated {(np.abs(values) > OPEN).mean():.0%}"
-    return f"open {(values > OPEN).mean():.0%}, shut {(values < SHUT).mean():.0%}"
-
-
-def _draw_flow(axes: Axes, norms: FloatArray, layers: Sequence[str]) -> None:
-    back = np.arange(norms.shape[1])
-    for depth, (name, values) in enumerate(zip(layers, norms[:, ::-1], strict=True)):
-        left = values / values[0] if values[0] > 0 else np.full(len(values), np.nan)
-        shown = np.where(left > SHOWN_DOWN_TO, left, np.nan)
-        axes.plot(back, shown, **_line_style(depth, len(layers)), label=plain_text(name))
-    axes.axhline(1, color=INK, linewidth=1, linestyle="--", zorder=1, label="neither vanishes nor explodes")
-    axes.axhline(HUNDREDTH, color=MUTED, linewidth=1, linestyle=":", zorder=1, label="a hundredth")
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(numticks=9))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("steps back from the loss")
-    axes.margins(x=0.02)
-    count_on_x(axes)
-    dress(axes)
-
-
 def _line_style(place: int, count: int) -> dict[str, Any]:
-    """Colour by depth, and dashes for who sees none."""
+    """Color by depth, and dashes for who sees none."""
     shade = 0.8 * place / max(1, count - 1)
     return {
         "color": matplotlib.colormaps[SEQUENTIAL](shade),

@@ -66,9 +66,6 @@ def error_by_horizon(
         low: Lower end of the model's 95 % confidence interval. Shape (H,).
         high: Upper end. Shape (H,).
         dt_s: Time step in seconds; None where unknown.
-
-    >>> error_by_horizon({"model": [0.1, 0.2], "mean": [1.0, 1.0]}).axes[0].get_xlabel()
-    'steps ahead'
     """
     curves = {name: np.asarray(curve, np.float64) for name, curve in errors.items()}
     figure, panels = new_panels(1, 1, panel_in=2.9, top_in=0.65)
@@ -224,14 +221,8 @@ def coverage(
         observed: Share of values within each interval, by steps ahead. Shape (L, H).
         low: Lower end of the observed coverage's 95 % confidence interval. Shape (L, H).
         high: Upper end. Shape (L, H).
-
-    >>> figure = coverage([0.5, 0.9], [[0.5, 0.45], [0.92, 0.9]])
-    >>> [axes.get_xlabel() for axes in figure.axes]
-    ['nominal coverage', 'steps ahead']
     """
     shares = np.asarray(observed, np.float64)
-    if shares.ndim != 2 or len(shares) != len(levels) or not shares.size:
-        raise ValueError(f"expected coverage of shape ({len(levels)}, H), received {shares.shape}")
     figure, panels = new_panels(1, 2, panel_in=2.7, top_in=0.4)
     left, right = panels[0]
     left.plot([0, 1], [0, 1], color=MUTED, ls=":", lw=1.2, label="as it should be")

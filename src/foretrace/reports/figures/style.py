@@ -157,7 +157,7 @@ def round_ticks(most: int, *, whole: bool = False) -> MaxNLocator:
 
 
 class ShortNumbers(Formatter):
-    """Tick labels with as few digits as tell them apart, and no offset that would stand in a title's place.
+    """Tick labels with as few digits as tell them apart, and no offset in a title's place.
 
     >>> ShortNumbers().format_ticks([101325.2, 101325.4]), ShortNumbers().format_ticks([0, 2e6])
     (['101325.2', '101325.4'], ['0', '2e+06'])

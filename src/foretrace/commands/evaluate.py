@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from pydantic import TypeAdapter, ValidationError
 
 from foretrace.commands.metadata import record_data
+from foretrace.commands.report import evaluate_and_report
 from foretrace.config import DataConfig, EvaluateConfig
 from foretrace.config.parse import parse
 from foretrace.config.run_config import read_run_config
@@ -16,7 +17,6 @@ from foretrace.data.datamodule import WindowDataModule
 from foretrace.errors import InputError
 from foretrace.evaluation.storage import EVALUATION, load_evaluation
 from foretrace.reports import console
-from foretrace.reports.report import review
 from foretrace.serving.loading import trained_model
 from foretrace.tracking import provenance, store
 from foretrace.tracking.run import TrackedRun
@@ -59,7 +59,9 @@ def run(
         record_data(settings.source, data, tracked)
         prefix = "" if same_data or config.log == "new" else f"{settings.source}/"
         title = f"{trained.id if trained else checkpoint.name} on {settings.source}"
-        metrics = review(forecaster, data, tracked, config.evaluation, title=title, prefix=prefix)
+        metrics = evaluate_and_report(
+            forecaster.model, data, tracked, config.evaluation, title=title, prefix=prefix
+        )
     print(f"report   {tracked.folder / 'report.html'}")
     print(console.last_line(tracked.id, "FINISHED", metrics), flush=True)
     return metrics

@@ -14,6 +14,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from omegaconf import DictConfig
 
 from foretrace.commands.metadata import record, record_settings, record_start, tell_differences
+from foretrace.commands.report import evaluate_and_report
 from foretrace.commands.resume import StartPoint, resolve_start
 from foretrace.config import Model, TrainConfig
 from foretrace.data import sources
@@ -21,7 +22,6 @@ from foretrace.data.datamodule import WindowDataModule
 from foretrace.errors import DivergedError, Interrupted, UserError
 from foretrace.model.next_step import count_parameters
 from foretrace.reports import console
-from foretrace.reports.report import review
 from foretrace.serving.ancestor import begin_from, find_ancestor
 from foretrace.serving.model_file import ModelCard
 from foretrace.serving.registry import keep_model
@@ -221,7 +221,7 @@ def _conclude(
     if evaluate:
         title = f"{config.data.source}: {model_name(config.model)}, seed {config.seed}"
         module.to(trainer.strategy.root_device)
-        metrics |= review(module, data, tracked, config.evaluation, title=title)
+        metrics |= evaluate_and_report(module.model, data, tracked, config.evaluation, title=title)
     card = ModelCard.from_training(module.hparams["features"], module.hparams["model"])
     keep_model(tracked, card, module.model)
     return metrics

@@ -46,22 +46,22 @@ def data(name: str, module: WindowDataModule) -> str:
         (part, f"{len(w.sequences):,}", f"{w.sequences.num_rows:,}", f"{len(w):,}")
         for part, w in module.windows.items()
     ]
-    lines = [f"data     {name}: {sanitize(describe_columns(module))}"]
+    lines = [f"data     {name}: {describe_columns(module)}"]
     lines += [f"         {note}" for note in [describe_notes(sequences.notes)] if note]
     warnings = [f"warning  {sanitize(text)}" for text in module.warnings]
     parts = table(("part", "episodes", "rows", "windows"), rows, indent="  ")
     return "\n".join([*lines, parts, *warnings])
 
 
-def describe_columns(module: WindowDataModule, *, most: int = 12) -> str:
-    """Return the names of features and covariates, and the time step."""
+def describe_columns(module: WindowDataModule, *, most: int = 12, longest: int = 24) -> str:
+    """Return the names of features and covariates, at most so many and so long, and the time step."""
     sequences = module.windows["train"].sequences
     step = "unknown time step" if sequences.dt_s is None else f"time step {sequences.dt_s:g} s"
-    told = [
-        f"{len(names):,} {what}{'s' * (len(names) != 1)} ({', '.join(names[:most])}{', …' * (len(names) > most)})"
-        for what, names in (("feature", sequences.feature_names), ("covariate", sequences.covariate_names))
-        if names
-    ]
+    told = []
+    for what, names in (("feature", sequences.feature_names), ("covariate", sequences.covariate_names)):
+        if names:
+            shown = [sanitize(name, longest=longest) for name in names[:most]] + ["…"] * (len(names) > most)
+            told.append(f"{len(names):,} {what}{'s' * (len(names) != 1)} ({', '.join(shown)})")
     return "; ".join([*told, step])
 
 

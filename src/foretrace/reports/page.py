@@ -98,15 +98,21 @@ def _verdict(result: EvaluationResult | None, missing: str) -> tuple[list[str], 
     if result is None:
         return [f"Not tested: {missing}"], False
     lines = [f"One step ahead, from a state of zero: {console.verdict(result.skill)}."]
-    lines += [f"{line[0].upper()}{line[1:]}." for line in result.sentences]
-    return lines, result.skill > 0 and not result.worse_than
+    worse = [line for line in _sentences(result) if line.startswith("Worse")]
+    lines += worse or ["Not worse than any baseline, one step ahead or at any reported horizon."]
+    return lines, result.skill > 0 and not worse
+
+
+def _sentences(result: EvaluationResult) -> tuple[str, ...]:
+    return tuple(f"{line[0].upper()}{line[1:]}." for line in result.sentences)
 
 
 def _data(found: Findings) -> Section:
     sequences = found.data.windows["train"].sequences
-    text = [f"{console.describe_columns(found.data, most=MAX_LISTED)}; from {sequences.origin}."]
+    text = [f"{console.describe_columns(found.data, most=MAX_LISTED, longest=200)}; from {sequences.origin}."]
     if notes := console.describe_notes(sequences.notes):
         text.append(f"{notes}.")
+    text += [f"Warning: {warning}." for warning in found.data.warnings]
     rows = [
         (part, f"{len(w.sequences):,}", f"{w.sequences.num_rows:,}", f"{len(w):,}", w.sequences.digest[:16])
         for part, w in found.data.windows.items()
@@ -142,6 +148,7 @@ def _one_step(found: Findings, result: EvaluationResult) -> Section:
     by_feature = _feature_table(result)
     few = len(by_feature.rows) <= MAX_ROWS
     more = [
+        Section("Comparison with each baseline, in words", text=_sentences(result)),
         *([] if few else [Section("Errors of each feature", tables=(by_feature,))]),
         Section(
             "Residuals, and the cost of a state of zero",

@@ -1,41 +1,32 @@
 """What is drawn and written about a trained model: pictures, and one page for a reader."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
 
-from foretrace.config import Evaluation
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.sequences import Sequences
 from foretrace.data.simulation.kinematics import can_locate_limbs, locate_limbs
 from foretrace.data.simulation.robots import ROBOTS
-from foretrace.evaluation.evaluate import evaluate
 from foretrace.evaluation.forecast_errors import MODEL, FloatArray
-from foretrace.evaluation.inside.gates import episode_gates, summarize_gates
-from foretrace.evaluation.inside.gradients import GradientFlow, gradient_flow
-from foretrace.evaluation.metrics import evaluation_metrics
+from foretrace.evaluation.inside.overview import Inside
 from foretrace.evaluation.one_step import forecast_episode
 from foretrace.evaluation.result import EvaluationResult
 from foretrace.evaluation.rollout import OpenLoop, rollout
-from foretrace.evaluation.storage import EVALUATION, save_evaluation
 from foretrace.model.next_step import NextStepModel, count_parameters
-from foretrace.reports import console, page
-from foretrace.reports.figures import forecasts, inside, learning, quality, robot
-from foretrace.tracking.run import TrackedRun
-from foretrace.training.module import TRAIN_LOSS, VALID_MSE, Forecaster
+from foretrace.reports import page
+from foretrace.reports.figures import forecasts, learning, quality, robot
+from foretrace.reports.figures import inside as network
+from foretrace.training.module import TRAIN_LOSS, VALID_MSE
 
 PICTURED_STEPS = 200  # of the first test episode: as many columns as a picture shows apart
 RESIDUAL_EPISODES, MOST_STEPS = 8, 2000  # of an episode: enough to see a distribution
-WATCHED_WINDOWS = 8
 REPORT = "report.html"
-LayerGates = Mapping[
-    str, Mapping[str, npt.NDArray[np.float32]]
-]  # by layer and by name, see foretrace.model.gates
 
 
 class ReportedRun(Protocol):
@@ -69,9 +60,7 @@ def write_report(
     model: NextStepModel,
     data: WindowDataModule,
     result: EvaluationResult | None,
-    flow: GradientFlow,
-    gates: LayerGates,
-    lines: Sequence[str],
+    inside: Inside,
 ) -> None:
     """Draw all pictures of a run and write its page.
 
@@ -81,11 +70,9 @@ def write_report(
         model: What was evaluated.
         data: On what.
         result: The evaluation; None where there is no test part.
-        flow: Gradients step by step back.
-        gates: Of each layer over the first episode, each (T, H).
-        lines: What is to be said about the two.
+        inside: Gradients, and gates over the first episode of the part that is shown.
     """
-    run.log_figures(draw(run, model=model, data=data, result=result, flow=flow, gates=gates))
+    run.log_figures(draw(run, model=model, data=data, result=result, inside=inside))
     if result is not None and result.open_loop is not None:
         draw_motion(run.folder / "figures" / "animation.gif", model, shown_part(data), result.open_loop)
     found = page.Findings(
@@ -94,7 +81,7 @@ def write_report(
         parameters=count_parameters(model),
         result=result,
         images={path.stem: path.read_bytes() for path in (run.folder / "figures").iterdir()},
-        inside=lines,
+        inside=inside.lines,
         settings=run.logged_params(),
         provenance=run.logged_tags(),
     )
@@ -107,8 +94,7 @@ def draw(
     model: NextStepModel,
     data: WindowDataModule,
     result: EvaluationResult | None,
-    flow: GradientFlow,
-    gates: LayerGates,
+    inside: Inside,
 ) -> Iterator[tuple[str, Figure]]:
     """Yield each picture with its name."""
     sequences = shown_part(data)
@@ -117,14 +103,11 @@ def draw(
     yield from _forecasts(model, sequences)
     if result is not None:
         yield from _quality(result)
-    yield "gradients", inside.gradient_flow(flow.h, flow.c, layers=flow.layers)
-    first = {layer: {n: gate[:PICTURED_STEPS] for n, gate in named.items()} for layer, named in gates.items()}
-    yield (
-        "gates",
-        inside.gate_pictures(
-            first, dt_s=sequences.dt_s, title=f"First episode, {sequences.episode_names[0]}"
-        ),
-    )
+    flow, steps = inside.flow, PICTURED_STEPS
+    yield "gradients", network.gradient_flow(flow.h, flow.c, layers=flow.layers)
+    first = {layer: {n: gate[:steps] for n, gate in named.items()} for layer, named in inside.gates.items()}
+    dates, title = dates_of(sequences, 0, steps), f"First episode, {sequences.episode_names[0]}"
+    yield "gates", network.gate_pictures(first, dt_s=sequences.dt_s, dates=dates, title=title)
 
 
 def shown_part(data: WindowDataModule) -> Sequences:
@@ -161,7 +144,7 @@ def _learning(run: ReportedRun) -> Iterator[tuple[str, Figure]]:
         norms, updates = (
             {n: run.history(f"weights/{n}/{what}")[1] for n in names} for what in ("norm", "update")
         )
-        yield "layer_norms", inside.layer_norms(epochs, norms=norms, updates=updates)
+        yield "layer_norms", network.layer_norms(epochs, norms=norms, updates=updates)
 
 
 def _forecasts(model: NextStepModel, sequences: Sequences) -> Iterator[tuple[str, Figure]]:
@@ -169,19 +152,24 @@ def _forecasts(model: NextStepModel, sequences: Sequences) -> Iterator[tuple[str
     count = min(len(sequences), RESIDUAL_EPISODES)
     pairs = [forecast_episode(model, sequences, episode, max_steps=MOST_STEPS) for episode in range(count)]
     first = [values[:PICTURED_STEPS] for values in pairs[0]]
-    names, dt_s = sequences.feature_names, sequences.dt_s
-    title = f"First episode, {sequences.episode_names[0]}, one step ahead"
+    shown: dict[str, Any] = {
+        "feature_names": sequences.feature_names,
+        "dt_s": sequences.dt_s,
+        "dates": dates_of(sequences, 1, len(first[0])),
+        "title": f"First episode, {sequences.episode_names[0]}, one step ahead",
+    }
     scaled = [(raw - mean) / scale for raw in first]
-    yield (
-        "prediction_and_truth",
-        forecasts.prediction_and_truth(*scaled, feature_names=names, dt_s=dt_s, title=title),
-    )
-    units = sequences.units
-    yield (
-        "features",
-        forecasts.feature_lines(*first, feature_names=names, units=units, dt_s=dt_s, title=title),
-    )
+    yield "prediction_and_truth", forecasts.prediction_and_truth(*scaled, **shown)
+    yield "features", forecasts.feature_lines(*first, units=sequences.units, **shown)
     yield "residuals", quality.residuals([(prediction - truth) / scale for prediction, truth in pairs])
+
+
+def dates_of(sequences: Sequences, first: int, count: int) -> npt.NDArray[np.datetime64] | None:
+    """Return dates of rows of the first episode, where they are known. Shape (count,)."""
+    if sequences.times is None or not sequences.has_dates or sequences.next_values is not None:
+        return None
+    start, end = sequences.bounds[0]
+    return sequences.times[start + first : min(end, start + first + count)].astype("datetime64[ns]")
 
 
 def _quality(result: EvaluationResult) -> Iterator[tuple[str, Figure]]:
@@ -222,56 +210,3 @@ def draw_motion(path: Path, model: NextStepModel, sequences: Sequences, loop: Op
         states = [run[0].cpu().numpy() for run in (values[:, loop.warmup :], model.scaling.inverse(forecast))]
     limbs = [locate_limbs(kind, state, dt_s=sequences.dt_s) for state in states]
     robot.animate(path, *limbs, error=error, dt_s=sequences.dt_s)
-
-
-def review(
-    forecaster: Forecaster,
-    data: WindowDataModule,
-    tracked: TrackedRun,
-    settings: Evaluation,
-    *,
-    title: str,
-    prefix: str = "",
-) -> dict[str, float]:
-    """Evaluate a model on the test part, tell the user, and record figures, pictures and the page."""
-    model, step = forecaster.model, len(tracked.history(VALID_MSE)[0])
-    result, metrics = None, dict[str, float]()
-    if "test" in data.windows:
-        windows = data.windows["test"]
-        result = evaluate(
-            model,
-            train=data.windows["train"].sequences,
-            valid=data.windows["valid"].sequences,
-            test=windows,
-            settings=settings,
-        )
-        metrics, curves = evaluation_metrics(result)
-        print(console.evaluation(result, windows=len(windows), length=windows.length), flush=True)
-        tracked.log_metrics({prefix + name: value for name, value in metrics.items()}, step=step, replace=True)
-        for name, curve in curves.items():
-            for ahead, value in curve.items():
-                tracked.log_metrics({prefix + name: value}, step=ahead, replace=True)
-        tracked.set_tags({f"{prefix}worse_than": ", ".join(result.worse_than) or "none"})
-        save_evaluation(result, tracked.folder / EVALUATION)
-    else:
-        print(f"test     not done: {data.test_missing}")
-        tracked.set_tags({f"{prefix}test": f"not done: {data.test_missing}"})
-    chosen = (
-        torch.linspace(0, len(data.windows["valid"]) - 1, min(WATCHED_WINDOWS, len(data.windows["valid"])))
-        .round()
-        .long()
-    )
-    flow = gradient_flow(model, data.windows["valid"].gather(chosen))
-    found = episode_gates(model, shown_part(data), 0, max_steps=MOST_STEPS)
-    gates = {layer: {n: gate.numpy() for n, gate in one._asdict().items()} for layer, one in found.items()}
-    lines = flow.diagnosis()
-    for layer, named in gates.items():
-        summary = summarize_gates(**named)
-        values = {prefix + name: value for name, value in summary.metrics(layer).items()}
-        tracked.log_metrics(values, step=step, replace=True)
-        lines.append(summary.describe(layer))
-    tracked.flush()
-    write_report(
-        tracked, title=title, model=model, data=data, result=result, flow=flow, gates=gates, lines=lines
-    )
-    return metrics

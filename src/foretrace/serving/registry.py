@@ -78,7 +78,7 @@ def register(run: StoredRun, predictor: Predictor, *, name: str) -> int:
     """
     client = run.client
     try:
-        if not run.has_artifact(f"{MODEL}/MLmodel"):  # a run that was cut short
+        if not run.has_artifact(f"{MODEL}/{CODE.name}"):  # a run that was cut short, or one of version 0.1.0
             with TemporaryDirectory() as folder:
                 write_mlflow_model(Path(folder) / MODEL, predictor)
                 client.log_artifacts(run.id, str(Path(folder) / MODEL), MODEL)

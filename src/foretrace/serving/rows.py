@@ -45,65 +45,40 @@ def to_rows(given: Any, names: Sequence[str], *, what: str = "rows") -> FloatArr
             raise UserError(f"{what}: shape must be {expected}, got {values.shape}")
     with np.errstate(over="ignore"):
         rows = values.astype(np.float32)
-    check_finite(rows, names, where=what)
+    if (broken := np.argwhere(~np.isfinite(rows))).size:
+        row, column = broken[0]
+        at = f"{what}, column {names[column]!r}, row {row + 1}"
+        raise UserError(f"{at}: must be a finite number, got {rows[row, column]}")
     return rows
 
 
-def check_finite(rows: FloatArray, names: Sequence[str], *, where: str, before: int = 0) -> None:
-    """Check rows (T, C), which come after ``before`` others.
-
-    Raises:
-        UserError: If a value is missing, infinite or beyond float32; names column and row, counted from 1.
-    """
-    finite = np.isfinite(rows)
-    if not finite.all():
-        row, column = np.argwhere(~finite)[0]
-        at = f"{where}, column {names[column]!r}, row {before + row + 1}"
-        raise UserError(f"{at}: must be a finite number, got {rows[row, column]}")
-
-
-def check_rate(times: npt.NDArray[Any], dt_s: float | None, *, where: str, before: int = 0) -> None:
-    """Check that rows follow each other as in training.
+def check_index(index: pd.Index, dt_s: float | None) -> None:
+    """Check that the rows of an index of time follow each other as in training; any other index is ignored.
 
     Args:
-        times: Numbers or time stamps, one per row. Shape (T,).
+        index: Of a data frame.
         dt_s: The model's time step in seconds; None if it knows none: then only the order is checked.
-        where: How errors name it.
-        before: How many rows come first.
 
     Raises:
-        UserError: If a row is not later than the one before, or time stamps have another step.
+        UserError: If a row is not later than the one before, or the time step is another.
     """
-    spacings = np.diff(times)
-    is_time = spacings.dtype.kind == "m"
-    seconds = spacings / np.timedelta64(1, "s") if is_time else spacings
-    if (back := np.flatnonzero(~(seconds > 0))).size:
+    if not isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex):
+        return
+    where, times = "index of rows", index.asi8  # in UTC, if it has a zone
+    seconds = np.diff(times) * pd.Timedelta(1, unit=index.unit).total_seconds()
+    if (back := np.flatnonzero(index.isna()[1:] | ~(seconds > 0))).size:
         first = back[0]
-        at = f"{where}, row {before + first + 2}"
-        raise UserError(f"{at}: time must increase, got {times[first + 1]} after {times[first]}")
-    if not is_time or dt_s is None or not len(seconds):
+        problem = f"time must increase, got {index[first + 1]} after {index[first]}"
+        raise UserError(f"{where}, row {first + 2}: {problem}")
+    if dt_s is None or not len(seconds):
         return
     usual = float(np.median(seconds))
     if abs(usual - dt_s) > SAME_STEP * dt_s:
         message = f"{where}: the time step must be {dt_s:g} s as in training, got {usual:g} s"
         raise UserError(message, hint="Resample the rows.")
     if (jumps := np.flatnonzero(np.abs(seconds - dt_s) > JUMP * dt_s)).size:
-        at = f"{where}, row {before + jumps[0] + 2}"
-        raise UserError(f"{at}: must come {dt_s:g} s after the row before, got {seconds[jumps[0]]:g} s")
-
-
-def check_index(index: pd.Index, dt_s: float | None) -> None:
-    """Check the time step of a data frame's index, if that is time.
-
-    Raises:
-        UserError: If it is not the model's.
-    """
-    if isinstance(index, pd.DatetimeIndex):
-        check_rate(
-            index.to_numpy(dtype="datetime64[ns]"), dt_s, where="index of rows"
-        )  # UTC, if it has a zone
-    elif isinstance(index, pd.TimedeltaIndex):
-        check_rate(index.to_numpy(), dt_s, where="index of rows")
+        problem = f"must come {dt_s:g} s after the row before, got {seconds[jumps[0]]:g} s"
+        raise UserError(f"{where}, row {jumps[0] + 2}: {problem}")
 
 
 def index_after(given: Any, count: int, dt_s: float | None) -> pd.Index:

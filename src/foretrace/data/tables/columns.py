@@ -118,7 +118,11 @@ def number_sql(source: Source, name: str, reading: Reading) -> str:
         for mark, instead in ((reading.thousands, ""), ("_", "?"), (reading.decimal, ".")):
             bare = f"replace({bare}, {literal(mark)}, '{instead}')" if mark and mark != instead else bare
         unfit = f"CASE WHEN {text_sql(source, name, reading)} IS NULL THEN NULL ELSE 'inf'::DOUBLE END"
-        number = f"nullif(coalesce(TRY_CAST({bare} AS DOUBLE), {unfit}), 'nan'::DOUBLE)"
+        careful = f"coalesce(TRY_CAST({bare} AS DOUBLE), {unfit})"
+        if not reading.thousands:  # most cells are plain numbers: three times as fast
+            plain = f"CASE WHEN contains({expression}, '_') THEN NULL ELSE TRY_CAST({expression} AS DOUBLE) END"
+            careful = f"coalesce({plain}, {careful})"
+        number = f"nullif({careful}, 'nan'::DOUBLE)"
     else:
         number = f"nullif(CAST({expression} AS DOUBLE), 'nan'::DOUBLE)"
     if absent:

@@ -24,6 +24,8 @@ def test_a_changed_byte_in_the_footer_changes_no_value(tmp_path):
         changed[place] ^= 1 << place % 8
         file.write_bytes(bytes(changed))
         found = read_or_refused(file)
-        if found is not None and not np.array_equal(found.values[:, : right.shape[1]], right[:, : found.values.shape[1]]):
+        if found is not None and not np.array_equal(
+            found.values[:, : right.shape[1]], right[:, : found.values.shape[1]]
+        ):
             wrong.append((place - first, found.values.shape))
     assert not wrong

@@ -120,7 +120,9 @@ def number_sql(source: Source, name: str, reading: Reading) -> str:
         unfit = f"CASE WHEN {text_sql(source, name, reading)} IS NULL THEN NULL ELSE 'inf'::DOUBLE END"
         careful = f"coalesce(TRY_CAST({bare} AS DOUBLE), {unfit})"
         if not reading.thousands:  # most cells are plain numbers: three times as fast
-            plain = f"CASE WHEN contains({expression}, '_') THEN NULL ELSE TRY_CAST({expression} AS DOUBLE) END"
+            plain = (
+                f"CASE WHEN contains({expression}, '_') THEN NULL ELSE TRY_CAST({expression} AS DOUBLE) END"
+            )
             careful = f"coalesce({plain}, {careful})"
         number = f"nullif({careful}, 'nan'::DOUBLE)"
     else:

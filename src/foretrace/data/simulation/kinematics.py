@@ -52,7 +52,6 @@ def locate_limbs(robot: str, states: npt.ArrayLike, *, dt_s: float) -> Limbs:
         UserError: If there is no such robot.
         ValueError: If the run does not have the robot's features.
     """
-    import gymnasium
     import mujoco
 
     num_features = len(find_robot(robot).feature_names)
@@ -63,7 +62,9 @@ def locate_limbs(robot: str, states: npt.ArrayLike, *, dt_s: float) -> Limbs:
     speed = run[:, measured]
     with np.errstate(invalid="ignore", over="ignore"):  # a forecast may run away
         way = np.concatenate([[0.0], np.cumsum((speed[1:] + speed[:-1]) / 2 * dt_s)])[: len(run)]
-    assets = Path(str(gymnasium.__file__)).parent / "envs" / "mujoco" / "assets"
+    gymnasium = find_spec("gymnasium")  # found, not imported, which takes half a second
+    assert gymnasium is not None
+    assets = Path(str(gymnasium.origin)).parent / "envs" / "mujoco" / "assets"
     mujoco.set_mju_user_warning(
         lambda _: None
     )  # else what it thinks of gymnasium's file is in MUJOCO_LOG.TXT

@@ -15,7 +15,9 @@ def escape(name: str) -> str:
     ('skill/CO2 _x28__x25__x29_', 'test/mse', 'a//b%')
     """
     text = _ESCAPED.sub(lambda found: f"_x{ord(found[0]):x}_", name)
-    if posixpath.normpath(text) != text or text == "." or text.startswith(("/", "..")):  # no path that MLflow takes
+    if (
+        posixpath.normpath(text) != text or text == "." or text.startswith(("/", ".."))
+    ):  # no path that MLflow takes
         text = re.sub("[/.]", lambda found: f"_x{ord(found[0]):x}_", text)
     return text[:LONGEST]
 

@@ -4,6 +4,7 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -286,3 +287,17 @@ def test_real_weather_is_cut_where_hours_are_missing(read):
     assert sequences.notes["gaps in time"] == 45
     assert sequences.notes["values interpolated"] == 2502
     assert sequences.notes["rows left out"] == 26115 - 25881
+
+
+@pytest.mark.parametrize("path", ["", "/*.csv", "/run_10.csv"])
+def test_files_behind_a_url_are_read(read, path):
+    memory = fsspec.filesystem("memory")
+    for number in (9, 10):
+        memory.pipe(f"/recordings/run_{number}.csv", b"x,y\n1,2\n3,5\n")
+    names = read(f"memory://recordings{path}").episode_names
+    assert names == (("run_10",) if "10" in path else ("run_9", "run_10"))
+
+
+def test_an_address_of_no_known_kind_is_refused(read):
+    with pytest.raises(UserError, match=r"data\.path: 'odd://x' cannot be reached"):
+        read("odd://x")

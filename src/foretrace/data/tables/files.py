@@ -29,9 +29,9 @@ def find_files(path: str, *, cache: Path) -> list[Path]:
     Raises:
         UserError: If there are none, or they differ in format, or one is no file or has a name not in UTF-8.
     """
+    if "://" in path:
+        return _fetch(path, cache / "remote")
     try:
-        if "://" in path:
-            return _fetch(path, cache / "remote")
         named = Path(path).expanduser()
         if named.is_file():
             found = [named]
@@ -117,7 +117,7 @@ def _fetch(url: str, cache: Path) -> list[Path]:
     import fsspec
 
     try:
-        system, _, (path,) = fsspec.get_fs_token_paths(url, expand=False)
+        system, path = fsspec.url_to_fs(url)
         pattern = f"{path.rstrip('/')}/**" if system.isdir(path) else path
         found = [name for name in system.glob(pattern) if name.lower().endswith(FORMATS)]
     except (ImportError, OSError, ValueError) as error:

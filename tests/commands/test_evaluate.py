@@ -1,11 +1,13 @@
-"""Judging runs that were trained before."""
+"""Evaluating runs that were trained before."""
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
-from helpers import client, train
+from helpers import client
 
 from foretrace.commands import evaluate as evaluate_command
-from foretrace.errors import InputError
+from foretrace.errors import UserError
 from foretrace.workspace import Workspace
 
 
@@ -36,7 +38,7 @@ def test_other_data_are_recorded_in_the_same_run_under_their_own_name(trained, p
     first = trained.run_id
     before = client(place).get_run(first)
     metrics = judge(f"run={first}", "data=halfcheetah", "data.episodes=4", "data.steps=60", "data.seed=9",
-                    "data.window=10", "data.stride=10", "log=same")  # fmt: skip
+                    "data.window=10", "data.stride=10", "log_to=evaluated_run")  # fmt: skip
     after = client(place).get_run(first)
     assert after.data.metrics["halfcheetah/test/mse"] == metrics["test/mse"]
     assert after.data.metrics["test/mse"] == before.data.metrics["test/mse"] != metrics["test/mse"]
@@ -64,16 +66,16 @@ def test_a_checkpoint_is_judged_on_named_data(trained, place, judge):
 
 
 WRONG = {
-    "run=abc": "run: expected the id of a run, received abc",
-    "log=same": "run: expected one of run, checkpoint and runs, received none",
-    "checkpoint=x.ckpt": "data: expected a data set beside a checkpoint",
+    "run=abc": "run: no run has the id 'abc'",
+    "log_to=evaluated_run": "give one of run, checkpoint and runs, got none",
+    "checkpoint=x.ckpt": "data: a checkpoint alone names no data",
     "runs=[a]": "runs: ",
 }
 
 
 @pytest.mark.parametrize("override", WRONG)
 def test_what_cannot_be_judged_is_named(judge, override):
-    with pytest.raises(InputError, match=WRONG[override]):
+    with pytest.raises(UserError, match=WRONG[override]):
         judge(override)
 
 
@@ -85,7 +87,7 @@ def test_a_foreign_file_is_no_checkpoint_and_is_not_executed(judge, tmp_path):
     torch.save({"hyper_parameters": Trap(), "state_dict": {}}, tmp_path / "trap.ckpt")
     (tmp_path / "text.ckpt").write_text("not a checkpoint")
     for name in ("trap.ckpt", "text.ckpt", "missing.ckpt"):
-        with pytest.raises(InputError, match="expected a checkpoint of a training run"):
+        with pytest.raises(UserError, match=r"checkpoint|no file"):
             judge(f"checkpoint='{tmp_path / name}'", "data=halfcheetah")
     assert not (tmp_path / "trapped").exists()
 
@@ -93,13 +95,50 @@ def test_a_foreign_file_is_no_checkpoint_and_is_not_executed(judge, tmp_path):
 def test_features_other_than_those_of_training_are_named(trained, judge, tmp_path):
     first = trained.run_id
     (tmp_path / "other.csv").write_text("height\n" + "\n".join(str(n) for n in range(300)))
-    with pytest.raises(InputError, match=r"data: expected the features of training .*received height"):
+    with pytest.raises(UserError, match=r"data: the features are height, where the model was trained on"):
         judge(f"run={first}", "data=files", f"data.path='{tmp_path / 'other.csv'}'", "data.window=10")
 
 
-def test_the_command_in_a_fresh_checkout_says_that_there_is_no_run(checkout):
-    done = train(checkout, "run=abc", command="evaluate", cwd=checkout)
-    assert done.returncode == 2
-    assert (
-        done.stderr == "error: run: expected a run in this checkout, received no run at all. Train first.\n"
+@pytest.fixture
+def on_recordings(trained_on_files, bare, composed, tmp_path):
+    """Evaluates a run on two recordings that it has not seen, 5 higher than those of training."""
+    trained_on_files.copy(bare)
+    generator = np.random.default_rng(1)
+    for n in range(2):
+        rows = np.stack(
+            [35 + np.cos(np.arange(70) / 7), 0.01 * np.sin(np.arange(70) / 5), generator.normal(size=70)]
+        )
+        pd.DataFrame(rows.T, columns=["height", "angle", "push"]).to_csv(
+            tmp_path / f"new{n}.csv", index=False
+        )
+    files = ["data=files", f"data.path='{tmp_path}/new*.csv'", "data.covariates=[push]", "data.window=10"]
+
+    def on_recordings(*overrides):
+        settings = [*files, "data.dt_s=0.1", "evaluation={warmup: 8, horizon: 10}", *overrides]
+        cfg = composed(f"run={trained_on_files.run_id}", *settings, command="evaluate")
+        return evaluate_command.run(cfg, overrides=settings, workspace=Workspace.default())
+
+    return on_recordings
+
+
+def test_new_recordings_are_evaluated_whole_beside_baselines_of_the_training_data(
+    trained_on_files, on_recordings, tmp_path, no_pictures, capsys
+):
+    metrics = on_recordings()
+    assert "all new recordings are evaluated" in capsys.readouterr().out
+    train = np.concatenate(
+        [pd.read_csv(trained_on_files.root / f"{n}.csv").to_numpy()[:, :2] for n in range(8)]
     )
+    new = np.stack([pd.read_csv(tmp_path / f"new{n}.csv").to_numpy()[8:, :2] for n in range(2)])
+    expected = ((new - train.mean(axis=0)) / train.std(axis=0)) ** 2
+    assert metrics["carried_state/mean/mse"] == pytest.approx(expected.mean(), rel=0.02)
+    assert metrics["carried_state/mean/mse"] > 10
+
+
+def test_new_recordings_of_another_time_step_or_unit_are_refused(on_recordings):
+    with pytest.raises(
+        UserError, match=r"a time step of 0.2 s, where the model was trained on steps of 0.1 s"
+    ):
+        on_recordings("data.dt_s=0.2")
+    with pytest.raises(UserError, match="height"):
+        on_recordings("data.features=[height]")

@@ -1,4 +1,4 @@
-"""Judging what was trained before: a run, a checkpoint, or one run against another."""
+"""Evaluation of what was trained before: a run, a checkpoint, or one run against another."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,12 +9,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from foretrace.commands.metadata import record_data
 from foretrace.commands.report import evaluate_and_report
-from foretrace.config import DataConfig, EvaluateConfig
+from foretrace.config import DataConfig, EvaluateConfig, PublishedData
 from foretrace.config.parse import parse
 from foretrace.config.run_config import read_run_config
 from foretrace.data import sources
 from foretrace.data.datamodule import WindowDataModule
-from foretrace.errors import InputError
+from foretrace.data.sequences import Sequences
+from foretrace.data.splits import Splits
+from foretrace.errors import UserError
 from foretrace.evaluation.storage import EVALUATION, load_evaluation
 from foretrace.reports import console
 from foretrace.serving.loading import trained_model
@@ -27,6 +29,7 @@ from foretrace.training.module import Forecaster
 from foretrace.workspace import Workspace
 
 BEST = "checkpoints/best.ckpt"
+SAME_STEP = 0.01  # relative difference of time steps that rounding may make
 
 
 def run(
@@ -35,13 +38,13 @@ def run(
     overrides: Sequence[str] = (),
     workspace: Workspace,
 ) -> dict[str, float]:
-    """Judges one model on a test part, or says whether one of two is better.
+    """Evaluate one model on a test part or on new recordings, or say whether one of two runs is better.
 
     Returns:
         The test metrics by the names under which they are tracked; of two runs, the ratio of their errors.
 
     Raises:
-        InputError: If something that the user gave cannot be used; then nothing is recorded.
+        UserError: If something that the user gave cannot be used; then nothing is recorded.
     """
     config = cfg if isinstance(cfg, EvaluateConfig) else parse(cfg, EvaluateConfig)
     filter_library_logs()
@@ -50,14 +53,15 @@ def run(
     trained = _find(config.run, config, workspace) if config.run is not None else None
     checkpoint = trained.download_artifact(BEST) if trained else Path(str(config.checkpoint))
     forecaster = _load_forecaster(checkpoint)
-    settings = config.data or recorded_data(trained)
+    recorded = recorded_data(trained) if trained else None
+    settings = config.data or recorded
+    assert settings is not None, "a checkpoint comes with data"
     sources.check(settings)
-    data = sources.load(settings, cache=workspace.cache)
-    _check_features(forecaster, data)
-    same_data = forecaster.hparams["features"]["digest"] == data.windows["train"].sequences.digest
+    is_split = any(text.lstrip("+").startswith(("data.split=", "data.split.")) for text in overrides)
+    data, same_data = _load_data(forecaster, settings, recorded, workspace, is_split=is_split)
     with _tracked(config, trained, settings.source, overrides, workspace, apart=not same_data) as tracked:
         record_data(settings.source, data, tracked)
-        prefix = "" if same_data or config.log == "new" else f"{settings.source}/"
+        prefix = "" if same_data or config.log_to == "new_run" else f"{settings.source}/"
         title = f"{trained.id if trained else checkpoint.name} on {settings.source}"
         metrics = evaluate_and_report(
             forecaster.model, data, tracked, config.evaluation, title=title, prefix=prefix
@@ -65,6 +69,84 @@ def run(
     print(f"report   {tracked.folder / 'report.html'}")
     print(console.last_line(tracked.id, "FINISHED", metrics), flush=True)
     return metrics
+
+
+def _load_data(
+    forecaster: Forecaster,
+    settings: sources.DataSettings,
+    recorded: sources.DataSettings | None,
+    workspace: Workspace,
+    *,
+    is_split: bool,
+) -> tuple[WindowDataModule, bool]:
+    """Return the data to evaluate on as the test part, and whether they are those of training.
+
+    New recordings are evaluated whole, beside baselines that are fitted to the training data, read again.
+
+    Args:
+        forecaster: What is evaluated.
+        settings: Of the data.
+        recorded: Settings of the training data; None for a checkpoint, which names none.
+        workspace: Where data are cached.
+        is_split: Whether the test part of new recordings is asked for.
+
+    Raises:
+        UserError: If the training data cannot be read, or the new ones differ in features, time step or a unit.
+    """
+    features, by_part = forecaster.hparams["features"], is_split or isinstance(settings, PublishedData)
+    whole = None if isinstance(settings, PublishedData) else sources.read(settings, cache=workspace.cache)[0]
+    if whole is not None:
+        _check_features(features, whole)
+    try:
+        data = sources.load(settings, cache=workspace.cache)
+    except UserError:
+        if whole is None or by_part or recorded is None:
+            raise
+        data = None  # too short to be split, which is not asked for
+    if data is not None:
+        _check_features(features, data.windows["train"].sequences)
+        if features["digest"] == data.windows["train"].sequences.digest:
+            return data, True
+        if recorded is None:
+            print(
+                "note     baselines are fitted to the new data's own training part: a checkpoint names no other"
+            )
+            return data, False
+        if by_part:
+            whole = data.windows["test"].sequences if "test" in data.windows else None
+    assert recorded is not None
+    try:
+        parts = sources.load(recorded, cache=workspace.cache)
+    except UserError as error:
+        said = f"the training data, to which the baselines are fitted, cannot be read again: {error.message}"
+        raise UserError(said, hint=error.hint) from error
+    train, valid = (parts.windows[part].sequences for part in ("train", "valid"))
+    if whole is not None:
+        _check_units(train, whole)
+    what = "the test part of the new data is evaluated" if by_part else "all new recordings are evaluated"
+    print(f"note     {what}, beside baselines that are fitted to the training data, read again")
+    missing = "" if data is None else data.test_missing
+    splits = Splits(train=train, valid=valid, test=whole, test_missing=missing)
+    windows = {name: getattr(settings, name) for name in ("window", "stride", "batch_size")}
+    try:
+        return WindowDataModule(splits, **windows, seed=0, random_offset=False), False
+    except ValueError as error:
+        raise UserError(f"data.window: {error}", hint="Set a shorter data.window.") from error
+
+
+def _check_units(train: Sequences, test: Sequences) -> None:
+    """Refuse data in which a step, or a number, means something else than in training."""
+    if train.dt_s and test.dt_s and abs(test.dt_s / train.dt_s - 1) > SAME_STEP:
+        raise UserError(
+            f"data: a time step of {test.dt_s:g} s, where the model was trained on steps of {train.dt_s:g} s",
+            hint="Resample the recordings first.",
+        )
+    for name, ours, theirs in zip(train.feature_names, train.units, test.units, strict=True):
+        if ours and theirs and ours != theirs:
+            raise UserError(
+                f"data: {name} is in {theirs}, where the model was trained on {ours}",
+                hint="Convert it first.",
+            )
 
 
 def _compare(first: str, second: str, config: EvaluateConfig, workspace: Workspace) -> dict[str, float]:
@@ -92,7 +174,7 @@ def _tracked(
     *,
     apart: bool,
 ) -> TrackedRun:
-    if config.log == "same" and trained is not None:
+    if config.log_to == "evaluated_run" and trained is not None:
         trained.folder = trained.folder / "evaluations" / source if apart else trained.folder
         return trained
     tracking = config.tracking
@@ -114,35 +196,34 @@ def _load_forecaster(path: Path) -> Forecaster:
     try:
         forecaster = Forecaster(**checkpoint["hyper_parameters"])
     except (TypeError, KeyError) as error:
-        received = f"settings of another version ({type(error).__name__}: {error})"
-        raise InputError(str(path), expected="a checkpoint of a training run", received=received) from error
+        said = f"{path}: a checkpoint of another version ({type(error).__name__}: {error})"
+        raise UserError(said, hint="Evaluate it with the version that wrote it.") from error
     forecaster.model = model
     return forecaster.eval()
 
 
-def recorded_data(trained: StoredRun | None) -> sources.DataSettings:
-    """Settings of the data that a run was trained on.
+def recorded_data(trained: StoredRun) -> sources.DataSettings:
+    """Return the settings of the data that a run was trained on.
 
     Raises:
-        InputError: If this version does not know such data.
+        UserError: If this version does not know such data.
     """
-    assert trained is not None, "a checkpoint comes with data"
     path = trained.download_artifact("config.yaml")
     try:
         return TypeAdapter(DataConfig).validate_python(read_run_config(path, key="run").get("data"))
     except ValidationError as error:
-        expected, detail = "settings of data that this version knows", error.errors()[0]
-        received = f"{'.'.join(map(str, ('data', *detail['loc'])))}: {detail['msg']}"
-        remedy = "Name the data to judge the run on: data=…"
-        raise InputError(str(path), expected=expected, received=received, remedy=remedy) from error
+        detail = error.errors()[0]
+        said = f"{path}: {'.'.join(map(str, ('data', *detail['loc'])))}: {detail['msg']}"
+        raise UserError(said, hint="Name the data to evaluate the run on: data=…") from error
 
 
-def _check_features(forecaster: Forecaster, data: WindowDataModule) -> None:
-    sequences, trained = data.windows["train"].sequences, forecaster.hparams["features"]
+def _check_features(features: Mapping[str, Any], sequences: Sequences) -> None:
     for what, ours, theirs in (
-        ("features", trained["names"], sequences.feature_names),
-        ("covariates", trained["covariates"], sequences.covariate_names),
+        ("features", features["names"], sequences.feature_names),
+        ("covariates", features["covariates"], sequences.covariate_names),
     ):
         if tuple(ours) != tuple(theirs):
-            expected = f"the {what} of training ({', '.join(ours) or 'none'})"
-            raise InputError("data", expected=expected, received=", ".join(theirs) or "none")
+            raise UserError(
+                f"data: the {what} are {', '.join(theirs) or 'none'}, where the model was trained on"
+                f" {', '.join(ours) or 'none'}"
+            )

@@ -10,13 +10,13 @@ from foretrace.config.training import Evaluation, Tracking
 
 
 class EvaluateConfig(Settings):
-    """What is judged: one run, one checkpoint, or two runs against each other."""
+    """What is evaluated: one run, one checkpoint, or two runs against each other."""
 
     run: str | None
     checkpoint: str | None
     runs: Annotated[list[str], Field(min_length=2, max_length=2)] | None
     data: DataConfig | None = None
-    log: Literal["new", "same"]
+    log_to: Literal["new_run", "evaluated_run"]
     evaluation: Evaluation
     tracking: Tracking
 
@@ -27,8 +27,8 @@ class EvaluateConfig(Settings):
             raise ValueError(f"give one of run, checkpoint and runs, got {' and '.join(given) or 'none'}")
         if self.checkpoint is not None and self.data is None:
             raise ValueError("data: a checkpoint alone names no data. Choose some: data=…")
-        if self.checkpoint is not None and self.log == "same":
-            raise ValueError("log: must be new, as a checkpoint alone names no run")
+        if self.checkpoint is not None and self.log_to == "evaluated_run":
+            raise ValueError("log_to: must be new_run, as a checkpoint alone names no run")
         return self
 
 

@@ -27,7 +27,7 @@ PREDICT: dict[str, Any] = {
     "model": None,
     "output": "out.csv",
     "horizon": 1,
-    "start": "end",
+    "mode": "forecast",
     "overwrite": False,
 }
 PREDICT |= {

@@ -8,7 +8,7 @@ import pytest
 from helpers import SMALL
 
 from foretrace.commands import train as train_command
-from foretrace.errors import InputError
+from foretrace.errors import UserError
 from foretrace.workspace import Workspace
 
 T = np.arange(150)
@@ -55,6 +55,6 @@ def test_it_is_trained_on_and_judged_in_numbers(train, case):
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_it_is_refused_in_one_line(train, here, case):
-    with pytest.raises(InputError, match=": expected "):
+    with pytest.raises(UserError, match=": "):
         train(REFUSED[case])
-    assert {one.name for one in here.iterdir()} == {"run.csv"}
+    assert not (here / "mlruns").exists()

@@ -42,7 +42,10 @@ def merge_settings(
         UserError: If an override cannot act on a recorded run, or the result is not valid.
     """
     today: dict[str, Any] = OmegaConf.to_container(composed, resolve=False)  # type: ignore[assignment]
-    base = {**deepcopy(recorded), **{name: today[name] for name in DIRECTIVES}}
+    base = {
+        name: deepcopy(recorded[name]) for name in recorded if name in today
+    }  # others are of another version
+    base |= {name: today[name] for name in DIRECTIVES}
     base["tracking"] = {**base.get("tracking", {}), "uri": today["tracking"]["uri"]}
     merged = deepcopy(base)
     typed = [one for one in OverridesParser.create().parse_overrides(list(overrides)) if _is_setting(one)]

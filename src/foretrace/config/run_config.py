@@ -13,7 +13,7 @@ import yaml
 
 from foretrace.errors import UserError
 
-LARGEST = 1 << 22  # bytes; a run has a thousand, a sweep sixty for each job
+LARGEST, LARGEST_JSON = 1 << 18, 1 << 22  # bytes; a run has a thousand, a sweep sixty for each job
 DEEPEST = 20  # lists and mappings in each other
 LONGEST = 10_000  # characters of a value; YAML takes the square of its length to read a time such as 1:1:1
 INTERPOLATION = re.compile(r"\$\\*\{")  # in an override also $\{, of which Hydra makes one
@@ -33,7 +33,7 @@ def read_run_config(path: Path, *, key: str) -> dict[str, Any]:
     Raises:
         UserError: If it is damaged, or holds something else than plain values.
     """
-    settings = _read(path, _plain_yaml, key=key)
+    settings = _read(path, _plain_yaml, largest=LARGEST, key=key)
     if any(INTERPOLATION.search(text) for text in _texts(settings)):
         raise _unusable(path, key, "a value refers to another one")
     for group, names in TODAYS.items():
@@ -49,7 +49,7 @@ def read_json(path: Path, *, key: str) -> dict[str, Any]:
     Raises:
         UserError: If it is damaged or no mapping.
     """
-    return _read(path, json.loads, key=key)
+    return _read(path, json.loads, largest=LARGEST_JSON, key=key)
 
 
 def upgrade(settings: dict[str, Any]) -> dict[str, Any]:
@@ -87,12 +87,12 @@ def check_overrides(overrides: Iterable[Any], *, key: str) -> None:
             raise UserError(f"{key}: its record holds {one!r}, which is no setting", hint="Start a new run.")
 
 
-def _read(path: Path, load: Callable[[str], Any], *, key: str) -> dict[str, Any]:
+def _read(path: Path, load: Callable[[str], Any], *, largest: int, key: str) -> dict[str, Any]:
     try:
         if not path.is_file():  # a pipe would never end
             raise ValueError("a folder or a device")
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"more than {LARGEST:,} bytes")
+        if path.stat().st_size > largest:
+            raise ValueError(f"more than {largest:,} bytes")
         found = load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise _unusable(path, key, str(error)) from error

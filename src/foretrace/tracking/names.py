@@ -4,8 +4,6 @@ import posixpath
 import re
 
 LONGEST = 250  # characters of a name, MLflow's limit
-_ILLEGAL = r"[^\w/.\- :]"
-_ESCAPED = re.compile(rf"{_ILLEGAL}|_(?=x[0-9a-f]+(?:_|{_ILLEGAL}))")
 
 
 def escape(name: str) -> str:
@@ -14,12 +12,18 @@ def escape(name: str) -> str:
     >>> escape("skill/CO2 (%)"), escape("test/mse"), unescape(escape("a//b%"))
     ('skill/CO2 _x28__x25__x29_', 'test/mse', 'a//b%')
     """
-    text = _ESCAPED.sub(lambda found: f"_x{ord(found[0]):x}_", name)
+    text = _escaped(name, illegal=r"[^\w/.\- :]")
     if (
         posixpath.normpath(text) != text or text == "." or text.startswith(("/", ".."))
     ):  # no path that MLflow takes
-        text = re.sub("[/.]", lambda found: f"_x{ord(found[0]):x}_", text)
+        text = _escaped(name, illegal=r"[^\w\- :]")
     return text[:LONGEST]
+
+
+def _escaped(name: str, *, illegal: str) -> str:
+    """Replace what is illegal, and each ``_`` that would then read as the beginning of a replacement."""
+    ambiguous = rf"_(?=x[0-9a-f]+(?:_|{illegal}))"
+    return re.sub(f"{illegal}|{ambiguous}", lambda found: f"_x{ord(found[0]):x}_", name)
 
 
 def unescape(name: str) -> str:

@@ -106,10 +106,18 @@ class StoredRun:
         return dict(self._inputs)
 
     def has_artifact(self, path: str) -> bool:
-        """Return whether the run has an artifact of that name."""
+        """Return whether the run has an artifact of that name.
+
+        Raises:
+            UserError: If they are somewhere that cannot be read.
+        """
         if self._is_local:
             return (self.folder / path).is_file()
-        return any(file.path == path for file in self.client.list_artifacts(self.id, str(Path(path).parent)))
+        try:
+            found = self.client.list_artifacts(self.id, str(Path(path).parent))
+        except UNREADABLE as error:
+            raise UserError(f"run {self.id}: its artifacts cannot be listed: {error}") from error
+        return any(file.path == path for file in found)
 
     def download_artifact(self, path: str) -> Path:
         """Return the local path of an artifact that the run holds.

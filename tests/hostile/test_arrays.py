@@ -85,7 +85,7 @@ ARCHIVES = {
         archive(("a", GOOD), ("a.npy", GOOD)),
         "no array (*.npy) with a plain name",
     ),
-    "three dimensions": (archive(("a.npy", npy(np.zeros((3, 2, 2))))), "shape (T, F)"),
+    "three dimensions": (archive(("a.npy", npy(np.zeros((3, 2, 2))))), "(T, F)"),
     "other widths": (archive(("a.npy", GOOD), ("b.npy", npy(np.zeros((3, 5))))), "also has 'feature_4'"),
     "fewer columns": (
         archive(("a.npy", GOOD), ("b.npy", npy(np.zeros((3, 2))))),

@@ -205,7 +205,7 @@ def test_a_full_disk_is_one_line_to_its_user(capsys):
         raise OSError(errno.ENOSPC, "No space left on device", "mlruns/records.jsonl")
     said = capsys.readouterr().err
     assert said.startswith(
-        "error: No space left on device (mlruns/records.jsonl). Free some space; then go on"
+        "error: No space left on device (mlruns/records.jsonl). Free some space; then continue"
     )
     assert said.count("\n") == 1
 

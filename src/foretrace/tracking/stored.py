@@ -111,9 +111,9 @@ class StoredRun:
         Raises:
             UserError: If they are somewhere that cannot be read.
         """
-        if self._is_local:
-            return (self.folder / path).is_file()
         try:
+            if self._is_local:
+                return (self.folder / path).is_file()
             found = self.client.list_artifacts(self.id, str(Path(path).parent))
         except UNREADABLE as error:
             raise UserError(f"run {self.id}: its artifacts cannot be listed: {error}") from error

@@ -30,28 +30,6 @@ class UserError(ValueError):
         super().__init__(sanitize(message, longest=3 * LONGEST) + (f". {sanitize(hint)}" if hint else ""))
 
 
-class InputError(UserError):
-    """Something that the user gave cannot be used; says what was expected, what came, and what to do.
-
-    The commands print it as one line and exit with status 2 before a run or a folder exists. Whatever came, the
-    line is of a readable length and holds nothing that a terminal would obey.
-
-    Args:
-        where: The setting, file or column at fault, e.g. ``data.window``.
-        expected: What would have been right, as a noun phrase.
-        received: What came instead.
-        remedy: What to do about it, as an imperative sentence; may be empty.
-
-    >>> print(InputError("data.window", expected="an integer > 0", received="-1"))
-    data.window: expected an integer > 0, received -1
-    """
-
-    def __init__(self, where: str, *, expected: str, received: str, remedy: str = "") -> None:
-        self.where, self.expected, self.received, self.remedy = where, expected, received, remedy
-        where, expected, received, remedy = (sanitize(part) for part in (where, expected, received, remedy))
-        super().__init__(f"{where}: expected {expected}, received {received}", hint=remedy)
-
-
 def is_plain(character: str) -> bool:
     """Tell whether a character is no control character, half of a surrogate pair, or change of direction."""
     return unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp") and character not in DIRECTIONS

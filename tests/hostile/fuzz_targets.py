@@ -18,7 +18,7 @@ from foretrace.commands import cli
 from foretrace.config import TrainConfig
 from foretrace.config.parse import parse
 from foretrace.config.run_config import check_overrides, read_json, read_run_config
-from foretrace.errors import InputError, is_plain
+from foretrace.errors import UserError, is_plain
 from foretrace.serving.loading import load_path
 from foretrace.serving.model_file import FORMAT, ModelCard, save_model
 from foretrace.training.optimizers import check_optimizer
@@ -71,7 +71,7 @@ def model(suffix: str) -> Callable[[bytes], None]:
         file.write_bytes(content)
         try:
             found = load_path(file)
-        except InputError as error:
+        except UserError as error:
             readable(error)
             return
         future = np.zeros((1, len(found.covariate_names)))
@@ -120,7 +120,7 @@ def record(content: bytes) -> None:
     ):
         try:
             read()
-        except InputError as error:
+        except UserError as error:
             readable(error)
 
 

@@ -33,8 +33,12 @@ class ForecastTable:
         self, path: Path, suffix: str, *, feature_names: Sequence[str], time: pa.DataType | None
     ) -> None:
         own = {"episode": pa.string(), "step": pa.int64()} | ({"time": time} if time is not None else {})
-        keys = [(f"forecast {name}" if name in feature_names else name, kind) for name, kind in own.items()]
-        self.schema = pa.schema([*keys, *((name, pa.float32()) for name in feature_names)])
+        columns = [(name, pa.float32()) for name in feature_names]
+        for name, kind in reversed(own.items()):
+            while name in dict(columns):  # its own columns step aside until no feature has their name
+                name = f"forecast {name}"
+            columns.insert(0, (name, kind))
+        self.schema = pa.schema(columns)
         self.rows, self._time, self._waiting = 0, time, list[pa.Table]()
         writer: Any = csv.CSVWriter if suffix == ".csv" else parquet.ParquetWriter
         self._writer = writer(str(path), self.schema)

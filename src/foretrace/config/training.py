@@ -138,7 +138,7 @@ class Sweep(Settings):
 class TrainConfig(Settings):
     """Everything that a training run is made from."""
 
-    resume: str | None  # id of a run to go on with, or `last`
+    resume: str | None  # id of a run to resume, or `last`
     rerun: str | None  # id of a run to repeat from its record, in a new run
     sweep: Sweep
     seed: Annotated[int, Field(ge=0, lt=2**32)]

@@ -16,7 +16,7 @@ class StackedLSTM(nn.Module):
     """Reads a sequence and gives one output per step; the state is carried by whoever wants it.
 
     `torch.nn.LSTM` stacks layers of one width only, so each layer here is one of its own, in a `ModuleList`:
-    a plain list would leave them out of the optimiser and of every checkpoint, without a word.
+    a plain list would leave them out of the optimizer and of every checkpoint, without a word.
 
     Args:
         input_size: Features per step, F.

@@ -211,7 +211,7 @@ class _Conversion:
                 )
                 raise UserError(
                     f"{source.where}, column {name!r}, row {row}: {value:g} is not finite, or over {LARGEST:.0e}",
-                    hint="Mend the value, or set data.missing_values and data.missing",
+                    hint="Correct the value, or set data.missing_values and data.missing",
                 )
         if self.order:
             part = self.engine.rows("SELECT min(part) FROM raw WHERE t IS NULL")[0][0]
@@ -226,7 +226,7 @@ class _Conversion:
                 )[0][0]
                 what = f"{text.strip()[:100]!r} is not a time" if text.strip() else "no time"
                 raise UserError(f"{source.where}, column {self.order[0]!r}, row {row}: {what}",
-                                hint="Set data.time_format, or mend the row")  # fmt: skip
+                                hint="Set data.time_format, or correct the row")  # fmt: skip
         part = self.engine.rows("SELECT min(part) FROM raw WHERE e IS NULL")[0][0]
         if part is not None:
             source, name = self.sources[part], str(self.reading.episode_column)
@@ -280,7 +280,7 @@ class _Conversion:
                 name = "/".join(filter(None, episodes[k])) or self.sources[0].where
                 raise UserError(
                     f"{name}: several rows have the time {shown}, with other values",
-                    hint="Set data.episode_column if a file has several recordings, or mend the rows",
+                    hint="Set data.episode_column if a file has several recordings, or correct the rows",
                 )
             self.engine.run("DROP TABLE sorted; ALTER TABLE once RENAME TO sorted")
             self.warnings.append(f"{self.notes['rows repeated']:,} rows came twice: one of each is kept")

@@ -27,7 +27,7 @@ class LayerNorm:
 class WeightWatch:
     """Follows the weights of a model's layers from one measurement to the next.
 
-    A layer may be trainable by its looks and yet be left out of the optimiser, which raises no error anywhere:
+    A layer may be trainable by its looks and yet be left out of the optimizer, which raises no error anywhere:
     then its weights stay what they were, bit by bit, and `still` names it.
 
     Args:

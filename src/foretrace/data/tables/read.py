@@ -5,11 +5,12 @@ Shapes: N rows of all episodes, T rows of one, F features, K covariates, C = F a
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -90,7 +91,11 @@ def read_recordings(path: str, reading: Reading, *, cache: Path, with_future: bo
         repr((VERSION, facts, path, reading.model_dump(), with_future)).encode()
     ).hexdigest()[:20]
     folder = cache / "tables" / key
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder.parent, os.W_OK):
+        hint = f"Set FORETRACE_HOME to a folder that user {os.getuid()} may write."
+        raise UserError(f"{folder.parent}, where data are kept, cannot be written", hint=hint)
     with FileLock(folder.with_suffix(".lock")):
         if not folder.is_dir():
             aside = folder.with_name(f".{key}.part")

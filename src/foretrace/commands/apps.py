@@ -10,7 +10,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from foretrace.commands import cli
+from foretrace.commands import cli, runs_app
 from foretrace.config import DescribeConfig, EvaluateConfig, ExportConfig, PredictConfig, TrainConfig
 from foretrace.config.parse import parse
 from foretrace.workspace import CONF, Workspace
@@ -93,9 +93,10 @@ def main(name: str | None = None) -> int:
         name: The command; None to take it from the command line, ``foretrace <name> …``.
     """
     if name is None:
-        if len(sys.argv) < 2 or sys.argv[1] not in APPS:
-            print(f"usage: foretrace {{{','.join(APPS)}}} …  (foretrace train --help)", file=sys.stderr)
+        commands = [*APPS, "runs"]
+        if len(sys.argv) < 2 or sys.argv[1] not in commands:
+            print(f"usage: foretrace {{{','.join(commands)}}} …  (foretrace train --help)", file=sys.stderr)
             return cli.USAGE_ERROR
         name = sys.argv.pop(1)
         sys.argv[0] = f"{sys.argv[0]} {name}"
-    return cli.call(APPS[name])
+    return runs_app.main() if name == "runs" else cli.call(APPS[name])

@@ -120,7 +120,7 @@ def _fetch(url: str, cache: Path) -> list[Path]:
         system, path = fsspec.url_to_fs(url)
         pattern = f"{path.rstrip('/')}/**" if system.isdir(path) else path
         found = [name for name in system.glob(pattern) if name.lower().endswith(FORMATS)]
-    except (ImportError, OSError, ValueError) as error:
+    except Exception as error:  # each file system raises errors of its own, e.g. about credentials
         hint = "pip install 'foretrace[remote]'" if isinstance(error, ImportError) else ""
         raise UserError(f"data.path: {url!r} cannot be reached: {error}", hint=hint) from error
     files = []

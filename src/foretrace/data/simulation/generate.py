@@ -1,14 +1,11 @@
-"""Simulated robots: made once, in as many processes as there are cores, and kept.
+"""Gaits of simulated robots: made once by MuJoCo, on as many threads as there are cores, and kept.
 
-Shapes: E episodes, T steps, F features.
+Shapes: E episodes, T steps, F features, J joints.
 """
 
-import contextlib
 import hashlib
 import json
 import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -16,17 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from filelock import FileLock
 
 from foretrace.data.sequences import FloatArray, Sequences
-from foretrace.data.simulation.robots import find_robot
+from foretrace.data.simulation.robots import Robot, find_robot
 from foretrace.errors import UserError
+from foretrace.workspace import atomic_write
 
 RECIPE_VERSION = 1  # raise it when the same settings would give other values
-MIN_STEPS_PER_WORKER = 5_000  # a process takes half a second to start, about as long as so many steps
+FREQUENCY_HZ = (0.5, 3.0)  # a stride in 2 s to 3 a second; faster is filtered out by the legs' inertia
 
 Progress = Callable[[int, int], None]
-Recipe = dict[str, str | int]
 
 
 def simulate(
@@ -39,10 +37,10 @@ def simulate(
     cache: Path,
     progress: Progress | None = None,
 ) -> Sequences:
-    """Return episodes of a robot, each with a random gait of its own (`foretrace.data.simulation.gaits`).
+    """Return episodes of a robot, each with a random gait of its own.
 
     The values depend on the arguments and on the versions of gymnasium, MuJoCo and numpy, not on the number
-    of processes. They are kept in ``cache`` and simulated again only if they are missing or damaged; of
+    of threads. They are kept in ``cache`` and simulated again only if they are missing or damaged; of
     several callers at once, one simulates and the others wait.
 
     Args:
@@ -56,21 +54,27 @@ def simulate(
 
     Raises:
         UserError: If the simulator is not installed or ``cache`` cannot be written.
-        RuntimeError: If the simulator failed.
+        ArithmeticError: If an episode diverged.
     """
-    kind = find_robot(robot)
-    recipe = _recipe(robot, episodes=episodes, steps=steps, frame_skip=frame_skip, seed=seed)
+    kind, versions = find_robot(robot), installed_versions()
+    numbers = {"episodes": episodes, "steps": steps, "frame_skip": frame_skip, "seed": seed}
+    recipe = {"robot": robot, "env_id": kind.env_id, **numbers, "recipe": RECIPE_VERSION, **versions}
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
-    folder = cache / f"{robot}-{digest[:16]}"
-    shape = (episodes * (steps + 1), len(kind.feature_names))
+    file = cache / f"{robot}-{digest[:16]}.npy"
     try:
-        values, dt_s = _read(folder, recipe, shape) or _make_once(folder, recipe, shape, progress)
+        if not _is_whole(file, recipe):
+            cache.mkdir(parents=True, exist_ok=True)
+            with FileLock(file.with_suffix(".lock")):
+                if not _is_whole(file, recipe):  # else another process made it while this one waited
+                    _make(file, kind, recipe, progress, **numbers)
     except OSError as error:
         problem = f"simulated data cannot be kept in {cache} ({error.strerror or error})"
         raise UserError(problem, hint="Free some space, or set FORETRACE_HOME to another folder.") from error
+    # Copy-on-write: may be larger than memory, is writable as torch wants it, and spares the file.
+    values: FloatArray = np.asarray(np.load(file, mmap_mode="c"))
     ends = np.arange(1, episodes + 1, dtype=np.int64) * (steps + 1)
     names = tuple(f"gait {episode}" for episode in range(episodes))
-    versions = ", ".join(f"{name} {recipe[name]}" for name in ("gymnasium", "mujoco", "numpy"))
+    used = ", ".join(f"{name} {number}" for name, number in versions.items())
     return Sequences(
         values=values,
         bounds=np.stack([ends - (steps + 1), ends], axis=1),
@@ -78,9 +82,9 @@ def simulate(
         units=kind.units,
         episode_names=names,
         recordings=names,
-        dt_s=dt_s,
+        dt_s=kind.physics_step_s * frame_skip,
         covariates=np.zeros((len(values), 0), np.float32),
-        origin=f"{robot} ({kind.env_id}; {versions}; recipe {digest})",
+        origin=f"{robot} ({kind.env_id}; {used}; recipe {digest})",
     )
 
 
@@ -97,136 +101,102 @@ def installed_versions() -> dict[str, str]:
         raise UserError(problem, hint='Run: pip install "foretrace[simulation]"') from error
 
 
-def _recipe(robot: str, **numbers: int) -> Recipe:
-    env_id = find_robot(robot).env_id
-    return {"robot": robot, "env_id": env_id, **numbers, "recipe": RECIPE_VERSION, **installed_versions()}
+def draw_gait(rng: np.random.Generator, *, robot: Robot, steps: int, dt_s: float) -> npt.NDArray[np.float64]:
+    """Draw the torques of a random gait: a sine per joint, with an amplitude, a frequency and a phase of its own.
+
+    Each joint draws its amplitude from the robot's range, its frequency from 0.5–3 Hz and its phase from the
+    full circle, all uniformly.
+
+    Returns:
+        Torques as shares of the largest one, in [-1, 1]. Shape (T, J).
+
+    >>> draw_gait(np.random.default_rng(0), robot=find_robot("walker2d"), steps=100, dt_s=0.008).shape
+    (100, 6)
+    """
+    joints = len(robot.joints)
+    amplitude = rng.uniform(*robot.amplitude, size=joints)
+    frequency_hz = rng.uniform(*FREQUENCY_HZ, size=joints)
+    phase = rng.uniform(0, 2 * np.pi, size=joints)
+    time_s = np.arange(steps)[:, None] * dt_s  # (T, 1)
+    return amplitude * np.sin(2 * np.pi * frequency_hz * time_s + phase)
 
 
-def _read(folder: Path, recipe: Recipe, shape: tuple[int, int]) -> tuple[FloatArray, float] | None:
-    """Return values and time step, or None if they are not there whole and unharmed."""
+def _is_whole(file: Path, recipe: dict[str, Any]) -> bool:
     try:
-        note: dict[str, Any] = json.loads((folder / "recipe.json").read_bytes())
-        if note["recipe"] != recipe or note["values_sha256"] != _sha256(folder / "values.npy"):
-            return None
-        # Copy-on-write: may be larger than memory, is writable as torch wants it, and spares the file.
-        values: FloatArray = np.asarray(np.load(folder / "values.npy", mmap_mode="c"))
-        return (values, float(note["dt_s"])) if values.shape == shape else None
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
-        return None
+        note = json.loads(file.with_suffix(".json").read_bytes())
+        with file.open("rb") as values:
+            found = hashlib.file_digest(values, "sha256").hexdigest()
+        return bool(note == {"recipe": recipe, "values_sha256": found})
+    except (FileNotFoundError, ValueError):
+        return False
 
 
-def _make_once(
-    folder: Path, recipe: Recipe, shape: tuple[int, int], progress: Progress | None
-) -> tuple[FloatArray, float]:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f"{folder.name}.lock")):
-        if found := _read(folder, recipe, shape):  # another process made it while this one waited
-            return found
-        with _whole_or_nothing(folder) as partial:
-            _make(partial, recipe, shape, progress)
-        made = _read(folder, recipe, shape)
-    assert made is not None, f"{folder} was changed as soon as it was written"
-    return made
+def _make(
+    file: Path,
+    robot: Robot,
+    recipe: dict[str, Any],
+    progress: Progress | None,
+    *,
+    episodes: int,
+    **numbers: int,
+) -> None:
+    """Write the values, then the note without which they do not count."""
+    shape = (episodes * (numbers["steps"] + 1), len(robot.feature_names))
+    with atomic_write(file) as aside, aside.open("wb") as out:
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(out, header)
+        done = 0
+        for rows in _roll_out(robot, episodes=episodes, **numbers):
+            out.write(rows.astype("<f4").tobytes())
+            done += len(rows)
+            if progress is not None:
+                progress(done, episodes)
+    with file.open("rb") as values:
+        note = {"recipe": recipe, "values_sha256": hashlib.file_digest(values, "sha256").hexdigest()}
+    with atomic_write(file.with_suffix(".json")) as aside:
+        aside.write_text(json.dumps(note, indent=2))
 
 
-@contextlib.contextmanager
-def _whole_or_nothing(folder: Path) -> Iterator[Path]:
-    """Give a folder to fill that gets its name at the end, and vanishes if anything goes wrong."""
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed; the lock says that it is gone
-    partial.mkdir()
-    try:
-        yield partial
-        for path in (*partial.iterdir(), partial):
-            _to_disk(path)
-        if folder.exists():
-            shutil.rmtree(folder)  # damaged
-        partial.rename(folder)
-        _to_disk(folder.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+def _roll_out(
+    robot: Robot, *, episodes: int, steps: int, frame_skip: int, seed: int
+) -> Iterator[npt.NDArray[np.float64]]:
+    """Simulate as many episodes at a time as there are cores; shape (cores or fewer, T + 1, F).
 
+    Gymnasium's environment gives the model and the first state; the steps are MuJoCo's own rollout. An episode
+    depends on the seed and its number alone.
+    """
+    import gymnasium
+    import mujoco
+    from mujoco import rollout
 
-def _make(partial: Path, recipe: Recipe, shape: tuple[int, int], progress: Progress | None) -> None:
-    values, scratch = (partial / "values.npy").resolve(), partial / "scratch"
-    np.save(values, np.zeros(shape, np.float32))  # takes its space now: a full disk is an error, not a SIGBUS
-    scratch.mkdir()
-    dt_s = _run_workers(values, recipe, scratch, progress)
-    shutil.rmtree(scratch)
-    note = {"recipe": recipe, "dt_s": dt_s, "values_sha256": _sha256(values)}
-    (partial / "recipe.json").write_text(json.dumps(note, indent=2))
-
-
-def _run_workers(values: Path, recipe: Recipe, scratch: Path, progress: Progress | None) -> float:
-    """Fill the array in several processes, which report each episode on one pipe; returns the time step."""
-    episodes = int(recipe["episodes"])
-    count = _num_workers(episodes, int(recipe["steps"]))
-    reading, writing = os.pipe()
-    workers: list[subprocess.Popen[bytes]] = []
-    done, dt_s = 0, 0.0
-    with open(reading) as reports:  # noqa: PTH123 - a pipe has no path
-        try:
-            try:
-                for first in range(count):
-                    chosen = range(first, episodes, count)
-                    workers.append(_start_worker(values, recipe, chosen, scratch=scratch, report=writing))
-            finally:
-                os.close(writing)  # the workers hold it now: it ends when the last one does
-            for done, line in enumerate(reports, start=1):
-                dt_s = float(line)
-                if progress is not None:
-                    progress(done, episodes)
-            failed = [worker for worker in workers if worker.wait()]
-        finally:
-            for worker in workers:
-                worker.kill()
-                worker.wait()
-    if failed or done != episodes:
-        said = "\n".join(path.read_text(errors="replace") for path in sorted(scratch.glob("*.err")))
-        raise RuntimeError(f"the simulation of {recipe['robot']} failed:\n{said}")
-    return dt_s
-
-
-def _start_worker(
-    values: Path, recipe: Recipe, episodes: range, *, scratch: Path, report: int
-) -> subprocess.Popen[bytes]:
-    numbers = [recipe[name] for name in ("steps", "frame_skip", "seed")]
-    numbers += [episodes.start, episodes.stop, episodes.step]
-    command = [
-        sys.executable,
-        "-m",
-        "foretrace.data.simulation.gaits",
-        str(values),
-        str(recipe["robot"]),
-        *map(str, numbers),
-    ]
-    imports = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path)
-    with (scratch / f"{episodes.start}.err").open("wb") as errors:
-        return subprocess.Popen(  # noqa: S603 - our own module
-            command,
-            cwd=scratch,  # takes MUJOCO_LOG.TXT
-            env={**os.environ, "PYTHONPATH": imports},
-            stdin=subprocess.DEVNULL,
-            stdout=report,
-            stderr=errors,
-            start_new_session=True,  # Ctrl-C reaches the caller alone, and that ends the workers
-        )
-
-
-def _num_workers(episodes: int, steps: int) -> int:
+    mujoco.set_mju_user_warning(lambda _: None)  # else its notices are in MUJOCO_LOG.TXT and on the terminal
+    made = gymnasium.make(robot.env_id, frame_skip=frame_skip, disable_env_checker=True)
+    env: Any = made.unwrapped  # gymnasium says nothing about its attributes
+    model, everything = env.model, mujoco.mjtState.mjSTATE_FULLPHYSICS
     # `os.sched_getaffinity` counts the cores that this process may use, but only Linux has it.
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return max(1, min(cores, episodes, episodes * steps // MIN_STEPS_PER_WORKER))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    threads = [mujoco.MjData(model) for _ in range(min(cores, episodes))]
+    for first in range(0, episodes, len(threads)):
+        starts, solver_starts, torques = [], [], []
+        for episode in range(first, min(first + len(threads), episodes)):
+            rng = np.random.default_rng([seed, episode])
+            gait = draw_gait(rng, robot=robot, steps=steps, dt_s=env.dt)
+            env.reset(seed=int(rng.integers(2**31)))
+            start = np.empty(mujoco.mj_stateSize(model, everything))
+            mujoco.mj_getState(model, env.data, start, everything)
+            starts.append(start)
+            solver_starts.append(env.data.qacc_warmstart.copy())
+            torques.append(gait.repeat(frame_skip, axis=0))
+        states, _ = rollout.rollout(
+            model, threads, np.array(starts), np.array(torques), initial_warmstart=np.array(solver_starts)
+        )
+        states = np.concatenate([np.array(starts)[:, None], states[:, frame_skip - 1 :: frame_skip]], axis=1)
+        time_s, positions, velocities = np.split(
+            states[..., : 1 + model.nq + model.nv], [1, 1 + model.nq], axis=-1
+        )
+        # MuJoCo starts over where it diverges, and the rollout ends there.
+        stopped = time_s[:, -1, 0] < (steps - 0.5) * env.dt
+        if stopped.any():
+            raise ArithmeticError(f"episode {first + int(stopped.argmax())} of seed {seed} diverged")
+        velocities = velocities.clip(-robot.largest_velocity, robot.largest_velocity)
+        yield np.concatenate([positions[..., 1:], velocities], axis=-1)

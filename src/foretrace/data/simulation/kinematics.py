@@ -14,8 +14,6 @@ from foretrace.data.simulation.robots import find_robot
 
 DoubleArray = npt.NDArray[np.float64]
 
-MODEL_FILES = {"halfcheetah": "half_cheetah.xml", "walker2d": "walker2d_v5.xml"}  # of the -v5 environments
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Limbs:
@@ -54,7 +52,8 @@ def locate_limbs(robot: str, states: npt.ArrayLike, *, dt_s: float) -> Limbs:
     """
     import mujoco
 
-    num_features = len(find_robot(robot).feature_names)
+    kind = find_robot(robot)
+    num_features = len(kind.feature_names)
     run = np.asarray(states, np.float64)
     if run.ndim != 2 or run.shape[1] != num_features:
         raise ValueError(f"expected a run of shape (T, {num_features}), received {run.shape}")
@@ -65,10 +64,8 @@ def locate_limbs(robot: str, states: npt.ArrayLike, *, dt_s: float) -> Limbs:
     gymnasium = find_spec("gymnasium")  # found, not imported, which takes half a second
     assert gymnasium is not None
     assets = Path(str(gymnasium.origin)).parent / "envs" / "mujoco" / "assets"
-    mujoco.set_mju_user_warning(
-        lambda _: None
-    )  # else what it thinks of gymnasium's file is in MUJOCO_LOG.TXT
-    model = mujoco.MjModel.from_xml_path(str(assets / MODEL_FILES[robot]))
+    mujoco.set_mju_user_warning(lambda _: None)  # else its notices are in MUJOCO_LOG.TXT and on the terminal
+    model = mujoco.MjModel.from_xml_path(str(assets / kind.model_file))
     data = mujoco.MjData(model)
     capsules = np.flatnonzero(model.geom_type == mujoco.mjtGeom.mjGEOM_CAPSULE)
     half_lengths = model.geom_size[capsules, 1, None]  # (S, 1)

@@ -1,6 +1,6 @@
 """The simulated robots: what is measured on them, and in which environment."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from foretrace.errors import UserError, suggest
 
@@ -13,18 +13,22 @@ class Robot:
 
     Args:
         env_id: Name under which gymnasium knows the environment.
+        model_file: The environment's model, among gymnasium's assets.
         joints: Driven joints, in the order in which they are measured and driven.
         amplitude: Smallest and largest swing of a joint in a random gait, as shares of the largest torque.
-        env_options: Options of the environment.
+        physics_step_s: Time step of the physics in seconds.
+        largest_velocity: Where the environment cuts velocities off.
 
     >>> ROBOTS["halfcheetah"].feature_names[7:10], ROBOTS["halfcheetah"].units[7:10]
     (('ffoot', 'rootx_vel', 'rootz_vel'), ('rad', 'm/s', 'm/s'))
     """
 
     env_id: str
+    model_file: str
     joints: tuple[str, ...]
     amplitude: tuple[float, float]
-    env_options: dict[str, bool] = field(default_factory=dict)
+    physics_step_s: float
+    largest_velocity: float = float("inf")
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -42,17 +46,20 @@ class Robot:
 ROBOTS = {
     "halfcheetah": Robot(
         env_id="HalfCheetah-v5",
+        model_file="half_cheetah.xml",
         joints=("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot"),
+        physics_step_s=0.01,
         amplitude=(0.2, 1.0),  # from a gentle to a full swing; one in six ends on its back and kicks on
     ),
     "walker2d": Robot(
         env_id="Walker2d-v5",
+        model_file="walker2d_v5.xml",
         joints=("thigh", "leg", "foot", "thigh_left", "leg_left", "foot_left"),
         # It falls at any swing. More than this whirls it about, with up to a fifth of the velocities at ±10,
         # where the environment cuts them off; much less leaves it lying still.
         amplitude=(0.05, 0.3),
-        # A robot that fell still moves by the same laws, and episodes of equal length need no padding.
-        env_options={"terminate_when_unhealthy": False},
+        physics_step_s=0.002,
+        largest_velocity=10,
     ),
 }
 

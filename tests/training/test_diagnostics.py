@@ -111,7 +111,8 @@ def test_an_update_is_measured_against_the_weights_of_the_last_call():
     with torch.no_grad():
         for parameter in model.stack.head.parameters():
             parameter *= 2
-    first, second = watch.measure(model)["head"], watch.measure(model)["head"]
-    assert first.update == pytest.approx(0.5)
-    assert (second.norm, second.update) == (first.norm, 0.0)
+    first, second = watch.measure(model), watch.measure(model)
+    assert first["weights/head/update"] == pytest.approx(0.5)
+    assert second["weights/head/norm"] == first["weights/head/norm"]
+    assert second["weights/head/update"] == 0
     assert watch.still() == ["lstm.0: trainable, but has never moved"]

@@ -52,7 +52,7 @@ class GateSummary:
         return float(low), float(median), float(high)
 
     def metrics(self, layer: str) -> dict[str, float]:
-        """The figures to track, by the names under which they are."""
+        """Return the figures by their tracked names."""
         return {
             f"gates/{layer}/memory steps": self.memory_quantiles[1],
             f"gates/{layer}/forget open": self.opened["f"],
@@ -61,7 +61,7 @@ class GateSummary:
         }
 
     def describe(self, layer: str) -> str:
-        """The same as a line."""
+        """Return the figures as a line."""
         low, median, high = self.memory_quantiles
         shares = ", ".join(f"{gate} {self.opened[gate]:.0%} / {self.shut[gate]:.0%}" for gate in self.opened)
         return (
@@ -73,10 +73,10 @@ class GateSummary:
 def episode_gates(
     model: NextStepModel, sequences: Sequences, index: int, *, max_steps: int | None = None
 ) -> dict[str, Gates]:
-    """Runs the written-out equations over an episode, from a state of zero.
+    """Run the written-out equations over an episode, from a state of zero and without dropout.
 
     Args:
-        model: Dropout is left out, whatever the model's mode, which stays.
+        model: Its mode stays what it is.
         sequences: Where the episode is.
         index: Its number.
         max_steps: Read at most its beginning of that length, T; None reads all.
@@ -85,12 +85,10 @@ def episode_gates(
         For each LSTM layer, by name from the input up, its gates on the CPU; each (T, H).
     """
     first, end = sequences.bounds[index]
-    end = end if max_steps is None else min(end, first + max_steps)
+    rows = slice(first, end if max_steps is None else min(end, first + max_steps))
     device = model.change.device
-    values, covariates = (
-        torch.from_numpy(array[None, first:end]).to(device)
-        for array in (sequences.values, sequences.covariates)
-    )
+    values = torch.from_numpy(sequences.values[None, rows]).to(device)
+    covariates = torch.from_numpy(sequences.covariates[None, rows]).to(device)
     inside = {}
     with torch.no_grad():
         x = model.inputs(model.scaling(values), covariates)
@@ -105,23 +103,13 @@ def episode_gates(
 def summarize_gates(
     *, i: npt.ArrayLike, f: npt.ArrayLike, g: npt.ArrayLike, o: npt.ArrayLike, **_: npt.ArrayLike
 ) -> GateSummary:
-    """Sums up one layer's gates, each (T, H); what else `Gates._asdict` holds is not needed.
-
-    Raises:
-        ValueError: If the gates differ in shape or are empty.
-    """
-    named = {
-        name: np.asarray(gate, dtype=np.float64) for name, gate in {"i": i, "f": f, "o": o, "g": g}.items()
-    }
-    shapes = {gate.shape for gate in named.values()}
-    if len(shapes) != 1 or named["f"].ndim != 2 or not named["f"].size:
-        raise ValueError(f"expected gates of one shape (T, H), received {sorted(shapes)}")
-    candidate = named.pop("g")
+    """Sum up one layer's gates, each (T, H); what else `Gates._asdict` holds is not needed."""
+    named = {name: np.asarray(gate, dtype=np.float64) for name, gate in {"i": i, "f": f, "o": o}.items()}
     with np.errstate(divide="ignore"):  # a gate that rounds to 1 remembers for ever, one at 0 nothing
         memory_steps = np.abs(1 / np.log(named["f"]).mean(axis=0))
     return GateSummary(
         opened={name: float((gate > OPEN).mean()) for name, gate in named.items()},
         shut={name: float((gate < SHUT).mean()) for name, gate in named.items()},
-        g_saturated=float((np.abs(candidate) > OPEN).mean()),
+        g_saturated=float((np.abs(np.asarray(g)) > OPEN).mean()),
         memory_steps=memory_steps,
     )

@@ -46,12 +46,14 @@ class GradientFlow:
     c: FloatArray
 
     def diagnosis(self) -> list[str]:
-        """One line per layer about the gradient along its cells."""
-        pairs = zip(self.layers, self.c, strict=True)
-        return [f"{name}: gradient {_describe(norms[::-1])}" for name, norms in pairs]
+        """Return a line per layer about the gradient along its cells."""
+        return [
+            f"{name}: gradient {_describe(norms[::-1])}"
+            for name, norms in zip(self.layers, self.c, strict=True)
+        ]
 
     def metrics(self) -> dict[str, float]:
-        """Norm of ∂L/∂c at the last step, and the share of it that arrives at the first one."""
+        """Return the norm of ∂L/∂c at the last step, and the share of it that arrives at the first one."""
         named = {}
         for name, norms in zip(self.layers, self.c, strict=True):
             first, last = float(norms[0]), float(norms[-1])
@@ -61,7 +63,7 @@ class GradientFlow:
 
 
 def gradient_flow(model: NextStepModel, batch: Batch) -> GradientFlow:
-    """Takes the gradient back from the last forecast of each window; the mean over windows of its norms.
+    """Return how the gradient comes back from the last forecast of each window: means over windows of its norms.
 
     Each window's loss is the mean over features of its last squared error in scaled units. Dropout is left out,
     and neither the model's mode, nor its gradients, nor any random number generator is touched.
@@ -85,7 +87,7 @@ def gradient_flow(model: NextStepModel, batch: Batch) -> GradientFlow:
 
 
 def _describe(norms: FloatArray) -> str:
-    """What becomes of a gradient, step by step back from the loss. Shape (T,)."""
+    """Say what becomes of a gradient, step by step back from the loss. Shape (T,)."""
     if not np.isfinite(norms).all():
         return "is not finite"
     if not norms[0] > 0:
@@ -93,25 +95,17 @@ def _describe(norms: FloatArray) -> str:
     left, back = norms / norms[0], len(norms) - 1
     if back == 0:
         return "has one step only, so nothing to come back through"
-    per_step = _rate(left)
-    gone = np.flatnonzero(left < HUNDREDTH)
-    if len(gone) and left[-1] < HUNDREDTH:
-        return f"halves every {_half_life(per_step)} steps; a hundredth is left after {gone[0]} (vanishes)"
+    # The slope of the logarithm of what is left, per step back, by least squares.
+    lost = np.flatnonzero(left < FIT_DOWN_TO)
+    usable = np.maximum(left[: max(2, lost[0])] if len(lost) else left, np.finfo(np.float64).tiny)
+    per_step = float(np.polyfit(np.arange(len(usable)), np.log(usable), 1)[0])
+    half_life = f"{math.log(2) / -per_step:.2g}" if per_step < 0 else "∞"
+    if left[-1] < HUNDREDTH:
+        gone = np.flatnonzero(left < HUNDREDTH)[0]
+        return f"halves every {half_life} steps; a hundredth is left after {gone} (vanishes)"
     if left[-1] < 1 / STEADY:
-        return f"halves every {_half_life(per_step)} steps; {left[-1]:.0%} is left after {back} (fades)"
+        return f"halves every {half_life} steps; {left[-1]:.0%} is left after {back} (fades)"
     if left[-1] <= STEADY:
         return f"is steady: {left[-1]:.2g} of it after {back} steps"
     how = "explodes" if left[-1] > 1 / HUNDREDTH else "grows"
     return f"grows {math.exp(per_step):.3g}-fold a step; {left[-1]:.3g}-fold after {back} ({how})"
-
-
-def _rate(left: FloatArray) -> float:
-    """Slope of the logarithm of what is left, per step back, by least squares."""
-    lost = np.flatnonzero(left < FIT_DOWN_TO)
-    usable = left[: max(2, lost[0])] if len(lost) else left
-    usable = np.maximum(usable, np.finfo(np.float64).tiny)
-    return float(np.polyfit(np.arange(len(usable)), np.log(usable), 1)[0])
-
-
-def _half_life(per_step: float) -> str:
-    return f"{math.log(2) / -per_step:.2g}" if per_step < 0 else "∞"

@@ -1,4 +1,4 @@
-"""What there is to know about the inside of a network: its gates over an episode, and its gradients."""
+"""The inside of a trained network at a glance: its gates over an episode, and its gradients."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from foretrace.data.windows import Windows
 from foretrace.evaluation.inside.gradients import GradientFlow, gradient_flow
-from foretrace.evaluation.inside.weights import WeightWatch, weight_metrics
+from foretrace.evaluation.inside.weights import WeightWatch
 from foretrace.model.next_step import NextStepModel
 
 
@@ -94,7 +94,7 @@ class Diagnostics(Callback):
         """Measure and report; Lightning gives the metrics to the tracker with the epoch as their step."""
         began, model = _now(module.device), _model(module)
         assert self._watch is not None
-        metrics = weight_metrics(self._watch.measure(model))
+        metrics = self._watch.measure(model)
         self._is_due |= trainer.current_epoch % self._every_n_epochs == 0
         if self._is_due and self._is_affordable():
             flow_began = _now(module.device)

@@ -1,6 +1,7 @@
 """The three parts of a data set as Lightning's data module."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -60,18 +61,21 @@ class WindowDataModule(LightningDataModule):
     @property
     def warnings(self) -> list[str]:
         """What a person should know before training; episodes without a window among it."""
+        windows = self.windows.values()
         short = [
             name
-            for windows in self.windows.values()
-            for name, last in zip(windows.sequences.episode_names, windows.last_start.tolist(), strict=True)
+            for one in windows
+            for name, last in zip(one.sequences.episode_names, one.last_start, strict=True)
             if last < 0
         ]
-        total = sum(len(windows.sequences) for windows in self.windows.values())
-        told = f"{len(short):,} of {total:,} episodes are shorter than a window and its target, and are not used: "
-        return [
-            *self._warnings,
-            *([told + ", ".join(short[:8]) + (", …" if len(short) > 8 else "")] if short else []),
-        ]
+        if not short:
+            return list(self._warnings)
+        total, few = (
+            sum(len(one.sequences) for one in windows),
+            ", ".join(short[:8]) + ", …" * (len(short) > 8),
+        )
+        told = f"{len(short):,} of {total:,} episodes are shorter than a window and its target, and are not used: {few}"
+        return [*self._warnings, told]
 
     def setup(self, stage: str) -> None:
         """Move the data to where the model is: a batch is then a gather on that device, with no copy across."""
@@ -81,21 +85,15 @@ class WindowDataModule(LightningDataModule):
 
     def train_dataloader(self) -> WindowLoader:
         """Return training windows, shuffled anew each epoch; of each batch this process's part."""
-        return WindowLoader(
-            self.windows["train"],
-            batch_size=self.batch_size,
-            seed=self.seed,
-            random_offset=self.random_offset,
-            shard=self._shard(),
-        )
+        return self._loader("train", seed=self.seed, random_offset=self.random_offset, shard=self._shard())
 
     def val_dataloader(self) -> WindowLoader:
         """Return validation windows, in order; of each batch this process's part."""
-        return WindowLoader(self.windows["valid"], batch_size=self.batch_size, shard=self._shard())
+        return self._loader("valid", shard=self._shard())
 
     def test_dataloader(self) -> WindowLoader:
         """Return all test windows, in order: one process alone evaluates the model."""
-        return WindowLoader(self.windows["test"], batch_size=self.batch_size)
+        return self._loader("test")
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Return the batch: it was made on the device."""
@@ -103,3 +101,6 @@ class WindowDataModule(LightningDataModule):
 
     def _shard(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    def _loader(self, part: str, **how: Any) -> WindowLoader:
+        return WindowLoader(self.windows[part], batch_size=self.batch_size, **how)

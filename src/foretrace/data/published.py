@@ -8,13 +8,12 @@ Shapes: T rows of a file, n kept pairs of it, F features.
 
 import hashlib
 import io
-from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
-from foretrace.data.sequences import FloatArray, IntArray, Sequences
+from foretrace.data.sequences import FloatArray, Sequences
 from foretrace.data.simulation.robots import ROBOTS
 from foretrace.data.splits import Splits
 from foretrace.errors import UserError
@@ -36,14 +35,12 @@ def load_halfcheetah_ltc(root: Path) -> Splits:
     Raises:
         UserError: If a file is missing or is not the published one.
     """
-    folder, names = _folder(root, "traces"), [f"trace_{number:04d}.npy" for number in range(25)]
-    _require(folder, names, HALFCHEETAH_SOURCE)
-    checksums = _checksums("halfcheetah_ltc")
-    robot = ROBOTS["halfcheetah"]
+    names, robot = [f"trace_{number:04d}.npy" for number in range(25)], ROBOTS["halfcheetah"]
+    folder = _folder(root, "traces", names, HALFCHEETAH_SOURCE)
 
     def part(names: list[str]) -> Sequences:
         return Sequences.from_episodes(
-            [_read(folder / name, checksums, HALFCHEETAH_SOURCE) for name in names],
+            _read(folder, names, "halfcheetah_ltc", HALFCHEETAH_SOURCE),
             feature_names=robot.feature_names,
             units=robot.units,
             episode_names=[Path(name).stem for name in names],
@@ -70,19 +67,33 @@ def load_walker2d_cfc(root: Path) -> Splits:
     Raises:
         UserError: If a training or validation file is missing or is not the published one.
     """
-    folder = _folder(root, "rollouts")
-    test_names, valid_names, train_names = _walker2d_split()
-    _require(folder, sorted(train_names + valid_names), WALKER2D_SOURCE)
-    checksums = _checksums("walker2d_cfc")
+    names = [f"rollout_{number:03d}.npy" for number in range(400)]
+    np.random.RandomState(125487).shuffle(names)  # published
+    test_names, valid_names, train_names = names[:60], names[60:100], names[100:]
+    folder = _folder(root, "rollouts", train_names + valid_names, WALKER2D_SOURCE)
     # Published. One generator for all parts, in this order: what is kept depends on all files before.
-    rng = np.random.RandomState(891374)
+    rng, robot = np.random.RandomState(891374), ROBOTS["walker2d"]
 
     def part(names: list[str]) -> Sequences:
-        states = [_read(folder / name, checksums, WALKER2D_SOURCE) for name in names]
-        return _thin_out(states, names, rng, origin=f"{folder} ({WALKER2D_SOURCE})")
+        states = _read(folder, names, "walker2d_cfc", WALKER2D_SOURCE)
+        # The published windows start at range(0, n - 64, 16), which excludes a window that would end at the last
+        # pair. Without that pair the same windows come from the common rule, which uses all rows.
+        kept = [np.flatnonzero(rng.rand(len(state) - 1) < WALKER2D_KEPT)[:-1] for state in states]
+        return Sequences.from_episodes(
+            [state[steps] for state, steps in zip(states, kept, strict=True)],
+            next_values=[state[steps + 1] for state, steps in zip(states, kept, strict=True)],
+            # Steps since the last kept pair; before the first one, since the start, which counts as step -1.
+            covariates=[np.diff(steps, prepend=-1)[:, None] for steps in kept],
+            covariate_names=["elapsed_steps"],
+            feature_names=robot.feature_names,
+            units=robot.units,
+            episode_names=[Path(name).stem for name in names],
+            origin=f"{folder} ({WALKER2D_SOURCE})",
+            notes={"rows left out": sum(map(len, states)) - sum(map(len, kept))},
+        )
 
     train, valid = part(train_names), part(valid_names)
-    if absent := [name for name in sorted(test_names) if not (folder / name).is_file()]:
+    if absent := _absent(folder, test_names):
         missing = (
             f"{len(absent)} of 60 test files ({_few(absent)}) are not in {folder}; see {WALKER2D_SOURCE}."
         )
@@ -90,78 +101,42 @@ def load_walker2d_cfc(root: Path) -> Splits:
     return Splits(train=train, valid=valid, test=part(test_names))
 
 
-def _walker2d_split() -> tuple[list[str], list[str], list[str]]:
-    """Return the names of the test, validation and training files, in the published order."""
-    names = [f"rollout_{number:03d}.npy" for number in range(400)]
-    np.random.RandomState(125487).shuffle(names)  # published
-    return names[:60], names[60:100], names[100:]
-
-
-def _thin_out(
-    states: list[FloatArray], names: list[str], rng: np.random.RandomState, *, origin: str
-) -> Sequences:
-    kept = [_keep(len(state) - 1, rng) for state in states]
-    robot = ROBOTS["walker2d"]
-    return Sequences.from_episodes(
-        [state[steps] for state, steps in zip(states, kept, strict=True)],
-        next_values=[state[steps + 1] for state, steps in zip(states, kept, strict=True)],
-        # Steps since the last kept pair; before the first one, since the start, which counts as step -1.
-        covariates=[np.diff(steps, prepend=-1)[:, None] for steps in kept],
-        covariate_names=["elapsed_steps"],
-        feature_names=robot.feature_names,
-        units=robot.units,
-        episode_names=[Path(name).stem for name in names],
-        origin=origin,
-        notes={
-            "rows left out": sum(len(state) - len(steps) for state, steps in zip(states, kept, strict=True))
-        },
-    )
-
-
-def _keep(pairs: int, rng: np.random.RandomState) -> IntArray:
-    kept = np.flatnonzero(rng.rand(pairs) < WALKER2D_KEPT)
-    # The published windows start at range(0, n - 64, 16), which excludes a window that would end at the last
-    # pair. Without that pair the same windows come from the common rule, which uses all rows.
-    return kept[:-1].astype(np.int64)
-
-
-def _folder(root: Path, inner: str) -> Path:
-    return root / inner if (root / inner).is_dir() else root
-
-
-def _require(folder: Path, names: Sequence[str], source: str) -> None:
-    absent = [name for name in names if not (folder / name).is_file()]
-    if absent:
+def _folder(root: Path, inner: str, names: list[str], source: str) -> Path:
+    """Return the folder that holds the files, all of which must be there."""
+    folder = root / inner if (root / inner).is_dir() else root
+    if absent := _absent(folder, names):
         lacking = f"lacks {len(absent)} of {len(names)} published files ({_few(absent)})"
         problem = lacking if folder.is_dir() else "is no folder"
         raise UserError(f"data.root: {folder} {problem}", hint=f"They are published in {source}.")
+    return folder
 
 
-def _few(names: Sequence[str]) -> str:
+def _absent(folder: Path, names: list[str]) -> list[str]:
+    return sorted(name for name in names if not (folder / name).is_file())
+
+
+def _few(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
-def _checksums(name: str) -> dict[str, str]:
-    """Return the SHA-256 of each file by its name."""
-    text = resources.files("foretrace.data").joinpath("checksums", f"{name}.sha256").read_text("ascii")
-    return {file: checksum for checksum, file in (line.split() for line in text.splitlines())}
-
-
-def _read(path: Path, checksums: dict[str, str], source: str) -> FloatArray:
-    """Read one file after comparing its checksum, where one is known. Shape (T, F)."""
-    content = path.read_bytes()
-    wanted, found = checksums.get(path.name), hashlib.sha256(content).hexdigest()
-    if wanted not in (None, found):
-        raise _not_as_published(path, f"its SHA-256 is {found}, not {wanted}", source)
-    try:
-        values: FloatArray = np.load(io.BytesIO(content)).astype(np.float32)
-    except (ValueError, EOFError) as error:
-        raise _not_as_published(path, f"it is no .npy array ({error})", source) from error
-    if values.ndim != 2 or values.shape[1] != 17 or len(values) < 2:
-        raise _not_as_published(path, f"its shape is {values.shape}, not (rows, 17)", source)
-    return values
-
-
-def _not_as_published(path: Path, reason: str, source: str) -> UserError:
-    hint = f"Fetch it again from {source}."
-    return UserError(f"{path} is not the published file: {reason}", hint=hint)
+def _read(folder: Path, names: list[str], protocol: str, source: str) -> list[FloatArray]:
+    """Read files after comparing their checksums, where these are known; each (T, F)."""
+    checksums = (
+        resources.files("foretrace.data").joinpath("checksums", f"{protocol}.sha256").read_text("ascii")
+    )
+    known = {file: checksum for checksum, file in (line.split() for line in checksums.splitlines())}
+    read: list[FloatArray] = []
+    for name in names:
+        content = (folder / name).read_bytes()
+        found = hashlib.sha256(content).hexdigest()
+        try:
+            if known.get(name, found) != found:
+                raise ValueError(f"its SHA-256 is {found}, not {known[name]}")
+            values = np.load(io.BytesIO(content)).astype(np.float32)
+            if values.ndim != 2 or values.shape[1] != 17 or len(values) < 2:
+                raise ValueError(f"its shape is {values.shape}, not (rows, 17)")
+        except (ValueError, EOFError) as error:
+            problem = f"{folder / name} is not the published file: {error}"
+            raise UserError(problem, hint=f"Fetch it again from {source}.") from error
+        read.append(values)
+    return read

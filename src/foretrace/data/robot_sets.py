@@ -20,7 +20,7 @@ STEPS_S = {"HalfCheetah": 0.05, "Walker2d": 0.008}  # MuJoCo's environments, fro
 
 
 def load_lerobot(settings: LeRobotData, *, cache: Path) -> Sequences:
-    """A LeRobot data set (v2.1 or v3): the state is forecast, the action is a covariate.
+    """Read a LeRobot data set (v2.1 or v3): the state is forecast, the action is a covariate.
 
     Raises:
         UserError: If there is none, or it has no such state or action.
@@ -56,7 +56,7 @@ def load_lerobot(settings: LeRobotData, *, cache: Path) -> Sequences:
 
 
 def load_minari(settings: MinariData) -> Sequences:
-    """A Minari data set (HDF5): observations are forecast, actions are covariates.
+    """Read a Minari data set (HDF5): observations are forecast, actions are covariates.
 
     Raises:
         UserError: If there is none, or its observations are no vectors of numbers.
@@ -82,16 +82,15 @@ def load_minari(settings: MinariData) -> Sequences:
         raise UserError(f"{folder}/main_data.hdf5: no episodes of observations (T, F)")
     environment = json.dumps(about.get("env_spec", "")) + str(about.get("dataset_id", ""))
     width = observations[0].shape[1]
-    robot = next(
-        (r for r in ROBOTS.values() if r.env_id.partition("-")[0] in environment and width == 17), None
-    )
-    step = next((s for name, s in STEPS_S.items() if name in environment), None)
+    known = [(r, r.env_id.partition("-")[0]) for r in ROBOTS.values()]
+    robot, name = next(((r, n) for r, n in known if n in environment), (None, ""))
+    named = robot if width == 17 else None
     return Sequences.from_episodes(
         observations,
-        feature_names=robot.feature_names if robot else [f"observation_{f}" for f in range(width)],
-        units=robot.units if robot else None,
+        feature_names=named.feature_names if named else [f"observation_{f}" for f in range(width)],
+        units=named.units if named else None,
         episode_names=names,
-        dt_s=settings.dt_s or step,
+        dt_s=settings.dt_s or STEPS_S.get(name),
         covariates=actions if settings.actions else None,
         covariate_names=[f"action_{k}" for k in range(actions[0].shape[1])] if settings.actions else (),
         origin=str(root),

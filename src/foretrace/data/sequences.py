@@ -70,19 +70,21 @@ class Sequences:
 
     def __post_init__(self) -> None:
         rows, features = self.values.shape
-        _agree(self.bounds.shape == (len(self.episode_names), 2), "one (first, end) and one name per episode")
-        _agree(len(self.recordings) == len(self.episode_names), "one recording for each episode")
-        _agree(features == len(self.feature_names) == len(self.units), "one name and one unit per feature")
-        _agree(
-            self.covariates.shape == (rows, len(self.covariate_names)),
-            "covariates for each row, one name each",
-        )
-        names = self.feature_names + self.covariate_names
-        _agree(len(set(names)) == len(names), "names used once")
-        if len(self.bounds):
-            _agree(self.bounds.min() >= 0 and self.bounds.max() <= rows, "bounds within the rows")
-        if self.next_values is not None:
-            _agree(self.next_values.shape == self.values.shape, "next values for each row")
+        names, episodes = self.feature_names + self.covariate_names, len(self.episode_names)
+        inside = not len(self.bounds) or (self.bounds.min() >= 0 and self.bounds.max() <= rows)
+        fits = {
+            "one (first, end) and one name per episode": self.bounds.shape == (episodes, 2),
+            "one recording for each episode": len(self.recordings) == episodes,
+            "one name and one unit per feature": features == len(self.feature_names) == len(self.units),
+            "covariates for each row, one name each": self.covariates.shape
+            == (rows, len(self.covariate_names)),
+            "names used once": len(set(names)) == len(names),
+            "bounds within the rows": inside,
+            "next values for each row": self.next_values is None
+            or self.next_values.shape == (rows, features),
+        }
+        if missing := [what for what, is_so in fits.items() if not is_so]:
+            raise ValueError(f"sequences need {missing[0]}")
 
     @classmethod
     def from_episodes(
@@ -93,33 +95,26 @@ class Sequences:
         units: Sequence[str] | None = None,
         episode_names: Sequence[str] | None = None,
         recordings: Sequence[str] | None = None,
-        dt_s: float | None = None,
         covariates: Sequence[npt.ArrayLike] | None = None,
         covariate_names: Sequence[str] = (),
         next_values: Sequence[npt.ArrayLike] | None = None,
-        origin: str = "",
-        notes: dict[str, int] | None = None,
+        **more: Any,
     ) -> "Sequences":
-        """Lay episodes of shape (T_e, F) end to end."""
-        lengths = [len(np.asarray(episode)) for episode in episodes]
-        ends = np.cumsum(lengths, dtype=np.int64)
-        values = _concatenate(episodes, len(feature_names))
+        """Lay episodes of shape (T_e, F) end to end; ``more`` are other fields as they are."""
+        lengths = np.array([len(np.asarray(episode)) for episode in episodes], np.int64)
+        ends = np.cumsum(lengths)
         names = tuple(episode_names or (f"episode {e}" for e in range(len(lengths))))
         return cls(
-            values=values,
-            bounds=np.stack([ends - np.asarray(lengths, dtype=np.int64), ends], axis=1),
+            values=_concatenate(episodes, len(feature_names)),
+            bounds=np.stack([ends - lengths, ends], axis=1),
             feature_names=tuple(feature_names),
             units=tuple(units) if units is not None else ("",) * len(feature_names),
             episode_names=names,
             recordings=tuple(recordings or names),
-            dt_s=dt_s,
-            covariates=_concatenate(covariates, len(covariate_names))
-            if covariates
-            else np.zeros((len(values), 0), np.float32),
+            covariates=_concatenate(covariates or [np.zeros((lengths.sum(), 0))], len(covariate_names)),
             covariate_names=tuple(covariate_names),
             next_values=_concatenate(next_values, len(feature_names)) if next_values else None,
-            origin=origin,
-            notes=notes or {},
+            **more,
         )
 
     def __len__(self) -> int:
@@ -178,8 +173,3 @@ def blocks(bounds: IntArray) -> Iterator[tuple[int, int]]:
 def _concatenate(parts: Sequence[npt.ArrayLike], width: int) -> FloatArray:
     arrays = [np.asarray(part, dtype=np.float32) for part in parts]
     return np.concatenate(arrays) if arrays else np.zeros((0, width), np.float32)
-
-
-def _agree(condition: bool, what: str) -> None:
-    if not condition:
-        raise ValueError(f"sequences need {what}")

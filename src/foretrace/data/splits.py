@@ -1,6 +1,8 @@
 """Training, validation and test parts: split first, by whole episodes or by time, and window later."""
 
+from bisect import bisect_right
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -81,32 +83,33 @@ def divide(total: int, shares: tuple[float, float, float]) -> list[int]:
 def _split_by_time(
     sequences: Sequences, recordings: list[list[int]], shares: tuple[float, float, float]
 ) -> Splits:
-    episodes: list[list[int]] = [[] for _ in PARTS]
-    bounds: list[list[tuple[int, int]]] = [[] for _ in PARTS]
+    found: dict[str, list[tuple[int, int, int]]] = {part: [] for part in PARTS}  # episode, first row, end
     dates = _dates_between(sequences, shares) if sequences.has_dates and len(recordings) > 1 else None
     for pieces in recordings:
+        total, before = (
+            int(sequences.lengths[pieces].sum()),
+            0,
+        )  # rows of this recording; those in pieces before
         if dates is None:
-            edges = np.cumsum([0, *divide(int(sequences.lengths[pieces].sum()), shares)])
+            inner = np.cumsum(divide(total, shares))[:-1].tolist()
         else:
-            counts = [_rows_before(sequences, pieces, date) for date in dates]
-            edges = np.array([0, *counts, int(sequences.lengths[pieces].sum())])
-        before = 0  # rows of this recording in the pieces before
+            inner = [_rows_before(sequences, pieces, date) for date in dates]
         for episode in pieces:
             first, end = (int(row) for row in sequences.bounds[episode])
-            for part, (early, late) in enumerate(pairwise(edges - before + first)):
-                if max(first, early) < min(end, late):
-                    episodes[part].append(episode)
-                    bounds[part].append((max(first, early), min(end, late)))
+            for part, (early, late) in zip(PARTS, pairwise([0, *inner, total]), strict=True):
+                begins, ends = max(first, first + early - before), min(end, first + late - before)
+                if begins < ends:
+                    found[part].append((episode, begins, ends))
             before += end - first
-    if not all(episodes):
+    if not all(found.values()):
         raise ValueError("the dates of the recordings leave a part without rows: set data.split_by=episode")
     train, valid, test = (
         replace(
-            sequences.select(chosen),
-            bounds=np.asarray(rows, np.int64),
-            episode_names=tuple(f"{sequences.episode_names[e]} ({part})" for e in chosen),
+            sequences.select([episode for episode, _, _ in pieces]),
+            bounds=np.array([rows for _, *rows in pieces], np.int64),
+            episode_names=tuple(f"{sequences.episode_names[episode]} ({part})" for episode, _, _ in pieces),
         )
-        for part, chosen, rows in zip(PARTS, episodes, bounds, strict=True)
+        for part, pieces in found.items()
     )
     return Splits(train=train, valid=valid, test=test)
 
@@ -117,20 +120,15 @@ def _rows_before(sequences: Sequences, episodes: list[int], date: int) -> int:
 
 
 def _dates_between(sequences: Sequences, shares: tuple[float, float, float]) -> list[int]:
-    """The two dates, in nanoseconds, before which the shares of all rows lie: no part knows what comes after it."""
+    """Return two dates, in ns, before which the shares of all rows lie: no part knows what comes after it."""
     assert sequences.times is not None, "there are dates"
-    every, dates = list(range(len(sequences))), list[int]()
-    for share in (shares[0], shares[0] + shares[1]):
-        low, high = (
-            int(sequences.times[sequences.bounds[:, 0]].min()),
-            int(sequences.times[sequences.bounds[:, 1] - 1].max()),
+    every = list(range(len(sequences)))
+    low = int(sequences.times[sequences.bounds[:, 0]].min()) + 1
+    high = int(sequences.times[sequences.bounds[:, 1] - 1].max())
+    return [
+        low
+        + bisect_right(
+            range(low, high), share * sequences.num_rows, key=partial(_rows_before, sequences, every)
         )
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (
-                (low, middle)
-                if _rows_before(sequences, every, middle) > share * sequences.num_rows
-                else (middle, high)
-            )
-        dates.append(high)
-    return dates
+        for share in (shares[0], shares[0] + shares[1])
+    ]

@@ -107,7 +107,7 @@ def test_onnx_is_called_whole_in_batches_and_step_by_step(at, capsys):
     forecast, *_ = session.run(None, {"values": two[..., :2], "covariates": two[..., 2:], **state})
     std = predictor.model.scaling.scale.numpy()
     for given, found in zip(two, forecast, strict=True):
-        assert (np.abs(found - predictor.forecast_steps(given, None)[0]) / std).max() < 1e-4
+        assert (np.abs(found - predictor.forecast_steps(given, predictor.start())[0]) / std).max() < 1e-4
     state = {name: tensor[:, :1] for name, tensor in state.items()}
     for row in rows:
         fed = {"values": row[None, None, :2], "covariates": row[None, None, 2:], **state}

@@ -8,8 +8,8 @@ from helpers import client, made, rows
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from foretrace.errors import UserError
-from foretrace.serving.ensemble import Ensemble
 from foretrace.serving.loading import load_ensemble
+from foretrace.serving.predictor import Ensemble
 from foretrace.workspace import Workspace
 
 MEMBERS = [made(seed=seed) for seed in (1, 2, 3)]

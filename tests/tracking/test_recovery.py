@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from foretrace.commands import runs
 from foretrace.errors import UserError
-from foretrace.serving.registry import download
+from foretrace.serving.registry import registered_run
 from foretrace.tracking import process, recovery, store
 from foretrace.tracking.outbox import REFUSED
 from foretrace.tracking.process import Process
@@ -150,10 +150,12 @@ def test_an_image_adds_to_what_was_made_outside_and_leaves_it_there(begin, outsi
     assert names(client, first) == names(client, second) == ["notes.txt"]
 
 
-def test_a_registered_model_is_found_in_an_image(begin, outside, enter, tmp_path):
+def test_a_registered_model_is_found_in_an_image(begin, outside, enter):
     with begin(outside) as tracked:
         tracked.log_text("model/MLmodel", "a model")
     tracked.client.create_registered_model("gait")
     tracked.client.create_model_version("gait", f"{tracked.folder.as_uri()}/model", run_id=tracked.id)
-    found = download("models:/gait/1", tmp_path, uri=None, workspace=enter(inside=True))
-    assert (found / "MLmodel").read_text() == "a model"
+    image = enter(inside=True)
+    run_id = registered_run("models:/gait/1", uri=None, workspace=image)
+    found = TrackedRun(*store.find_run(run_id, workspace=image, uri=None), staging=image.staging)
+    assert found.download_artifact("model/MLmodel").read_text() == "a model"

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import LambdaCallback
 from omegaconf.errors import OmegaConfBaseException
 
 from foretrace.commands import evaluate  # cli registers a resolver that conf/ uses
@@ -71,16 +71,6 @@ class Run:
         return f"<table><caption>run {html.escape(self.id)}</caption>{cells}</table>"
 
 
-class _Begun(Callback):
-    """Learns the run's id as training begins."""
-
-    run_id = ""
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert trainer.logger is not None, "of the process that records"
-        self.run_id = str(trainer.logger.version)
-
-
 def train(data: Any = None, /, *overrides: str, workspace: Workspace | None = None, **settings: Any) -> Run:
     """Train a model and track the run, as ``python src/train.py`` does.
 
@@ -100,10 +90,11 @@ def train(data: Any = None, /, *overrides: str, workspace: Workspace | None = No
     if data is None and "data" in settings:
         data = settings.pop("data")
     asked = [*_data_overrides(data, workspace), *_overrides(settings), *overrides]
-    begun = _Begun()
-    settings = _compose("train", asked)
-    metrics = train_command.run(settings, overrides=asked, workspace=workspace, callbacks=[begun])
-    return Run(begun.run_id, metrics, workspace.artifacts / begun.run_id / "artifacts", workspace)
+    ids = list[str]()
+    begun = LambdaCallback(on_fit_start=lambda trainer, _: ids.append(str(trainer.logger.version)))
+    composed = _compose("train", asked)
+    metrics = train_command.run(composed, overrides=asked, workspace=workspace, callbacks=[begun])
+    return Run(ids[0], metrics, workspace.artifacts / ids[0] / "artifacts", workspace)
 
 
 def runs(*, workspace: Workspace | None = None, limit: int = 1000) -> pd.DataFrame:
@@ -154,10 +145,8 @@ def _data_overrides(data: Any, workspace: Workspace) -> list[str]:
     if data is None:
         return []
     if isinstance(data, Mapping) and isinstance(data.get("source"), str):
-        return [
-            f"data={data['source']}",
-            *_overrides({"data": {k: v for k, v in data.items() if k != "source"}}),
-        ]
+        settings = {name: value for name, value in data.items() if name != "source"}
+        return [f"data={data['source']}", *(_overrides({"data": settings}) if settings else [])]
     if isinstance(data, str) and (CONF / "data" / f"{data}.yaml").is_file():
         return [f"data={data}"]
     if isinstance(data, str | Path):
@@ -167,52 +156,47 @@ def _data_overrides(data: Any, workspace: Workspace) -> list[str]:
 
 def _store_frames(data: Any, workspace: Workspace) -> list[str]:
     """Keep frames as one Parquet file named after its content, so that the run can be repeated, and name it."""
-    named = data if isinstance(data, Mapping) else None
-    if named is None and isinstance(data, list | tuple):
-        named = {f"episode {number}": one for number, one in enumerate(data)}
-    tables = [_to_table(one) for one in (named.values() if named else [data])]
+    if isinstance(data, list | tuple):
+        data = {f"episode {number}": one for number, one in enumerate(data)}
+    if named := isinstance(data, Mapping):
+        parts = {name: _to_table(one) for name, one in data.items()}
+        tables = [
+            part.append_column(EPISODE, pa.array([str(name)] * len(part))) for name, part in parts.items()
+        ]
+    else:
+        tables = [_to_table(data)]
     if not tables:
         raise UserError("data: an empty list holds no episode")
     has_time = all(TIME in table.column_names for table in tables)
-    if named:
-        tables = [
-            table.append_column(EPISODE, pa.array([str(name)] * len(table)))
-            for name, table in zip(named, tables, strict=True)
-        ]
     try:
         whole = pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:
         raise UserError(f"data: the episodes do not fit together: {error}") from error
-    digest = hashlib.sha256()
-    for batch in whole.combine_chunks().to_batches():
-        digest.update(batch.serialize())
-    path = workspace.cache / "frames" / f"{digest.hexdigest()[:16]}.parquet"
+    pq.write_table(whole, content := pa.BufferOutputStream())
+    digest = hashlib.sha256(content.getvalue()).hexdigest()
+    path = workspace.cache / "frames" / f"{digest[:16]}.parquet"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as aside:
-            pq.write_table(whole, aside)
-    return [
-        f"data.path={_written(str(path))}",
-        *([f"data.episode_column={EPISODE}"] if named else []),
-        *([f"data.order_column={TIME}"] if has_time else []),
-    ]
+            aside.write_bytes(content.getvalue())
+    columns = [f"data.episode_column={EPISODE}"] if named else []
+    columns += [f"data.order_column={TIME}"] if has_time else []
+    return [f"data.path={_written(str(path))}", *columns]
 
 
 def _to_table(frame: Any) -> pa.Table:
     if isinstance(frame, pa.Table):
         return frame
     if isinstance(frame, pd.DataFrame):
-        indexed = isinstance(frame.index, pd.DatetimeIndex) and TIME not in frame.columns
-        return pa.Table.from_pandas(
-            frame.rename_axis(TIME).reset_index() if indexed else frame, preserve_index=False
-        )
+        if isinstance(frame.index, pd.DatetimeIndex) and TIME not in frame.columns:
+            frame = frame.rename_axis(TIME).reset_index()
+        return pa.Table.from_pandas(frame, preserve_index=False)
     if hasattr(frame, "to_arrow"):  # polars
         return frame.to_arrow()
     values = np.asarray(frame)
     if values.ndim != 2 or values.dtype.kind not in "fiub":
-        raise UserError(
-            f"data: an episode is a frame or an array (steps, features), got {type(frame).__name__}"
-        )
+        kind = type(frame).__name__
+        raise UserError(f"data: an episode is a frame or an array (steps, features), got {kind}")
     return pa.table({f"feature_{number}": values[:, number] for number in range(values.shape[1])})
 
 
@@ -223,8 +207,9 @@ def _overrides(settings: Mapping[str, Any]) -> list[str]:
     ['optimizer=sgd', 'seed=2', 'trainer.max_epochs=5', 'trainer.gradient_clip=null']
     """
     written = []
-    choices_first = sorted(settings.items(), key=lambda item: not isinstance(item[1], str))
-    for group, value in choices_first:
+    for group, value in sorted(
+        settings.items(), key=lambda item: not isinstance(item[1], str)
+    ):  # choices first
         if isinstance(value, Mapping) and value:
             written += [f"{group}.{name}={_written(inner)}" for name, inner in value.items()]
         else:

@@ -10,12 +10,12 @@ import numpy as np
 from foretrace.commands.evaluate import recorded_data
 from foretrace.config import ExportConfig
 from foretrace.data import sources
+from foretrace.data.sequences import FloatArray
 from foretrace.errors import UserError
-from foretrace.serving import parity, registry
-from foretrace.serving.loading import find_trained, load_run
+from foretrace.serving import registry
+from foretrace.serving.loading import find_trained, load_stored
 from foretrace.serving.model_file import save_model
 from foretrace.serving.predictor import Predictor
-from foretrace.serving.rows import FloatArray
 from foretrace.tracking.stored import StoredRun
 from foretrace.training.log_filters import filter_library_logs
 from foretrace.workspace import Workspace, atomic_write, check_target
@@ -37,12 +37,10 @@ def run(config: ExportConfig, *, workspace: Workspace) -> Path | None:
     filter_library_logs()
     target = None
     if config.format is not None:
-        if config.format == "onnx":
-            _check_installed()
         target = Path(config.output or f"model.{config.format}").expanduser()
         check_target(target, overwrite=config.overwrite)
     trained = find_trained(config.run, uri=config.tracking.uri, workspace=workspace)
-    predictor = load_run(trained.id, uri=config.tracking.uri, workspace=workspace)
+    predictor = load_stored(trained)
     if target is not None:
         if config.format == "onnx":
             _write_onnx(target, predictor, _episodes(trained, predictor, config, workspace))
@@ -60,15 +58,18 @@ def run(config: ExportConfig, *, workspace: Workspace) -> Path | None:
 
 
 def _write_onnx(target: Path, predictor: Predictor, episodes: list[FloatArray]) -> None:
-    from foretrace.serving.onnx import OnnxRunner, write_onnx
+    for name in ("onnx", "onnxruntime"):
+        if find_spec(name) is None:
+            hint = "pip install 'foretrace[serving]', in the checkout '.[serving]'."
+            raise UserError(f"format: onnx needs {name}, which is not installed", hint=hint)
+    from foretrace.serving.onnx import OnnxRunner, check_parity, write_onnx
 
     with atomic_write(target) as aside, TemporaryDirectory() as folder:
         write_onnx(aside, predictor)
         registry.write_mlflow_model(Path(folder) / "model", predictor)
-        loaded = mlflow.pyfunc.load_model(str(Path(folder) / "model"))
-        by_onnx = parity.check_onnx(predictor, OnnxRunner(aside), episodes)
-        by_mlflow = parity.check_pyfunc(predictor, loaded, episodes)
-    most = f"ONNX Runtime {by_onnx:.1e}, MLflow {by_mlflow:.1e}"
+        pyfunc = mlflow.pyfunc.load_model(str(Path(folder) / "model"))
+        found = check_parity(predictor, OnnxRunner(aside), pyfunc, episodes)
+    most = ", ".join(f"{name} {difference:.1e}" for name, difference in found.items())
     print(f"agrees   {most} standard deviations from PyTorch at most, over {len(episodes)} episodes")
 
 
@@ -90,10 +91,3 @@ def _episodes(
         np.concatenate([sequences.values[first:end], sequences.covariates[first:end]], axis=1)
         for first, end in chosen
     ]
-
-
-def _check_installed() -> None:
-    for name in ("onnx", "onnxruntime"):
-        if find_spec(name) is None:
-            hint = "pip install 'foretrace[serving]', in the checkout '.[serving]'."
-            raise UserError(f"format: onnx needs {name}, which is not installed", hint=hint)

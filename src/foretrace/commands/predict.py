@@ -3,7 +3,7 @@
 Shapes: T rows, F features, K covariates, H rows ahead.
 """
 
-from contextlib import ExitStack
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,18 +12,16 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from foretrace.config import PredictConfig, Reading
+from foretrace.data.sequences import FloatArray, Sequences
 from foretrace.data.tables import Recordings, read_recordings
 from foretrace.data.tables.episodes import derive, derived_names
 from foretrace.data.tables.files import ARRAYS, file_format, find_files
 from foretrace.data.tables.times import SAME_STEP, Times, times_after
 from foretrace.errors import UserError
-from foretrace.model.lstm import State
 from foretrace.reports.figures.forecasts import fan_chart, feature_lines
-from foretrace.serving.ensemble import Ensemble
 from foretrace.serving.forecast_table import FORMATS, ForecastTable
 from foretrace.serving.loading import load, load_ensemble
-from foretrace.serving.predictor import BLOCK, Predictor
-from foretrace.serving.rows import FloatArray
+from foretrace.serving.predictor import BLOCK, Ensemble, Predictor
 from foretrace.workspace import Workspace, atomic_write, check_target
 
 PICTURED_ROWS = 200  # of the recording: as many as a picture shows apart
@@ -43,35 +41,26 @@ def run(config: PredictConfig, *, workspace: Workspace) -> Path:
     """
     table, picture = _targets(config)
     files = find_files(config.data.path, cache=workspace.cache)
-    predictor = (
-        load_ensemble(config.run, uri=config.tracking.uri, workspace=workspace)
-        if config.run is not None
-        else load(str(config.model))
-    )
+    if config.run is not None:
+        predictor = load_ensemble(config.run, uri=config.tracking.uri, workspace=workspace)
+    else:
+        predictor = load(str(config.model))
     reading = _reading(config, predictor, is_array=file_format(files[0]) in ARRAYS)
-    has_future = config.mode == "forecast" and bool(predictor.covariate_names)
+    goes_on = config.mode == "forecast"
+    has_future = goes_on and bool(predictor.covariate_names)
     recordings = read_recordings(config.data.path, reading, cache=workspace.cache, with_future=has_future)
-    _check_step(recordings, predictor)
-    forecaster = _Forecaster(recordings, predictor)
-    sequences, shown = recordings.sequences, list[Figure]()
+    sequences = recordings.sequences
+    _check(sequences, predictor)
     last_of = {recording: e for e, recording in enumerate(sequences.recordings)}
-    chosen = list(last_of.values()) if config.mode == "forecast" else range(len(sequences))
-    with ExitStack() as stack:
-        asides = [stack.enter_context(atomic_write(path)) for path in (table, picture)]
-        writer = stack.enter_context(
-            ForecastTable(
-                asides[0], table.suffix, feature_names=predictor.feature_names, time=forecaster.time_type
-            )
-        )
-        for e in chosen:
-            one_step, past, ahead = forecaster.follow(e, writer if config.mode == "one_step" else None)
-            if config.mode == "forecast":
-                ahead = forecaster.continue_after(e, config.horizon, writer)
-            if not shown:
-                shown.append(
-                    forecaster.picture(e, past, one_step, ahead, is_one_step=config.mode == "one_step")
-                )
-                shown[0].savefig(asides[1], format="png")
+    chosen = list(last_of.values()) if goes_on else range(len(sequences))
+    columns, time = predictor.feature_names, _time_type(sequences, predictor.dt_s)
+    with atomic_write(table) as aside, atomic_write(picture) as drawn:
+        with closing(ForecastTable(aside, table.suffix, feature_names=columns, time=time)) as writer:
+            forecaster = _Forecaster(recordings, predictor, writer, config.horizon if goes_on else None)
+            for e in chosen:
+                forecaster.forecast(e)
+        assert forecaster.figure is not None, "there is an episode"
+        forecaster.figure.savefig(drawn, format="png")
     for warning in recordings.warnings:
         print(f"warning  {warning}")
     if isinstance(predictor, Ensemble):
@@ -85,71 +74,47 @@ def run(config: PredictConfig, *, workspace: Workspace) -> Path:
 
 @dataclass
 class _Forecaster:
-    """A model that goes along recordings, one episode after the other."""
+    """A model that goes along recordings, one episode after the other, and draws the first."""
 
     recordings: Recordings
     predictor: Predictor
+    writer: ForecastTable
+    horizon: int | None  # H; None: one step ahead of each row
+    figure: Figure | None = None
 
     def __post_init__(self) -> None:
+        sequences = self.recordings.sequences
+        self._begin = dict(zip(sequences.recordings[::-1], sequences.bounds[::-1, 0].tolist(), strict=True))
+
+    def forecast(self, episode: int) -> None:
+        """Read an episode, and write what follows it or one step ahead of each of its rows."""
         sequences, predictor = self.recordings.sequences, self.predictor
-        self._state: State | None = None
-        self._next = np.zeros(
-            len(predictor.feature_names), np.float32
-        )  # forecast of the row after the last one
-        starts: dict[str, int] = {}
-        for recording, first in zip(sequences.recordings, sequences.bounds[:, 0].tolist(), strict=True):
-            starts.setdefault(recording, first)
-        self._offset = [
-            first - starts[recording]
-            for recording, first in zip(sequences.recordings, sequences.bounds[:, 0].tolist(), strict=True)
-        ]
-        whole = sequences.times is None or not (sequences.times[:1000] % 10**9).any()
-        if sequences.has_dates:
-            self.time_type = pa.timestamp("s" if whole and (predictor.dt_s or 1) % 1 == 0 else "ns")
-        else:
-            self.time_type = pa.float64() if sequences.times is not None or predictor.dt_s else None
-
-    def follow(self, episode: int, writer: ForecastTable | None) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Read an episode; write a forecast one step ahead of each row, if that is asked for.
-
-        Returns:
-            The last one-step forecasts and rows, and the forecast of what follows, each (T, F).
-        """
-        sequences, state = self.recordings.sequences, None
         first, end = sequences.bounds[episode].tolist()
-        one_step = np.zeros((0, len(self.predictor.feature_names)), np.float32)
+        state, one_step = predictor.start(), np.zeros((0, len(predictor.feature_names)), np.float32)
         for start in range(first, end, BLOCK):
-            stop = min(start + BLOCK, end)
-            rows = np.concatenate([sequences.values[start:stop], sequences.covariates[start:stop]], axis=1)
-            forecasts, state = self.predictor.forecast_steps(rows, state)
+            part = slice(start, min(start + BLOCK, end))
+            rows = np.concatenate([sequences.values[part], sequences.covariates[part]], axis=1)
+            forecasts, state = predictor.forecast_steps(rows, state)
             one_step = np.concatenate([one_step, forecasts])[-PICTURED_ROWS - 1 :]
-            if writer is not None:
-                self._add(writer, episode, start + 1 - first, forecasts)
-        self._state, self._next = state, one_step[-1]
-        past = sequences.values[max(first, end - PICTURED_ROWS) : end]
-        return one_step, past, one_step[-1:]
+            if self.horizon is None:
+                self._add(episode, start + 1 - first, forecasts)
+        ahead = one_step[-1:]
+        if self.horizon is not None:
+            known = self._future(episode, self.horizon)
+            ahead = predictor.continue_rollout(one_step[-1], state, self.horizon, known)
+            self._add(episode, end - first, ahead)
+        self.figure = self.figure or self._draw(episode, one_step[:-1], ahead)
 
-    def continue_after(self, episode: int, horizon: int, writer: ForecastTable) -> FloatArray:
-        """Forecast the rows that follow an episode, after `follow`. Shape (H, F)."""
-        assert self._state is not None, "an episode has rows"
-        covariates = self._future(episode, horizon)
-        ahead = self.predictor.continue_rollout(self._next, self._state, horizon, covariates)
-        first, end = self.recordings.sequences.bounds[episode].tolist()
-        self._add(writer, episode, end - first, ahead)
-        return ahead
-
-    def picture(
-        self, episode: int, past: FloatArray, one_step: FloatArray, ahead: FloatArray, *, is_one_step: bool
-    ) -> Figure:
+    def _draw(self, episode: int, one_step: FloatArray, ahead: FloatArray) -> Figure:
         """Draw the last rows, with the forecast after them or one step ahead of each."""
         predictor, sequences = self.predictor, self.recordings.sequences
         first, end = sequences.bounds[episode].tolist()
+        past = sequences.values[max(first, end - PICTURED_ROWS) : end]
         name, dt_s = sequences.episode_names[episode], predictor.dt_s
         names, units = predictor.feature_names, predictor.units
-        if is_one_step and end - first > 1:
-            count = min(len(past), len(one_step) - 1)
-            title = f"{name}, one step ahead, last {count} rows"
-            pair = one_step[-1 - count : -1], past[-count:]
+        if self.horizon is None and len(one_step):
+            title = f"{name}, one step ahead, last {len(one_step)} rows"
+            pair = one_step, past[-len(one_step) :]
             return feature_lines(*pair, feature_names=names, units=units, dt_s=dt_s, title=title)
         dates = None
         if sequences.has_dates and sequences.times is not None:
@@ -158,22 +123,21 @@ class _Forecaster:
         return fan_chart(past, ahead, feature_names=names, units=units, first_step=end - first - len(past), dt_s=dt_s,
                          dates=dates, title=f"Forecast after {name}")  # fmt: skip
 
-    def _add(self, writer: ForecastTable, episode: int, step: int, forecasts: FloatArray) -> None:
+    def _add(self, episode: int, step: int, forecasts: FloatArray) -> None:
         """Write forecasts of the rows from ``step`` of an episode on."""
-        sequences, name = self.recordings.sequences, self.recordings.sequences.episode_names[episode]
-        broken = np.flatnonzero(~np.isfinite(forecasts).all(axis=1))
-        if len(broken):
+        sequences, dt_s = self.recordings.sequences, self.predictor.dt_s
+        name, (first, end) = sequences.episode_names[episode], sequences.bounds[episode].tolist()
+        if (broken := np.flatnonzero(~np.isfinite(forecasts).all(axis=1))).size:
             print(f"warning  {name}: the forecast is not finite from its row {broken[0] + 1} on")
+        row = first - self._begin[sequences.recordings[episode]] + step  # of the whole recording
         times: Times | None = None
         if sequences.times is not None:
-            first, end = sequences.bounds[episode].tolist()
-            known = sequences.times[first + step : min(first + step + len(forecasts), end)]
-            beyond = times_after(sequences.times[first:end], len(forecasts) - len(known), self.predictor.dt_s)
-            times = np.concatenate([known, beyond])
-        elif self.predictor.dt_s is not None:
-            steps = self._offset[episode] + step + np.arange(len(forecasts))
-            times = np.round(steps * self.predictor.dt_s * 1e9).astype(np.int64)
-        writer.add(name, self._offset[episode] + step, forecasts, times)
+            own = sequences.times[first:end]
+            known = own[step : step + len(forecasts)]
+            times = np.concatenate([known, times_after(own, len(forecasts) - len(known), dt_s)])
+        elif dt_s is not None:
+            times = np.round((row + np.arange(len(forecasts))) * dt_s * 1e9).astype(np.int64)
+        self.writer.add(name, row, forecasts, times)
 
     def _future(self, episode: int, horizon: int) -> FloatArray:
         """Covariates of the rows to come: those in the file, or made from the time alone. Shape (H − 1, K)."""
@@ -189,41 +153,37 @@ class _Forecaster:
         return predictor.future_covariates(sequences.covariates[slice(*rows)], horizon, what=what)
 
 
+def _time_type(sequences: Sequences, dt_s: float | None) -> pa.DataType | None:
+    """The type of the time in the table: dates, seconds, or None where it is not known."""
+    if sequences.times is not None and sequences.has_dates:
+        is_whole = not (sequences.times[:1000] % 10**9).any() and (dt_s or 1) % 1 == 0
+        return pa.timestamp("s" if is_whole else "ns")
+    return pa.float64() if sequences.times is not None or dt_s else None
+
+
 def _reading(config: PredictConfig, predictor: Predictor, *, is_array: bool) -> Reading:
     """The way in which the model's training data were read, with what the user says of the new ones."""
-    given = {
-        name: value
-        for name in Reading.model_fields
-        if (value := getattr(config.data, name, None)) is not None
-    }
-    known = {
-        name: predictor.card.reading.get(name)
-        for name in Reading.model_fields
-        if name in predictor.card.reading
-    }
-    names = {"features": list(predictor.feature_names), "covariates": list(predictor.covariate_names)}
+    card, features = predictor.card, len(predictor.feature_names)
+    known = {name: value for name, value in card.reading.items() if name in Reading.model_fields}
+    given = config.data.model_dump(exclude={"path"}, exclude_none=True)
+    names = {"features": list(card.feature_names), "covariates": list(card.covariate_names)}
     reading = Reading.model_validate({**names, **known, **given, "dt_s": None})
     if is_array and not str((reading.features or [""])[0]).startswith("feature_"):  # in the model's order
-        columns = [f"feature_{c}" for c in range(len(predictor.columns))]
-        count = len(predictor.feature_names)
-        reading = Reading(features=columns[:count], covariates=columns[count:], missing=reading.missing,
-                          missing_limit=reading.missing_limit)  # fmt: skip
+        columns = [f"feature_{c}" for c in range(len(card.columns))]
+        return Reading(features=columns[:features], covariates=columns[features:], missing=reading.missing,
+                       missing_limit=reading.missing_limit)  # fmt: skip
     return reading
 
 
-def _check_step(recordings: Recordings, predictor: Predictor) -> None:
-    """Refuse recordings whose columns or time step are not those of training."""
-    sequences, dt_s = recordings.sequences, predictor.dt_s
+def _check(sequences: Sequences, predictor: Predictor) -> None:
+    """Refuse recordings whose covariates or time step are not those of training."""
+    dt_s, theirs = predictor.dt_s, ", ".join(sequences.covariate_names) or "none"
     if len(sequences.covariate_names) != len(predictor.covariate_names):
-        raise UserError(
-            f"{sequences.origin}: covariates are {', '.join(sequences.covariate_names) or 'none'}, and the model reads "
-            f"{', '.join(predictor.covariate_names) or 'none'}"
-        )
+        ours = ", ".join(predictor.covariate_names) or "none"
+        raise UserError(f"{sequences.origin}: covariates are {theirs}, and the model reads {ours}")
     if dt_s is not None and sequences.dt_s is not None and abs(sequences.dt_s - dt_s) > SAME_STEP * dt_s:
-        message = (
-            f"{sequences.origin}: the time step must be {dt_s:g} s as in training, got {sequences.dt_s:g} s"
-        )
-        raise UserError(message, hint="Resample the rows.")
+        problem = f"the time step must be {dt_s:g} s as in training, got {sequences.dt_s:g} s"
+        raise UserError(f"{sequences.origin}: {problem}", hint="Resample the rows.")
 
 
 def _targets(config: PredictConfig) -> tuple[Path, Path]:

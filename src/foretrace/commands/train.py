@@ -23,8 +23,10 @@ from foretrace.errors import DivergedError, Interrupted, UserError
 from foretrace.model.next_step import count_parameters
 from foretrace.reports import console
 from foretrace.serving.ancestor import begin_from, find_ancestor
+from foretrace.serving.loading import MODEL
 from foretrace.serving.model_file import ModelCard
-from foretrace.serving.registry import keep_model
+from foretrace.serving.predictor import Predictor
+from foretrace.serving.registry import write_mlflow_model
 from foretrace.sweeps.jobs import own
 from foretrace.sweeps.pruning import TrialPruner, pruner_for
 from foretrace.tracking import provenance, store
@@ -223,7 +225,8 @@ def _conclude(
         module.to(trainer.strategy.root_device)
         metrics |= evaluate_and_report(module.model, data, tracked, config.evaluation, title=title)
     card = ModelCard.from_training(module.hparams["features"], module.hparams["model"])
-    keep_model(tracked, card, module.model)
+    card = card.model_copy(update={"run_id": tracked.id})
+    write_mlflow_model(tracked.folder / MODEL, Predictor(card, module.model))
     return metrics
 
 

@@ -13,19 +13,17 @@ PART = r"(?!\.+(/|$))[\w. :-]+"
 TAG = re.compile(rf"(?=.{{1,200}}$){PART}(/{PART})*")
 
 
-class Model(Settings):
-    """The network."""
+class Network(Settings):
+    """The network; see `foretrace.model.next_step.NextStepModel`."""
 
-    hidden_sizes: Annotated[list[Annotated[int, Field(gt=0, le=2**16)]], Field(min_length=1)]
-    dropout: Fraction
-    output: Literal["value", "change", "linear"]  # see foretrace.model.next_step
+    hidden_sizes: Annotated[list[Annotated[int, Field(gt=0, le=2**16)]], Field(min_length=1, max_length=100)]
+    dropout: Fraction = 0.0
+    output: Literal["value", "change", "linear"] = "change"
     input_clip: PositiveFloat | None = None  # largest absolute scaled value that the network reads
-    frozen: list[str]  # layers that stay at their initial values: lstm.0, lstm.1, …, head, skip
-    init_from: str | None = None  # a run, a model file …, whose weights training begins from
-    init_scaling: Literal["keep", "refit"] = "keep"  # the ancestor's scaling, or that of the new data
+    frozen: list[str] = Field([])  # layers that stay at their initial values: lstm.0, lstm.1, …, head, skip
 
     @model_validator(mode="after")
-    def _frozen_layers_exist(self) -> "Model":
+    def _frozen_layers_exist(self) -> "Network":
         layers = [f"lstm.{depth}" for depth in range(len(self.hidden_sizes))] + ["head"]
         layers += ["skip"] if self.output == "linear" else []
         for name in self.frozen:
@@ -33,9 +31,16 @@ class Model(Settings):
                 raise ValueError(f"no layer {name!r} to freeze. {suggest(name, layers)}")
         return self
 
+
+class Model(Network):
+    """The network, and where its weights begin."""
+
+    init_from: str | None = None  # a run, a model file …, whose weights training begins from
+    init_scaling: Literal["keep", "refit"] = "keep"  # the ancestor's scaling, or that of the new data
+
     def network(self) -> dict[str, Any]:
         """Return what the network itself is made from."""
-        return self.model_dump(exclude={"init_from", "init_scaling"})
+        return self.model_dump(include=set(Network.model_fields))
 
 
 class Optimizer(OpenSettings):

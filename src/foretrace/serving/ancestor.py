@@ -15,8 +15,9 @@ from foretrace.config import Model
 from foretrace.data.sequences import Sequences
 from foretrace.errors import UserError
 from foretrace.model.next_step import NextStepModel
+from foretrace.model.scaling import Standardizer
 from foretrace.serving.loading import load, load_run
-from foretrace.serving.model_file import ModelCard, Network
+from foretrace.serving.model_file import ModelCard
 from foretrace.serving.predictor import Predictor
 from foretrace.tracking.run import TrackedRun
 from foretrace.workspace import Workspace
@@ -45,57 +46,46 @@ class Ancestor(NamedTuple):
         Returns:
             What was taken and what was not, in lines for people.
         """
-        old, theirs = self.predictor.model, self.predictor.card
-        inputs = _match(self.card.feature_names + self.card.covariate_names, self.predictor.columns)
-        outputs = _match(self.card.feature_names, theirs.feature_names)
-        notes = self._scaling(model, inputs, outputs)
+        ours, theirs = self.card, self.predictor.card
+        inputs = _match(ours.columns, theirs.columns)
+        outputs = _match(ours.feature_names, theirs.feature_names)
         with torch.no_grad():
             for name, layer in model.layers().items():
-                if self.unfit[name]:
-                    continue
-                source = dict(old.layers()[name].named_parameters())
-                for key, tensor in layer.named_parameters():
-                    by_column = name == "skip" or (name, key) == ("lstm.0", "weight_ih_l0")
-                    _copy(
-                        tensor,
-                        source[key],
-                        rows=outputs if name in ("head", "skip") else None,
-                        columns=inputs if by_column else None,
-                    )
+                source = {} if self.unfit[name] else self.predictor.model.layers()[name].state_dict()
+                for key, given in source.items():
+                    tensor = layer.get_parameter(key)
+                    if name == "skip" or (name, key) == ("lstm.0", "weight_ih_l0"):
+                        by_name = given.new_zeros(len(given), tensor.shape[1])
+                        by_name[:, inputs[0]] = given[:, inputs[1]]
+                        given = by_name
+                    if name in ("head", "skip"):
+                        tensor[outputs[0]] = given[outputs[1]]
+                    else:
+                        tensor.copy_(given)
         taken = [name for name, reason in self.unfit.items() if not reason]
         anew = [f"{name} ({reason})" for name, reason in self.unfit.items() if reason]
         lines = [f"from {self.name}: {', '.join(taken)}" + (f"; not {', '.join(anew)}" if anew else "")]
-        for what, ours, matched in (
-            ("inputs", self.card.feature_names + self.card.covariate_names, {new for new, _ in inputs}),
-            ("outputs", self.card.feature_names, {new for new, _ in outputs}),
-        ):
-            if new := [name for index, name in enumerate(ours) if index not in matched]:
-                lines.append(f"new {what}: {', '.join(new)}")
-        return [*lines, *notes]
-
-    def _scaling(
-        self, model: NextStepModel, inputs: list[tuple[int, int]], outputs: list[tuple[int, int]]
-    ) -> list[str]:
-        """Take over the ancestor's statistics by name, if they are kept; return what there is to say."""
+        if new := [name for name in ours.columns if name not in theirs.columns]:
+            lines.append(f"new inputs: {', '.join(new)}")
+        if new := [name for name in ours.feature_names if name not in theirs.feature_names]:
+            lines.append(f"new outputs: {', '.join(new)}")
         if not self.keep_scaling:
-            return ["scaling of the new data"]
-        old, notes = self.predictor.model, ["scaling of the ancestor"]
-        means = torch.cat([old.scaling.mean, old.covariate_scaling.mean])
-        scales = torch.cat([old.scaling.scale, old.covariate_scaling.scale])
-        columns = self.card.feature_names + self.card.covariate_names
-        for new, before in inputs:
-            in_features = new < len(self.card.feature_names)
-            ours = model.scaling if in_features else model.covariate_scaling
-            at = new if in_features else new - len(self.card.feature_names)
-            ratio = float(ours.scale[at] / scales[before])
-            shift = float((ours.mean[at] - means[before]).abs() / scales[before])
-            if not 1 / FAR < ratio < FAR or shift > FAR:
-                told = f"{columns[new]} varies {ratio:.3g} times as much here, {shift:.3g} deviations away"
-                notes.append(f"{told}: in other units? Then set model.init_scaling=refit")
-            ours.mean[at], ours.scale[at] = means[before], scales[before]
-        for new, before in outputs:
-            model.change[new] = old.change[before]
-        return notes
+            return [*lines, "scaling of the new data"]
+        model.change[outputs[0]] = self.predictor.model.change[outputs[1]]
+        return [*lines, "scaling of the ancestor", *self._keep_scaling(model, *inputs)]
+
+    def _keep_scaling(self, model: NextStepModel, new: Tensor, old: Tensor) -> list[str]:
+        """Take over the ancestor's statistics of matched columns; return what looks like another unit."""
+        ours, theirs = _statistics(model), _statistics(self.predictor.model)[:, old]
+        ratio, shift = ours[1, new] / theirs[1], (ours[0, new] - theirs[0]).abs() / theirs[1]
+        ours[:, new] = theirs
+        features, covariates = ours.tensor_split([len(self.card.feature_names)], dim=1)
+        model.scaling, model.covariate_scaling = Standardizer(*features), Standardizer(*covariates)
+        return [
+            f"{self.card.columns[new[at]]} varies {ratio[at]:.3g} times as much here, {shift[at]:.3g} deviations "
+            "away: in other units? Then set model.init_scaling=refit"
+            for at in ((ratio <= 1 / FAR) | (ratio >= FAR) | (shift > FAR)).nonzero()[:, 0]
+        ]
 
 
 def find_ancestor(
@@ -125,7 +115,7 @@ def find_ancestor(
         covariate_names=train.covariate_names,
         dt_s=train.dt_s,
         data_digest=train.digest,
-        model=Network.model_validate(settings.network()),
+        model=settings.network(),
     )
     units = dict(zip(predictor.feature_names, predictor.units, strict=False))
     for feature, unit in zip(card.feature_names, card.units, strict=False):
@@ -157,38 +147,24 @@ def unfit_layers(new: ModelCard, old: ModelCard) -> dict[str, str]:
     {'lstm.0': '', 'lstm.1': '', 'head': 'model.output was change'}
     """
     sizes, theirs = new.model.hidden_sizes, old.model.hidden_sizes
-    form, was = new.model.output, old.model.output
-    columns = _match(new.feature_names + new.covariate_names, old.feature_names + old.covariate_names)
-    no_input = "" if columns else "no input of the same name"
-    no_output = "" if _match(new.feature_names, old.feature_names) else "no output of the same name"
-    other_form = "" if form == was else f"model.output was {was}"
-    unfit = {}
-    for depth in range(len(sizes)):
-        here = slice(max(depth - 1, 0), depth + 1)
-        unfit[f"lstm.{depth}"] = "" if sizes[here] == theirs[here] else "other widths"
-    unfit["lstm.0"] = unfit["lstm.0"] or no_input
+    pairs = [(sizes[max(at - 1, 0) : at + 1], theirs[max(at - 1, 0) : at + 1]) for at in range(len(sizes))]
+    unfit = {f"lstm.{at}": "" if ours == old else "other widths" for at, (ours, old) in enumerate(pairs)}
+    no_input = "" if {*new.columns} & {*old.columns} else "no input of the same name"
+    no_output = "" if {*new.feature_names} & {*old.feature_names} else "no output of the same name"
+    other_form = "" if new.model.output == old.model.output else f"model.output was {old.model.output}"
     same_top = (len(sizes), sizes[-1]) == (len(theirs), theirs[-1])
+    unfit["lstm.0"] = unfit["lstm.0"] or no_input
     unfit["head"] = other_form or no_output or ("" if same_top else "other widths")
-    return unfit | ({"skip": other_form or no_output or no_input} if form == "linear" else {})
+    return unfit | ({"skip": other_form or no_output or no_input} if new.model.output == "linear" else {})
 
 
-def _match(new: Sequence[str], old: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs of indices of the same name."""
-    return [(index, old.index(name)) for index, name in enumerate(new) if name in old]
+def _statistics(model: NextStepModel) -> Tensor:
+    """Means and scales of all columns. Shape (2, C)."""
+    both = (model.scaling, model.covariate_scaling)
+    return torch.stack([torch.cat([one.mean for one in both]), torch.cat([one.scale for one in both])])
 
 
-def _copy(
-    tensor: Tensor,
-    source: Tensor,
-    *,
-    rows: list[tuple[int, int]] | None,
-    columns: list[tuple[int, int]] | None,
-) -> None:
-    """Copy matched rows and columns of a matrix or vector; None matches all, and other columns of the rows become 0."""
-    new, old = torch.tensor(rows or [(row, row) for row in range(len(tensor))]).T
-    if columns is None:
-        tensor[new] = source[old]
-        return
-    new_columns, old_columns = torch.tensor(columns).T
-    tensor[new] = 0
-    tensor[new[:, None], new_columns] = source[old[:, None], old_columns]
+def _match(new: Sequence[str], old: Sequence[str]) -> Tensor:
+    """Indices of names that both have, in the new and in the old. Shape (2, matches)."""
+    pairs = [(index, old.index(name)) for index, name in enumerate(new) if name in old]
+    return torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from foretrace.serving.rows import FloatArray
+from foretrace.data.sequences import FloatArray
 
 FORMATS = (".csv", ".parquet")
 ROWS = 16_384  # that are written together: a Parquet file of many small pieces is large and slow
@@ -43,16 +42,6 @@ class ForecastTable:
         writer: Any = csv.CSVWriter if suffix == ".csv" else parquet.ParquetWriter
         self._writer = writer(str(path), self.schema)
 
-    def __enter__(self) -> "ForecastTable":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None:
-            self._write()
-        self._writer.close()
-
     def add(
         self, episode: str, first: int, forecasts: FloatArray, times: npt.NDArray[np.int64] | None
     ) -> None:
@@ -60,17 +49,19 @@ class ForecastTable:
         steps = np.arange(first, first + len(forecasts))
         columns = [pa.array([episode] * len(steps)), pa.array(steps)]
         if self._time is not None and times is not None:
-            is_date = pa.types.is_timestamp(self._time)
-            columns.append(
-                pa.array(times, pa.timestamp("ns")).cast(self._time, safe=False)
-                if is_date
-                else pa.array(times / 1e9)
-            )
+            dates = pa.types.is_timestamp(self._time)
+            stamps = pa.array(times, pa.timestamp("ns")) if dates else pa.array(times / 1e9)
+            columns.append(stamps.cast(self._time, safe=False))
         columns += [pa.array(column) for column in np.ascontiguousarray(forecasts.T)]
         self._waiting.append(pa.Table.from_arrays(columns, schema=self.schema))
         self.rows += len(forecasts)
         if sum(len(table) for table in self._waiting) >= ROWS:
             self._write()
+
+    def close(self) -> None:
+        """Write what waits, and end the file."""
+        self._write()
+        self._writer.close()
 
     def _write(self) -> None:
         if self._waiting:

@@ -1,14 +1,14 @@
 """Where a trained model is found: a file, a folder, a run, MLflow's registry."""
 
+import json
 import os
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from foretrace.errors import UserError
 from foretrace.model.next_step import NextStepModel
-from foretrace.serving.model_file import ModelCard, read_model, reason
-from foretrace.serving.predictor import Predictor
+from foretrace.serving.model_file import UNUSABLE, ModelCard, read_model, reason
+from foretrace.serving.predictor import Ensemble, Predictor
 from foretrace.training.checkpoint_io import read_checkpoint
 from foretrace.workspace import Workspace
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:  # MLflow takes seconds to import: where a file is read, it is
 
 MODEL = "model"  # a run's artifact: the folder of an MLflow model
 FILE = "model.safetensors"
-BEST = "checkpoints/best.ckpt"
-# Within an MLflow model, a run's artifacts, a run's folder, any folder; at last the checkpoint of a run cut short.
-MODEL_FILES = (f"artifacts/{FILE}", f"{MODEL}/artifacts/{FILE}", f"artifacts/{MODEL}/artifacts/{FILE}", FILE)
-CHECKPOINTS = (BEST, f"artifacts/{BEST}")
+BEST = "checkpoints/best.ckpt"  # of a run that was cut short
+OF_A_RUN = (f"{MODEL}/artifacts/{FILE}", BEST)  # among its artifacts
+IN_A_FOLDER = (f"artifacts/{FILE}", FILE, *OF_A_RUN, *(f"artifacts/{name}" for name in OF_A_RUN))
 KINDS = "Give a model file, a checkpoint, a run's folder or an MLflow model's folder."
+MOST_CHILDREN = 1000  # of a sweep, that are looked at
 
 
 def load(where: str | Path) -> Predictor:
@@ -36,17 +36,17 @@ def load(where: str | Path) -> Predictor:
         UserError: If there is no such model, or it cannot be read.
     """
     text, workspace, uri = str(where), Workspace.default(), os.environ.get("MLFLOW_TRACKING_URI")
-    if text.startswith("runs:/"):
-        run_id, _, path = text.removeprefix("runs:/").partition("/")
-        if path not in ("", MODEL):
-            raise UserError(f"model: must be runs:/<id> or runs:/<id>/{MODEL}, got {text}")
-        return load_run(run_id, uri=uri, workspace=workspace)
     if text.startswith("models:/"):
-        from foretrace.serving.registry import download
+        from foretrace.serving.registry import registered_run
 
-        with TemporaryDirectory() as folder:
-            return load_path(download(text, Path(folder), uri=uri, workspace=workspace))
-    return load_path(Path(where).expanduser())
+        run_id = registered_run(text, uri=uri, workspace=workspace)
+        return load_run(run_id, uri=uri, workspace=workspace, key="model")
+    if not text.startswith("runs:/"):
+        return load_path(Path(where).expanduser())
+    run_id, _, path = text.removeprefix("runs:/").partition("/")
+    if path not in ("", MODEL):
+        raise UserError(f"model: must be runs:/<id> or runs:/<id>/{MODEL}, got {text}")
+    return load_run(run_id, uri=uri, workspace=workspace)
 
 
 def load_path(path: Path) -> Predictor:
@@ -56,33 +56,39 @@ def load_path(path: Path) -> Predictor:
         UserError: If there is no model, or it cannot be read.
     """
     try:
-        inside = [path / name for name in MODEL_FILES + CHECKPOINTS if (path / name).is_file()]
-        is_folder, is_file = path.is_dir(), path.is_file()
+        candidates = [path / name for name in IN_A_FOLDER] if path.is_dir() else [path]
+        found = next((file for file in candidates if file.is_file()), None)
     except (OSError, ValueError) as error:  # a name that is too long, or holds a zero
         raise UserError(f"model: {path} cannot be a path ({error})", hint=KINDS) from error
-    if is_folder and not inside:
-        raise UserError(f"model: no model in the folder {path}", hint=KINDS)
-    if not is_folder and not is_file:
-        raise UserError(f"model: no file {path}", hint=KINDS)
-    found = inside[0] if is_folder else path
+    if found is None:
+        what = "no model in the folder" if len(candidates) > 1 else "no file"
+        raise UserError(f"model: {what} {path}", hint=KINDS)
     if found.suffix == ".ckpt":
         return Predictor(*trained_model(found, read_checkpoint(found)))
     return Predictor(*read_model(found))
 
 
 def load_run(run_id: str, *, uri: str | None, workspace: Workspace, key: str = "run") -> Predictor:
+    """Load the model of a run, see `find_trained` and `load_stored`."""
+    return load_stored(find_trained(run_id, uri=uri, workspace=workspace, key=key), key=key)
+
+
+def load_stored(trained: "StoredRun", *, key: str = "run") -> Predictor:
     """Load the model that a run trained: the file that it wrote, or the best checkpoint of one that was cut short.
 
     Args:
-        run_id: Its id; of a sweep's parent, that of the best child is taken.
-        uri: A tracking server or database, or None for the workspace's own.
-        workspace: Where runs are looked for.
-        key: The setting that names the run, for errors.
+        trained: The run, see `find_trained`.
+        key: The setting that names it, for errors.
 
     Raises:
-        UserError: If there is no such run, or it has no model.
+        UserError: If it has none, or it cannot be read.
     """
-    return _load_stored(find_trained(run_id, uri=uri, workspace=workspace, key=key), key)
+    for artifact in OF_A_RUN:
+        if trained.has_artifact(artifact):
+            found = load_path(trained.download_artifact(artifact))
+            card = found.card.model_copy(update={"run_id": trained.id})
+            return Predictor(card, found.model, found.calibration)
+    raise UserError(f"{key}: {trained.id} has no model", hint="It has one once its first epoch has ended.")
 
 
 def load_ensemble(run_id: str, *, uri: str | None, workspace: Workspace) -> Predictor:
@@ -96,30 +102,36 @@ def load_ensemble(run_id: str, *, uri: str | None, workspace: Workspace) -> Pred
     Raises:
         UserError: If there is no such run, or a run of those has no model.
     """
-    from foretrace.serving.ensemble import Ensemble, best_settings_runs
-    from foretrace.tracking import store
-    from foretrace.tracking.stored import StoredRun
-
     best = find_trained(run_id, uri=uri, workspace=workspace)
-    if best.id == run_id:
-        return _load_stored(best, "run")
-    parent = StoredRun(*store.find_run(run_id, workspace=workspace, uri=uri), staging=workspace.staging)
-    names = best_settings_runs(parent, best)
+    names = [best.id] if best.id == run_id else [best.id, *_other_seeds(best, parent=run_id)]
     members = [load_run(name, uri=uri, workspace=workspace) for name in names]
     return Ensemble(members) if len(members) > 1 else members[0]
 
 
-def _load_stored(trained: "StoredRun", key: str) -> Predictor:
-    for artifact in (MODEL_FILES[1], BEST):
-        if trained.has_artifact(artifact):
-            found = load_path(trained.download_artifact(artifact))
-            card = found.card.model_copy(update={"run_id": trained.id})
-            return Predictor(card, found.model, found.calibration)
-    raise UserError(f"{key}: {trained.id} has no model", hint="It has one once its first epoch has ended.")
+def _other_seeds(best: "StoredRun", *, parent: str) -> list[str]:
+    """Return the ids of a sweep's finished runs that differ from its best child by the seed alone."""
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+    def settings(tags: dict[str, str]) -> list[str]:
+        job = json.loads(tags.get("sweep.job", "[]"))
+        return sorted(one for one in job if not one.lstrip("+").startswith("seed="))
+
+    wanted, condition = settings(best.logged_tags()), "attributes.status = 'FINISHED'"
+    condition += f" and tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}' and attributes.run_id != '{best.id}'"
+    experiment = best.client.get_run(best.id).info.experiment_id
+    found = best.client.search_runs([experiment], condition, max_results=MOST_CHILDREN)
+    alike = [run for run in found if "pruned" not in run.data.tags and settings(run.data.tags) == wanted]
+    return sorted(run.info.run_id for run in alike)
 
 
 def find_trained(run_id: str, *, uri: str | None, workspace: Workspace, key: str = "run") -> "StoredRun":
-    """Return the run, or the best child of a sweep's parent.
+    """Return the run that trained a model: the one of that id, or the best child of a sweep's parent.
+
+    Args:
+        run_id: The id.
+        uri: A tracking server or database, or None for the workspace's own.
+        workspace: Where runs are looked for.
+        key: The setting that names the run, for errors.
 
     Raises:
         UserError: If there is no such run.
@@ -152,5 +164,5 @@ def trained_model(path: Path, checkpoint: dict[str, Any]) -> tuple[ModelCard, Ne
         trained = checkpoint["hyper_parameters"]
         card = ModelCard.from_training(trained["features"], trained["model"])
         return card, card.build(weights)
-    except (ValueError, KeyError, TypeError) as error:
+    except UNUSABLE as error:
         raise UserError(f"{path}: no checkpoint of a training run ({reason(error)})") from error

@@ -7,48 +7,30 @@ import hashlib
 import json
 from collections.abc import Mapping
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from foretrace.config import Fraction
-from foretrace.errors import UserError
+from foretrace.config import Network
+from foretrace.errors import UserError, sanitize
 from foretrace.model.next_step import NextStepModel
-from foretrace.training.checkpoint_io import check_weights
+from foretrace.training.checkpoint_io import upgrade_names
 from foretrace.workspace import atomic_write
 
 FORMAT = 3  # to be raised when older versions cannot read it any more
 READABLE = ("1", "2", "3")  # 1 has no digest; in 1 and 2, covariates were called known inputs
 DIGEST = "sha256"  # of everything else in the file
 CALIBRATION = "calibration."  # prefix of the arrays that say how wrong forecasts may be
+UNUSABLE = (ValueError, TypeError, KeyError, RuntimeError)  # what cards and weights of unknown origin come to
 Arrays = Mapping[str, npt.NDArray[np.float32]]
-
-
-class Network(BaseModel):
-    """Settings of the network as a file has them; see `NextStepModel`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    hidden_sizes: Annotated[list[PositiveInt], Field(min_length=1)]
-    dropout: Fraction = 0.0
-    output: Literal["value", "change", "linear"] = "value"
-    input_clip: PositiveFloat | None = None
-    frozen: list[str] = []
 
 
 class ModelCard(BaseModel):
@@ -89,19 +71,21 @@ class ModelCard(BaseModel):
     foretrace_version: str = metadata.version("foretrace")
     format: int = FORMAT
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What is read: features, then covariates."""
+        return self.feature_names + self.covariate_names
+
     @model_validator(mode="after")
     def _names_agree(self) -> "ModelCard":
         if len(self.units) not in (0, len(self.feature_names)):
             raise ValueError(f"{len(self.units)} units for {len(self.feature_names)} features")
-        columns = self.feature_names + self.covariate_names
-        if len(set(columns)) < len(columns):
+        if len(set(self.columns)) < len(self.columns):
             raise ValueError("two columns of one name")
         return self
 
     @classmethod
-    def from_training(
-        cls, features: dict[str, Any], model: dict[str, Any], *, run_id: str | None = None
-    ) -> "ModelCard":
+    def from_training(cls, features: dict[str, Any], model: dict[str, Any]) -> "ModelCard":
         """Return the card for what a checkpoint holds, see `foretrace.training.module.Forecaster`."""
         given = {
             "feature_names": features["names"],
@@ -111,7 +95,7 @@ class ModelCard(BaseModel):
             "data_digest": features["digest"],
             "reading": features.get("reading") or {},
         }
-        return cls.model_validate({**given, "model": model, "run_id": run_id})
+        return cls.model_validate({**given, "model": model})
 
     def texts(self) -> dict[str, str]:
         """Return each field as JSON, which files of weights can hold."""
@@ -135,11 +119,11 @@ class ModelCard(BaseModel):
             weights: Of unknown origin: no memory is taken for what they do not hold. None: random ones.
 
         Raises:
-            ValueError: If the weights are not this network's, or not finite.
+            ValueError: If a weight is no array of finite float32, or there are too few.
+            RuntimeError: If the weights are those of another network.
         """
         if weights is not None:
-            sizes = self.model.hidden_sizes
-            check_weights(weights, hidden_sizes=sizes, num_features=len(self.feature_names))
+            self._check(weights)
         with torch.random.fork_rng(devices=[]):
             model = NextStepModel(
                 num_features=len(self.feature_names),
@@ -147,13 +131,23 @@ class ModelCard(BaseModel):
                 **self.model.model_dump(exclude={"frozen"}),
             )
         if weights is not None:
-            try:
-                model.load_state_dict(weights)
-            except RuntimeError as error:
-                raise ValueError(str(error)) from error
+            model.load_state_dict(weights)
         if not (model.scaling.scale > 0).all() or not (model.covariate_scaling.scale > 0).all():
             raise ValueError("a scale that is not positive")
         return model.eval()
+
+    def _check(self, weights: Mapping[str, Any]) -> None:
+        for name, tensor in weights.items():
+            kind = f"{tensor.dtype}" if isinstance(tensor, Tensor) else type(tensor).__name__
+            if kind != "torch.float32" or not tensor.is_contiguous() or tensor.is_meta:
+                raise ValueError(f"{name} is {kind}, not an array of float32")
+            if not tensor.isfinite().all():
+                raise ValueError(f"{name} has values that are not finite")
+        columns, features, sizes = len(self.columns), len(self.feature_names), self.model.hidden_sizes
+        taken = sum(4 * width * (below + width) for below, width in pairwise([columns, *sizes]))
+        taken += features * (sizes[-1] + columns * (self.model.output == "linear"))
+        if (held := sum(tensor.numel() for tensor in weights.values())) < taken:
+            raise ValueError(f"{held:,} numbers, where the network takes {taken:,} and more")
 
 
 def save_model(path: Path, card: ModelCard, model: NextStepModel, calibration: Arrays | None = None) -> None:
@@ -187,24 +181,14 @@ def read_model(path: Path) -> tuple[ModelCard, NextStepModel, Arrays]:
         if written != "1" and sealed != digest(texts, tensors):
             hint = "Copy it from the run again, or export it anew."
             raise UserError(f"{path}: a damaged model file, which differs from its SHA-256", hint=hint)
-        calibration = {
-            name.removeprefix(CALIBRATION): tensors.pop(name).numpy()
-            for name in list(tensors)
-            if name.startswith(CALIBRATION)
-        }
+        names = [name for name in tensors if name.startswith(CALIBRATION)]
+        calibration = {name.removeprefix(CALIBRATION): tensors.pop(name).numpy() for name in names}
         card = ModelCard.from_texts(texts)
         return card, card.build(upgrade_names(tensors)), calibration
     except UserError:
         raise
-    except (OSError, SafetensorError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, SafetensorError, *UNUSABLE) as error:
         raise UserError(f"{path}: no model file of foretrace ({reason(error)})") from error
-
-
-def upgrade_names(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """Return weights under today's names; version 0.1.0 called covariates known inputs."""
-    return {
-        str(name).replace("known_scaling.", "covariate_scaling."): value for name, value in weights.items()
-    }
 
 
 def digest(texts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
@@ -222,4 +206,4 @@ def reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         detail = error.errors()[0]
         return f"{'.'.join(map(str, detail['loc'])) or 'card'}: {detail['msg']}"
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return sanitize(str(error)) or type(error).__name__

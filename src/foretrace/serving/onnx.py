@@ -4,6 +4,7 @@ Shapes: B batch, T time, F features, K covariates, C = F + K columns, H hidden u
 """
 
 import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,22 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.jit._trace import TracerWarning
 
+from foretrace.data.sequences import FloatArray
+from foretrace.errors import UserError
 from foretrace.model.next_step import NextStepModel
 from foretrace.serving.predictor import Predictor
-from foretrace.serving.rows import FloatArray
 
 OPSET = 17  # of ONNX; runtimes since 2022 have it
+TOLERANCE = 1e-5  # largest difference, as a share of a feature's standard deviation in training …
+ROUNDINGS = 2  # … beside this many roundings of float32, which count where a feature is far from zero
+LENGTHS = (1, 2, 50)  # rows of short recordings on which forms are compared, beside the whole one …
+LONGEST = 5000  # … up to this many rows
+STEPS = 100  # that are also taken one by one
 States = list[npt.NDArray[np.float32]]
 
 
@@ -44,29 +52,28 @@ def write_onnx(path: Path, predictor: Predictor) -> None:
     each layer, (1, B, H), zero at the start; its outputs ``forecast`` (B, T, F) of the row after each one, and
     ``h0_next``, ``c0_next``, … for the next call. B and T are free.
     """
-    has_covariates = bool(predictor.covariate_names)
-    sequences = ["values", *(["covariates"] if has_covariates else [])]
+    widths = {"values": len(predictor.feature_names), "covariates": len(predictor.covariate_names)}
+    widths = {name: width for name, width in widths.items() if width}
     states = [f"{part}{layer}" for layer in range(len(predictor.start())) for part in "hc"]
     outputs = ["forecast", *(f"{name}_next" for name in states)]
-    free = {name: {0: "batch", 1: "time"} for name in [*sequences, "forecast"]}
+    free = {name: {0: "batch", 1: "time"} for name in [*widths, "forecast"]}
     free |= {name: {1: "batch"} for name in [*states, *outputs[1:]]}
-    widths = [len(predictor.feature_names), *([len(predictor.covariate_names)] if has_covariates else [])]
-    example = [torch.zeros(1, 2, width) for width in widths]
+    example = [torch.zeros(1, 2, width) for width in widths.values()]
     example += [tensor for pair in predictor.start() for tensor in pair]
     with warnings.catch_warnings():
         # torch 2.13's other exporter (torch.export) fixes the number of steps of an LSTM to that of the example.
-        # This one leaves it free, and is deprecated; what it writes is compared with the model by `parity`.
+        # This one leaves it free, and is deprecated; what it writes is compared with the model by `check_parity`.
         for message in (".*legacy TorchScript-based", "The feature will be removed"):
             warnings.filterwarnings("ignore", message=message, category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=TracerWarning)
         warnings.filterwarnings("ignore", message=".*batch_size other than 1", category=UserWarning)
         torch.onnx.export(
-            _Flat(predictor.model, has_covariates=has_covariates).eval(),
+            _Flat(predictor.model, has_covariates="covariates" in widths).eval(),
             tuple(example),
             path,
             dynamo=False,
             opset_version=OPSET,
-            input_names=[*sequences, *states],
+            input_names=[*widths, *states],
             output_names=outputs,
             dynamic_axes=free,
         )
@@ -88,15 +95,70 @@ class OnnxRunner:
         self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         self._inputs = [(one.name, one.shape) for one in self._session.get_inputs()]
 
-    def forecast_steps(self, rows: FloatArray, state: States | None) -> tuple[FloatArray, States]:
+    def start(self) -> States:
+        """Return the state before the first row."""
+        return [np.zeros((1, 1, shape[-1]), np.float32) for _, shape in self._inputs if shape[0] == 1]
+
+    def forecast_steps(self, rows: FloatArray, state: States) -> tuple[FloatArray, States]:
         """Forecast one step ahead of each of the rows (T, C), as `Predictor.forecast_steps` does."""
-        fed: dict[str, Any] = {}
-        first, given = 0, list(state or [])
-        for name, shape in self._inputs:
-            if name in ("values", "covariates"):
-                fed[name] = rows[None, :, first : first + shape[-1]]
-                first += shape[-1]
-            else:
-                fed[name] = given.pop(0) if state else np.zeros((1, 1, shape[-1]), np.float32)
-        forecast, *after = self._session.run(None, fed)
+        widths = [shape[-1] for _, shape in self._inputs[: -len(state)]]
+        given = [*np.split(rows[None], np.cumsum(widths)[:-1], axis=2), *state]
+        names = [name for name, _ in self._inputs]
+        forecast, *after = self._session.run(None, dict(zip(names, given, strict=True)))
         return forecast[0], after
+
+
+def check_parity(
+    predictor: Predictor, runner: OnnxRunner, pyfunc: Any, episodes: Sequence[FloatArray]
+) -> dict[str, float]:
+    """Compare forecasts on short and long recordings: at once, in two parts and step by step.
+
+    Args:
+        predictor: The model.
+        runner: The same in ONNX.
+        pyfunc: The same in MLflow, as ``mlflow.pyfunc.load_model`` gave it.
+        episodes: Real recordings (T, C).
+
+    Returns:
+        The largest difference of each in standard deviations of training.
+
+    Raises:
+        UserError: If one is too large.
+    """
+    found = {"ONNX Runtime": 0.0, "MLflow": 0.0}
+    whole = [episode[:LONGEST] for episode in episodes]
+    for rows in (one[:length] for one in whole for length in sorted({*LENGTHS, len(one)} - {0})):
+        ours, _ = predictor.forecast_steps(rows, predictor.start())
+        ways = {"at once": [len(rows)], "in two parts": [len(rows) // 2, len(rows)]}
+        for how, ends in (ways | {"step by step": range(1, len(rows[:STEPS]) + 1)}).items():
+            theirs = _in_parts(runner, rows, ends)
+            what = f"{len(rows)} rows {how}"
+            difference = _difference(predictor, ours[: len(theirs)], theirs, what)
+            found["ONNX Runtime"] = max(found["ONNX Runtime"], difference)
+        frame = pd.DataFrame(rows.astype(np.float64), columns=list(predictor.columns))
+        ours, theirs = (model.predict(frame).to_numpy(np.float32) for model in (predictor, pyfunc))
+        difference = _difference(predictor, ours, theirs, f"MLflow after {len(rows)} rows")
+        found["MLflow"] = max(found["MLflow"], difference)
+    return found
+
+
+def _in_parts(runner: OnnxRunner, rows: FloatArray, ends: Iterable[int]) -> FloatArray:
+    """Forecasts (T, F) by one call for each part, which begins where the one before ended, with the state carried."""
+    state, found, first = runner.start(), [], 0
+    for end in ends:
+        if end > first:
+            forecasts, state = runner.forecast_steps(rows[first:end], state)
+            found.append(forecasts)
+        first = end
+    return np.concatenate(found)
+
+
+def _difference(predictor: Predictor, ours: FloatArray, theirs: FloatArray, what: str) -> float:
+    """The largest difference in standard deviations, roundings left out."""
+    rounding = ROUNDINGS * np.spacing(np.abs(ours))
+    shares = np.maximum(np.abs(ours - theirs) - rounding, 0) / predictor.model.scaling.scale.numpy()
+    found = float(np.nan_to_num(shares, nan=np.inf).max())
+    if found > TOLERANCE:
+        problem = f"differs by {found:.2g} standard deviations from PyTorch, more than {TOLERANCE:g}"
+        raise UserError(f"{what}: {problem}", hint="Nothing was exported.")
+    return found

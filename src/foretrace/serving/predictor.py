@@ -1,21 +1,22 @@
 """A trained model for whoever wants forecasts: rows in, rows out, in the data's own units.
 
-Shapes: T rows, F features, K covariates, C = F + K columns, H steps ahead.
+Shapes: T rows, F features, K covariates, C = F + K columns, H steps ahead, M members of an ensemble.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from torch import Tensor
 
+from foretrace.data.sequences import FloatArray
 from foretrace.errors import UserError
 from foretrace.model.lstm import State
 from foretrace.model.next_step import NextStepModel
 from foretrace.serving.model_file import Arrays, ModelCard
-from foretrace.serving.rows import FloatArray, check_index, index_after, to_rows
+from foretrace.serving.rows import check_index, index_after, to_rows
 
 BLOCK = 4096  # rows at once: a layer of 512 units then needs 50 MB, however many rows there are
 
@@ -39,7 +40,7 @@ class Predictor:
         self.card, self.model, self.calibration = card, model.eval(), calibration or {}
         self.feature_names, self.covariate_names = card.feature_names, card.covariate_names
         self.units, self.dt_s, self.data_digest = card.units, card.dt_s, card.data_digest
-        self.columns = self.feature_names + self.covariate_names
+        self.columns = card.columns
 
     def predict(self, rows: Any, horizon: int = 1, future: Any = None) -> pd.DataFrame:
         """Forecast the rows that follow the last one; beyond the first, the model reads its own forecasts.
@@ -63,10 +64,9 @@ class Predictor:
         if isinstance(rows, pd.DataFrame):
             check_index(rows.index, self.dt_s)
         covariates = self.future_covariates(future, horizon)
-        state: State | None = None
+        state = self.start()
         for start in range(0, len(values), BLOCK):
             forecasts, state = self.forecast_steps(values[start : start + BLOCK], state)
-        assert state is not None, "there is a row"
         found = self.continue_rollout(forecasts[-1], state, horizon, covariates)
         index = index_after(rows, horizon, self.dt_s)
         return pd.DataFrame(found, columns=list(self.feature_names), index=index)
@@ -90,45 +90,36 @@ class Predictor:
         Raises:
             UserError: If there are more or fewer values, or one is not finite.
         """
-        row = np.asarray(values)
-        if row.shape != (len(self.columns),):
-            expected = f"({len(self.columns)},), with {', '.join(self.columns)}"
-            raise UserError(f"values: shape must be {expected}, got {row.shape}")
-        forecasts, state = self.forecast_steps(to_rows(row[None], self.columns, what="values"), state)
+        row = to_rows(np.asarray(values)[None], self.columns, what="values")
+        forecasts, state = self.forecast_steps(row, state)
         return forecasts[0], state
 
-    def forecast_steps(self, rows: FloatArray, state: State | None) -> tuple[FloatArray, State]:
+    def forecast_steps(self, rows: FloatArray, state: State) -> tuple[FloatArray, State]:
         """Forecast one step ahead of each of the rows, which are not checked.
 
         Args:
             rows: Shape (T, C).
-            state: Before the first of them; None is zero.
+            state: Before the first of them.
 
         Returns:
             One-step forecasts (T, F), and the state after the last row.
         """
-        features = len(self.feature_names)
-        given = torch.tensor(rows)  # a copy: the rows may be a read-only view
+        model, given = self.model, torch.tensor(rows)  # a copy: the rows may be a read-only view
+        values, covariates = given.tensor_split([len(self.feature_names)], dim=1)
+        found: FloatArray
         with torch.inference_mode():
-            if len(rows) == 1:
-                return self._forecast_step(given[:, :features], given[:, features:], state or self.start())
-            forecast, after = self.model(given[None, :, :features], given[None, :, features:], state)
-        found: FloatArray = forecast[0].numpy()
-        return found, after
-
-    def _forecast_step(self, values: Tensor, covariates: Tensor, state: State) -> tuple[FloatArray, State]:
-        """Forecast after a single row, (1, F) and (1, K), by the equations of one step.
-
-        `torch.nn.LSTM` arranges its weights for long sequences anew at each call, which takes 5 times as long.
-        """
-        model, after = self.model, list[tuple[Tensor, Tensor]]()
-        x = model.scaling(values)
-        read = below = model.inputs(x, covariates)
-        for layer, (h, c) in zip(model.stack.lstm, state, strict=True):
-            below, cell = torch.lstm_cell(below, (h[0], c[0]), *layer.all_weights[0])  # type: ignore[index]
-            after.append((below[None], cell[None]))
-        scaled = model.forecast(x, read, model.stack.head(below))
-        found: FloatArray = model.scaling.inverse(scaled).numpy()
+            if len(rows) > 1:
+                forecast, state = model(values[None], covariates[None], state)
+                found = forecast[0].numpy()
+                return found, state
+            # By the equations of one step: `torch.nn.LSTM` arranges its weights for long sequences anew at each
+            # call, which takes 5 times as long.
+            x, after = model.scaling(values), []
+            read = below = model.inputs(x, covariates)
+            for layer, (h, c) in zip(model.stack.lstm, state, strict=True):
+                below, cell = torch.lstm_cell(below, (h[0], c[0]), *layer.all_weights[0])  # type: ignore[index]
+                after.append((below[None], cell[None]))
+            found = model.scaling.inverse(model.forecast(x, read, model.stack.head(below))).numpy()
         return found, tuple(after)
 
     def continue_rollout(
@@ -146,9 +137,8 @@ class Predictor:
             Shape (H, F).
         """
         forecasts = [first]
-        for step in range(horizon - 1):
-            row = np.concatenate([forecasts[-1], covariates[step]])
-            forecast, state = self.forecast_steps(row[None], state)
+        for known in covariates[: horizon - 1]:
+            forecast, state = self.forecast_steps(np.concatenate([forecasts[-1], known])[None], state)
             forecasts.append(forecast[0])
         return np.stack(forecasts)
 
@@ -168,13 +158,51 @@ class Predictor:
         """
         if isinstance(horizon, bool) or not isinstance(horizon, int | np.integer) or horizon < 1:
             raise UserError(f"horizon: must be an integer > 0, got {horizon!r}")
-        if not self.covariate_names:
-            if future is not None:
-                raise UserError(f"{what}: the model has no covariates, so none can be given")
-            return np.zeros((horizon - 1, 0), np.float32)
-        given = np.zeros((0, len(self.covariate_names)), np.float32) if future is None else future
-        covariates = to_rows(given, self.covariate_names, what=what)
+        names = self.covariate_names
+        if not names and future is not None:
+            raise UserError(f"{what}: the model has no covariates, so none can be given")
+        given = np.zeros((0 if names else horizon - 1, len(names))) if future is None else future
+        covariates = to_rows(given, names, what=what)
         if len(covariates) < horizon - 1:
-            needed = f"{horizon - 1} rows of {', '.join(self.covariate_names)}"
+            needed = f"{horizon - 1} rows of {', '.join(names)}"
             raise UserError(f"{what}: a horizon of {horizon} needs {needed}, got {len(covariates)}")
         return covariates
+
+
+class Ensemble(Predictor):
+    """A predictor that gives the mean of its members' forecasts, each of which reads its own forecasts.
+
+    Args:
+        members: Models of the same features and covariates, as the seeds of a sweep's best settings are.
+
+    Raises:
+        UserError: If they read or forecast something else than one another.
+    """
+
+    def __init__(self, members: Sequence[Predictor]) -> None:
+        super().__init__(members[0].card, members[0].model)
+        self.members = list(members)
+        if len({(member.columns, member.feature_names) for member in members}) > 1:
+            raise UserError("run: the models of the sweep's best settings have different columns")
+
+    def start(self) -> Any:
+        """Return the members' states before the first row, each with its own last forecast."""
+        return [(None, member.start()) for member in self.members]
+
+    def forecast_steps(self, rows: FloatArray, state: Any) -> tuple[FloatArray, Any]:
+        """Forecast one step ahead of each of the rows (T, C); the state is that of all members."""
+        pairs = zip(self.members, state, strict=True)
+        found = [member.forecast_steps(rows, before) for member, (_, before) in pairs]
+        mean: FloatArray = np.mean([forecasts for forecasts, _ in found], axis=0, dtype=np.float32)
+        return mean, [(forecasts[-1], after) for forecasts, after in found]
+
+    def continue_rollout(
+        self, first: FloatArray, state: Any, horizon: int, covariates: FloatArray
+    ) -> FloatArray:
+        """Let each member's forecasts feed on themselves, and return their mean (H, F)."""
+        each = [
+            member.continue_rollout(own, before, horizon, covariates)
+            for member, (own, before) in zip(self.members, state, strict=True)
+        ]
+        mean: FloatArray = np.mean(each, axis=0, dtype=np.float32)
+        return mean

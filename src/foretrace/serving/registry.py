@@ -6,7 +6,6 @@ from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import mlflow
 import mlflow.pyfunc
 import numpy as np
 import pandas as pd
@@ -15,13 +14,11 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
 from foretrace.errors import UserError
-from foretrace.model.next_step import NextStepModel
 from foretrace.serving.loading import FILE, MODEL
-from foretrace.serving.model_file import Arrays, ModelCard, save_model
+from foretrace.serving.model_file import save_model
 from foretrace.serving.predictor import Predictor
 from foretrace.tracking import store
-from foretrace.tracking.run import TrackedRun
-from foretrace.tracking.stored import StoredRun, local_path
+from foretrace.tracking.stored import StoredRun
 from foretrace.workspace import Workspace
 
 CODE = Path(__file__).with_name("mlflow_model.py")
@@ -41,7 +38,7 @@ def write_mlflow_model(folder: Path, predictor: Predictor) -> None:
     """
     card, model = predictor.card, predictor.model
     signature = ModelSignature(
-        inputs=Schema([ColSpec("double", name) for name in predictor.columns]),
+        inputs=Schema([ColSpec("double", name) for name in card.columns]),
         outputs=Schema([ColSpec("float", name) for name in card.feature_names]),
         params=ParamSchema([ParamSpec("horizon", "long", 1)]),
     )
@@ -55,19 +52,11 @@ def write_mlflow_model(folder: Path, predictor: Predictor) -> None:
             python_model=str(CODE),
             artifacts={"model": str(Path(aside) / FILE)},
             signature=signature,
-            input_example=pd.DataFrame(values, columns=list(predictor.columns)),
+            input_example=pd.DataFrame(values, columns=list(card.columns)),
             pip_requirements=[f"{name}=={metadata.version(name).partition('+')[0]}" for name in LIBRARIES],
         )
         shutil.rmtree(folder, ignore_errors=True)
         (Path(aside) / MODEL).replace(folder)
-
-
-def keep_model(
-    run: TrackedRun, card: ModelCard, model: NextStepModel, calibration: Arrays | None = None
-) -> None:
-    """Write the model among a run's artifacts."""
-    card = card.model_copy(update={"run_id": run.id})
-    write_mlflow_model(run.folder / MODEL, Predictor(card, model, calibration))
 
 
 def register(run: StoredRun, predictor: Predictor, *, name: str) -> int:
@@ -95,12 +84,11 @@ def register(run: StoredRun, predictor: Predictor, *, name: str) -> int:
     return int(version.version)
 
 
-def download(address: str, folder: Path, *, uri: str | None, workspace: Workspace) -> Path:
-    """Copy a registered model to a folder.
+def registered_run(address: str, *, uri: str | None, workspace: Workspace) -> str:
+    """Return the id of the run whose model was registered.
 
     Args:
         address: ``models:/<name>@<alias>`` or ``models:/<name>/<version>``.
-        folder: That exists.
         uri: A tracking server or database, or None for the workspace's own.
         workspace: Where the registry is looked for.
 
@@ -112,12 +100,8 @@ def download(address: str, folder: Path, *, uri: str | None, workspace: Workspac
     name, _, version = name.partition("/")
     try:
         if alias:
-            version = client.get_model_version_by_alias(name, alias).version
-        source = client.get_model_version_download_uri(name, str(version))
-        source = str(local_path(source, mlruns=workspace.mlruns) or source)
-        return Path(
-            mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=uri)
-        )
-    except (MlflowException, OSError) as error:
+            return str(client.get_model_version_by_alias(name, alias).run_id)
+        return str(client.get_model_version(name, version).run_id)
+    except MlflowException as error:
         problem = f"model: no {address} in the registry ({str(error).splitlines()[0]})"
         raise UserError(problem, hint="Write models:/<name>@<alias> or models:/<name>/<version>.") from error

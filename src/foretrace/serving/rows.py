@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from foretrace.data.sequences import FloatArray
 from foretrace.data.tables.times import JUMP, SAME_STEP
 from foretrace.errors import UserError
-
-FloatArray = npt.NDArray[np.float32]
 
 
 def to_rows(given: Any, names: Sequence[str], *, what: str = "rows") -> FloatArray:
@@ -32,17 +31,26 @@ def to_rows(given: Any, names: Sequence[str], *, what: str = "rows") -> FloatArr
 
     >>> to_rows(pd.DataFrame({"b": [1.0], "a": [2.0]}), ["a", "b"])
     Traceback (most recent call last):
-    foretrace.errors.UserError: rows: columns must be in the order a, b, got b, a
+    foretrace.errors.UserError: rows: must have the columns a, b in this order, got b, a
     """
+    expected = ", ".join(names) or "none"
     if isinstance(given, pd.DataFrame):
-        _check_columns([str(name) for name in given.columns], names, what)
+        received = [str(name) for name in given.columns]
+        if received != list(names):
+            odd = [f": no column {name!r}" for name in names if name not in received]
+            odd += [
+                f": the model does not read the column {name!r}" for name in received if name not in names
+            ]
+            got = f"got {', '.join(received) or 'none'}"
+            raise UserError(
+                f"{what}{''.join(odd[:1])}: must have the columns {expected} in this order, {got}"
+            )
         columns = [_numbers(given.iloc[:, at], f"{what}, column {name!r}") for at, name in enumerate(names)]
         values = np.stack(columns, axis=1) if columns else np.zeros((len(given), 0))
     else:
         values = _numbers(given, what)
         if values.ndim != 2 or values.shape[1] != len(names):
-            expected = f"(T, {len(names)}), with the columns {', '.join(names)}"
-            raise UserError(f"{what}: shape must be {expected}, got {values.shape}")
+            raise UserError(f"{what}: shape must be (T, {len(names)}), with {expected}, got {values.shape}")
     with np.errstate(over="ignore"):
         rows = values.astype(np.float32)
     if (broken := np.argwhere(~np.isfinite(rows))).size:
@@ -50,6 +58,14 @@ def to_rows(given: Any, names: Sequence[str], *, what: str = "rows") -> FloatArr
         at = f"{what}, column {names[column]!r}, row {row + 1}"
         raise UserError(f"{at}: must be a finite number, got {rows[row, column]}")
     return rows
+
+
+def _numbers(given: Any, where: str) -> npt.NDArray[np.float64]:
+    try:
+        array = given.to_numpy(np.float64, na_value=np.nan) if isinstance(given, pd.Series) else given
+        return np.asarray(array, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: must be numbers ({str(error)[:100]})") from error
 
 
 def check_index(index: pd.Index, dt_s: float | None) -> None:
@@ -62,49 +78,26 @@ def check_index(index: pd.Index, dt_s: float | None) -> None:
     Raises:
         UserError: If a row is not later than the one before, or the time step is another.
     """
-    if not isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex):
+    if not isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex) or len(index) < 2:
         return
-    where, times = "index of rows", index.asi8  # in UTC, if it has a zone
-    seconds = np.diff(times) * pd.Timedelta(1, unit=index.unit).total_seconds()
-    if (back := np.flatnonzero(index.isna()[1:] | ~(seconds > 0))).size:
-        first = back[0]
-        problem = f"time must increase, got {index[first + 1]} after {index[first]}"
-        raise UserError(f"{where}, row {first + 2}: {problem}")
-    if dt_s is None or not len(seconds):
-        return
+    # In UTC, if it has a zone. A time that is missing is far from any other.
+    seconds = np.diff(index.asi8) * pd.Timedelta(1, unit=index.unit).total_seconds()
     usual = float(np.median(seconds))
-    if abs(usual - dt_s) > SAME_STEP * dt_s:
-        message = f"{where}: the time step must be {dt_s:g} s as in training, got {usual:g} s"
+    if dt_s is not None and usual > 0 and abs(usual - dt_s) > SAME_STEP * dt_s:
+        message = f"index of rows: the time step must be {dt_s:g} s as in training, got {usual:g} s"
         raise UserError(message, hint="Resample the rows.")
-    if (jumps := np.flatnonzero(np.abs(seconds - dt_s) > JUMP * dt_s)).size:
-        problem = f"must come {dt_s:g} s after the row before, got {seconds[jumps[0]]:g} s"
-        raise UserError(f"{where}, row {jumps[0] + 2}: {problem}")
+    strays = ~(seconds > 0) if dt_s is None else ~(np.abs(seconds - dt_s) <= JUMP * dt_s)
+    if (wrong := np.flatnonzero(strays | index.isna()[1:])).size:
+        at, step = wrong[0] + 1, "later than" if dt_s is None else f"{dt_s:g} s after"
+        problem = f"must be {step} the row before, got {index[at]} after {index[at - 1]}"
+        raise UserError(f"index of rows, row {at + 1}: {problem}")
 
 
 def index_after(given: Any, count: int, dt_s: float | None) -> pd.Index:
     """Return the index of the ``count`` rows that follow; it continues an index of time or of row numbers."""
-    index = given.index if isinstance(given, pd.DataFrame) else None
+    index = given.index if isinstance(given, pd.DataFrame) else pd.RangeIndex(len(given))
     if isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex) and dt_s is not None:
         return index[-1] + pd.to_timedelta(np.arange(1, count + 1) * dt_s, unit="s")
-    if isinstance(index, pd.RangeIndex):
-        return pd.RangeIndex(index[-1] + index.step, index[-1] + index.step * (count + 1), index.step)
-    return pd.RangeIndex(len(given), len(given) + count)
-
-
-def _check_columns(received: list[str], names: Sequence[str], what: str) -> None:
-    if received == list(names):
-        return
-    if missing := [name for name in names if name not in received]:
-        raise UserError(f"{what}: no column {missing[0]!r}, got {', '.join(received) or 'no column'}")
-    if foreign := [name for name in received if name not in names]:
-        hint = f"The model reads {', '.join(names) or 'none'}."
-        raise UserError(f"{what}: the model does not read the column {foreign[0]!r}", hint=hint)
-    raise UserError(f"{what}: columns must be in the order {', '.join(names)}, got {', '.join(received)}")
-
-
-def _numbers(given: Any, where: str) -> npt.NDArray[np.float64]:
-    try:
-        array = given.to_numpy(np.float64, na_value=np.nan) if isinstance(given, pd.Series) else given
-        return np.asarray(array, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{where}: must be numbers ({str(error)[:100]})") from error
+    if not isinstance(index, pd.RangeIndex):
+        index = pd.RangeIndex(len(index))
+    return pd.RangeIndex(index[-1] + index.step, index[-1] + index.step * (count + 1), index.step)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from foretrace.errors import UserError
 
@@ -62,8 +61,7 @@ def upgrade_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Return a checkpoint of version 0.1.0 with the names that this version uses; others stay as they are."""
     for key in ("state_dict", "current_model_state"):  # the second beside averaged weights
         if isinstance(tensors := checkpoint.get(key), dict):
-            renamed = {str(n).replace("known_scaling.", "covariate_scaling."): t for n, t in tensors.items()}
-            checkpoint[key] = renamed
+            checkpoint[key] = upgrade_names(tensors)
     settings = checkpoint["hyper_parameters"]
     if isinstance(features := settings.get("features"), dict) and "known" in features:
         features["covariates"] = features.pop("known")
@@ -72,26 +70,6 @@ def upgrade_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return checkpoint
 
 
-def check_weights(tensors: Mapping[str, Any], *, hidden_sizes: list[int], num_features: int) -> None:
-    """See whether tensors can be a model's before it is made: what they do not hold would take memory first.
-
-    Raises:
-        ValueError: If not.
-    """
-    for name, tensor in tensors.items():
-        if not isinstance(tensor, Tensor) or tensor.dtype != torch.float32 or not tensor.is_contiguous():
-            kind = f"{tensor.dtype}" if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise ValueError(f"{name} is {kind}, not an array of float32")
-    if len(hidden_sizes) > len(tensors):
-        raise ValueError(f"{len(tensors)} arrays for {len(hidden_sizes)} layers")
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    expected = {
-        f"stack.lstm.{depth}.weight_hh_l0": (4 * size, size) for depth, size in enumerate(hidden_sizes)
-    }
-    for name, shape in {**expected, "change": (num_features,)}.items():
-        if shapes.get(name) != shape:
-            raise ValueError(f"{name} has shape {shapes.get(name)}, not {shape}")
-    if wrong := [
-        name for name, tensor in tensors.items() if not tensor.is_meta and not tensor.isfinite().all()
-    ]:
-        raise ValueError(f"{wrong[0]} has values that are not finite")
+def upgrade_names(weights: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return weights under today's names; version 0.1.0 called covariates known inputs."""
+    return {str(name).replace("known_scaling.", "covariate_scaling."): it for name, it in weights.items()}

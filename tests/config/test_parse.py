@@ -3,7 +3,7 @@ from omegaconf import OmegaConf
 
 from foretrace.config import TrainConfig
 from foretrace.config import parse as parsing
-from foretrace.config.wording import known_keys
+from foretrace.config.parse import known_keys
 from foretrace.errors import UserError
 
 

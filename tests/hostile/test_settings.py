@@ -22,7 +22,7 @@ TRAIN = {
     "data.window": ["0", "1001", "["], "data.steps": ["0", "99999999999999999999"], "data.batch_size": ["0", "true"],
     "loss": ["null", "[]"], "loss.open_loop": ["5", "{weight: 1}"], "evaluation.horizon": ["99999999999999999999"],
     "trainer.precision": ["16"], "trainer.early_stopping": ["{patience: 0, min_delta: 0}"], "trainer": ["5", "[]"],
-    "tracking.tags": ["5", "[a]", "{a: [1]}", "{a: {b: 1}}", "{1: 2}", "{'=1+1': x}"],
+    "tracking.tags": ["5", "[a]", "{a: [1]}", "{a: {b: 1}}", "{1: 2}"],
     "tracking.experiment": ["''", "[a]", "null"], "tracking.run_name": ["5", "[a]"],
     "resume": ["nope", "../../x", "[]", "last"], "rerun": ["nope", "=1+1"], "sweep.resume": ["nope"],
     "experiment": ["nope"], "hydra/launcher": ["nope"], "hydra.run.dir": ["null"], "hydra.mode": ["x"],

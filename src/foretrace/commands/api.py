@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from foretrace.commands import evaluate  # cli registers a resolver that conf/ uses
 from foretrace.commands import train as train_command
-from foretrace.config.wording import from_hydra
+from foretrace.config.parse import from_hydra
 from foretrace.errors import UserError
 from foretrace.serving.loading import load_run
 from foretrace.serving.predictor import Predictor

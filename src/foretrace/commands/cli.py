@@ -21,7 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from foretrace.config.wording import from_hydra
+from foretrace.config.parse import from_hydra
 from foretrace.errors import DivergedError, Interrupted, UserError, full_disk
 from foretrace.tracking.redaction import redact
 from foretrace.training.distributed import DistributedEnv

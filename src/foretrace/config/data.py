@@ -26,8 +26,9 @@ class Windowing(Settings):
 
     window: Count  # steps that the model reads; the target is the same window one step later
     stride: Count  # steps from one window's start to the next one's
-    # Steps of training windows, one after the other; None: window and stride.
-    train_window: Count | None = None
+    train_window: Count | None = (
+        None  # steps of training windows, one after the other; None: window and stride
+    )
     random_offset: bool  # training windows start at another offset (below the stride) each epoch
     batch_size: Count
 
@@ -61,9 +62,7 @@ class Reading(Settings):
     """How recordings are read; what a model needs to read new ones the same way."""
 
     features: list[str] | None = None  # columns to predict; None: every numeric column without another use
-    covariates: list[str] = Field(
-        []
-    )  # columns that are known but never predicted: numbers, booleans, categories
+    covariates: list[str] = Field([])  # columns known but never predicted: numbers, booleans, categories
     units: dict[str, str] | None = None  # unit per column
     episode_column: str | None = None
     order_column: str | list[str] | None = None
@@ -87,35 +86,36 @@ class Reading(Settings):
     categories: dict[str, list[str]] | None = None  # of covariates that are text; None: those in the files
 
 
-class FilesData(Windowing, Reading):
-    """The user's own recordings."""
+class Splitting(Windowing):
+    """How recordings are split."""
 
-    source: Literal["files"]
-    path: str  # a file, a folder, a pattern or a URL
     split: Split
     split_by: Literal["auto", "episode", "time"]
 
 
-class LeRobotData(Windowing):
+class FilesData(Splitting, Reading):
+    """The user's own recordings."""
+
+    source: Literal["files"]
+    path: str  # a file, a folder, a pattern or a URL
+
+
+class LeRobotData(Splitting):
     """A LeRobot data set on disk."""
 
     source: Literal["lerobot"]
     root: str
     state: str  # what is predicted, as meta/info.json names it
     action: str | None  # what is known
-    split: Split
-    split_by: Literal["auto", "episode", "time"]
 
 
-class MinariData(Windowing):
+class MinariData(Splitting):
     """A Minari data set on disk."""
 
     source: Literal["minari"]
     root: str
     actions: bool  # as covariates
     dt_s: PositiveFloat | None
-    split: Split
-    split_by: Literal["auto", "episode", "time"]
 
 
 DataConfig = Annotated[

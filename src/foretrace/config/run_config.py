@@ -54,14 +54,11 @@ def read_json(path: Path, *, key: str) -> dict[str, Any]:
 
 def upgrade(settings: dict[str, Any]) -> dict[str, Any]:
     """Give settings that 0.1.0 recorded the names of today."""
-    data, trainer = settings.get("data"), settings.get("trainer")
-    if isinstance(data, dict):
-        if "inputs" in data:
-            data["covariates"] = data.pop("inputs")
-        if data.get("missing") == "refuse":
-            data["missing"] = "error"
-    if isinstance(trainer, dict) and "weight_averaging" in trainer:
-        trainer["ema_decay"] = trainer.pop("weight_averaging")
+    for group, old, new in (("data", "inputs", "covariates"), ("trainer", "weight_averaging", "ema_decay")):
+        if isinstance(inner := settings.get(group), dict) and old in inner:
+            inner[new] = inner.pop(old)
+    if isinstance(data := settings.get("data"), dict) and data.get("missing") == "refuse":
+        data["missing"] = "error"
     return settings
 
 
@@ -112,11 +109,7 @@ def _plain_yaml(text: str) -> Any:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             raise ValueError(f"more than {DEEPEST} levels")
-        if (
-            isinstance(event, yaml.AliasEvent)
-            or getattr(event, "anchor", None)
-            or getattr(event, "tag", None)
-        ):
+        if getattr(event, "anchor", None) or getattr(event, "tag", None):  # an alias has its anchor
             raise ValueError("a reference or a type")
         if len(getattr(event, "value", "")) > LONGEST:
             raise ValueError(f"a value of more than {LONGEST:,} characters")

@@ -1,16 +1,12 @@
 """Settings of a training run."""
 
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, field_validator, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, model_validator
 
 from foretrace.config.base import LARGEST, Count, Fraction, OpenSettings, Settings
 from foretrace.config.data import DataConfig
 from foretrace.errors import suggest
-
-PART = r"(?!\.+(/|$))[\w. :-]+"
-TAG = re.compile(rf"(?=.{{1,200}}$){PART}(/{PART})*")
 
 
 class Network(Settings):
@@ -112,32 +108,22 @@ class Tracking(Settings):
     uri: str | None  # None: a database in this checkout's mlruns/
     experiment: Annotated[str, Field(min_length=1)]
     run_name: str | None
-    tags: dict[str, str] | None
+    tags: dict[Annotated[str, Field(min_length=1, max_length=200)], str] | None
 
-    @field_validator("tags")
-    @classmethod
-    def _tags_have_names(cls, tags: dict[str, str] | None) -> dict[str, str] | None:
-        """They become MLflow's, and parts of the names of its parameters."""
-        for name in tags or {}:
-            if not TAG.fullmatch(name):
-                allowed = "at most 200 letters, digits, spaces, -, _, ., : and /"
-                raise ValueError(f"a tag's name has {allowed}, got {name!r}")
-        return tags
+
+def _stands_by_itself(resume: str | None) -> None:
+    """Refuse what has to be known before there is a configuration."""
+    if resume is not None:
+        raise ValueError("must be typed as sweep.resume=<id>, by itself")
 
 
 class Sweep(Settings):
     """A run's place among the jobs of a multirun."""
 
-    resume: str | None  # id of a parent run: do what is missing of its sweep
+    # Id of a parent run: do what is missing of its sweep.
+    resume: Annotated[str | None, AfterValidator(_stands_by_itself)]
     parent: str | None  # id of the parent run; the sweeper sets it for each job
     trial: int | None  # number of the search's trial; the sweeper sets it for each job
-
-    @field_validator("resume")
-    @classmethod
-    def _stands_by_itself(cls, resume: str | None) -> None:
-        """Sweeps are resumed by what is typed, before there is a configuration."""
-        if resume is not None:
-            raise ValueError("must be typed as sweep.resume=<id>, by itself")
 
 
 class TrainConfig(Settings):

@@ -14,9 +14,8 @@ from matplotlib.figure import Figure
 from foretrace.config import PredictConfig, Reading
 from foretrace.data.sequences import FloatArray, Sequences
 from foretrace.data.tables import Recordings, read_recordings
-from foretrace.data.tables.episodes import derive, derived_names
 from foretrace.data.tables.files import ARRAYS, file_format, find_files
-from foretrace.data.tables.times import SAME_STEP, Times, times_after
+from foretrace.data.tables.steps import SAME_STEP, Times, derive, derived_names, times_after
 from foretrace.errors import UserError
 from foretrace.reports.figures.forecasts import fan_chart, feature_lines
 from foretrace.serving.forecast_table import FORMATS, ForecastTable

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from foretrace.data.sequences import FloatArray
-from foretrace.data.tables.times import JUMP, SAME_STEP
+from foretrace.data.tables.steps import JUMP, SAME_STEP
 from foretrace.errors import UserError
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from foretrace.errors import UserError, is_plain
 
@@ -23,33 +22,24 @@ MOST_COLUMNS = 10_000
 LARGEST_ARCHIVE = 2**32  # bytes that an NPZ file is unpacked to, all at once; it may be a thousandth of that
 
 
-def open_arrays(file: Path) -> dict[str, pd.DataFrame]:
-    """Arrays of a file by name as tables over the same memory, mapped where the file allows it.
-
-    Returns:
-        Tables with the columns ``feature_0``, ``feature_1``, …; one that is alone in its file has no name.
+def open_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
+    """Arrays (T, F) of a file by name, mapped where the file allows it; one that is alone in its file has no name.
 
     Raises:
         UserError: If the file cannot be read, or an array is empty or holds something else than numbers.
     """
     try:
         arrays = _unpack(file) if file.suffix.lower() == ".npz" else {"": map_array(file)}
-    except UserError:
-        raise
     except BROKEN as error:
         text = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{file}: no arrays of numbers, saved without pickle: {text}") from error
-    for name, array in arrays.items():
-        _check(f"{file}, {name!r}" if name else str(file), array, (1, 2) if name else (1, 2, 3))
     if not arrays:
         raise UserError(f"{file}: no array in it")
+    for name, array in arrays.items():
+        _check(f"{file}, {name!r}" if name else str(file), array, most=2 if name else 3)
     if "" in arrays and arrays[""].ndim == 3:
         arrays = {f"episode {e}": episode for e, episode in enumerate(arrays[""])}
-    flat = {name: array.reshape(len(array), -1) for name, array in arrays.items()}
-    return {
-        name: pd.DataFrame(array, columns=[f"feature_{f}" for f in range(array.shape[1])], copy=False)
-        for name, array in flat.items()
-    }
+    return {name: array.reshape(len(array), -1) for name, array in arrays.items()}
 
 
 def map_array(file: Path) -> npt.NDArray[Any]:
@@ -59,41 +49,37 @@ def map_array(file: Path) -> npt.NDArray[Any]:
         return np.lib.format.open_memmap(file, mode="c").view(np.ndarray)
 
 
-def _unpack(file: Path) -> dict[str, npt.NDArray[Any]]:
-    with file.open("rb") as stream:
-        with zipfile.ZipFile(stream) as archive:
-            entries = archive.infolist()  # read before anything is unpacked
-        names = Counter(entry.filename.removesuffix(".npy") for entry in entries)
-        if (size := sum(entry.file_size for entry in entries)) > LARGEST_ARCHIVE:
-            raise UserError(
-                f"{file}: {size:,} bytes of arrays, and at most {LARGEST_ARCHIVE:,} are unpacked",
-                hint="Save the arrays as NPY files, one for each recording",
-            )
-        for entry in entries:
-            name = entry.filename.removesuffix(".npy")
-            if name == entry.filename or not all(map(is_plain, name)):
-                raise UserError(f"{file}: {entry.filename!r} in it is no array (*.npy) with a plain name")
-            if names[name] > 1:
-                raise UserError(f"{file}: two arrays called {name!r} in it")
-        stream.seek(0)
-        with np.load(stream, allow_pickle=False) as archive:
-            return dict(archive.items())
-
-
-def _check(where: str, array: Any, dimensions: tuple[int, ...]) -> None:
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        found = f"type {array.dtype}" if isinstance(array, np.ndarray) else "something else"
-        raise UserError(f"{where}: not an array of numbers but {found}")
-    if array.ndim not in dimensions or not array.size:
-        shapes = "(T, F) or (E, T, F)" if 3 in dimensions else "(T, F)"
-        raise UserError(f"{where}: shape {array.shape}, and {shapes} with rows and columns is needed")
-    check_width(where, array.shape[-1] if array.ndim > 1 else 1)
-
-
 def check_width(where: str, columns: int) -> None:
     """Refuse a table of so many columns that its rows and columns were probably exchanged."""
     if columns > MOST_COLUMNS:
+        hint = "Rows are steps in time and columns are features: is the table turned?"
+        raise UserError(f"{where}: {columns:,} columns, and at most {MOST_COLUMNS:,} can be read", hint=hint)
+
+
+def _unpack(file: Path) -> dict[str, npt.NDArray[Any]]:
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()  # read before anything is unpacked
+    names = Counter(entry.filename.removesuffix(".npy") for entry in entries)
+    if (size := sum(entry.file_size for entry in entries)) > LARGEST_ARCHIVE:
+        hint = "Save the arrays as NPY files, one for each recording"
         raise UserError(
-            f"{where}: {columns:,} columns, and at most {MOST_COLUMNS:,} can be read",
-            hint="Rows are steps in time and columns are features: is the table turned?",
+            f"{file}: {size:,} bytes of arrays, and at most {LARGEST_ARCHIVE:,} are unpacked", hint=hint
         )
+    for entry in entries:
+        name = entry.filename.removesuffix(".npy")
+        if name == entry.filename or not all(map(is_plain, name)):
+            raise UserError(f"{file}: {entry.filename!r} in it is no array (*.npy) with a plain name")
+        if names[name] > 1:
+            raise UserError(f"{file}: two arrays called {name!r} in it")
+    with np.load(file, allow_pickle=False) as loaded:
+        return dict(loaded.items())
+
+
+def _check(where: str, array: Any, *, most: int) -> None:
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        found = f"type {array.dtype}" if isinstance(array, np.ndarray) else "something else"
+        raise UserError(f"{where}: not an array of numbers but {found}")
+    if not 1 <= array.ndim <= most or not array.size:
+        shapes = "(T, F) or (E, T, F)" if most == 3 else "(T, F)"
+        raise UserError(f"{where}: shape {array.shape}, and {shapes} with rows and columns is needed")
+    check_width(where, array.shape[-1] if array.ndim > 1 else 1)

@@ -3,24 +3,32 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from foretrace.config.data import Reading
-from foretrace.data.tables.dialect import ABSENT, NUMBER, as_number
-from foretrace.data.tables.engine import Engine, Source, listed, literal
-from foretrace.data.tables.times import recognize, resolve_order, rises
+from foretrace.data.tables.dialect import NUMBER, as_number
+from foretrace.data.tables.engine import Engine, Table, listed
+from foretrace.data.tables.times import Texts, as_setting, find_time, is_monotonic, order_columns
 from foretrace.errors import UserError, suggest
 
 SAMPLE_ROWS, SAMPLE_CELLS = 20_000, 400_000
 MOST_CATEGORIES = 100
-NUMERIC = re.compile(r"(U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|U?INTEGER|FLOAT|DOUBLE|DECIMAL.*)$")
-CALENDAR = re.compile(r"(?i)(year|month|week|day|hour|minute|weekday|dayofyear|yr|mon|dow|doy)s?$")
+NUMERIC = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL.*")
+CALENDAR = re.compile(r"(?i)(year|month|week|day|hour|minute|weekday|dayofyear|yr|mon|dow|doy)s?")
 COUNTER = re.compile(
     r"(?i).*(index|idx)|no\.?|nr\.?|id|row|n|number|frame|sample|count(er)?|seq|record|unnamed.*|"
 )
 THOUSANDS = re.compile(r"[+-]?\d{1,3}(?P<mark>[,.' ])\d{3}((?P=mark)\d{3})*([.,]\d+)?%?")
+DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?%?")
+REASONS = {
+    "boolean": "true or false",
+    "time": "dates",
+    "text": "text",
+    "empty": "no value",
+    "other": "not read",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,227 +44,142 @@ class Uses:
 
     reading: Reading
     passed_over: dict[str, str]
-    warnings: tuple[str, ...]
+    warnings: list[str]
     found: str
 
 
-def choose_uses(engine: Engine, sources: Sequence[Source], reading: Reading) -> Uses:
-    """Settles every column's use by the first table's rows, and by the settings.
+def choose_uses(engine: Engine, tables: Sequence[Table], given: Reading) -> Uses:
+    """Settle every column's use by the first table's rows, and by the settings.
 
     Raises:
         UserError: If a column that was named is absent or of no use, or what to do is the user's to say.
     """
-    first = sources[0]
-    for source in sources:
-        _check_named(source, reading)
-    sample = _Sample(engine, first)
-    if first.dialect is not None and reading.decimal is None:
-        reading = reading.model_copy(update={"decimal": sample.decimal_mark(reading)})
-    kinds = {name: sample.kind(name, reading) for name in first.columns}
-    for name in (name for name, kind in kinds.items() if kind == "empty"):
-        held = [
-            engine.rows(f"SELECT count({text_sql(s, name, reading)}) FROM {s.relation}", s.where)
-            for s in sources
-        ]
-        kinds[name] = "number" if any(row[0][0] for row in held if row) else "empty"
-    for source in sources:
-        for name in (name for name, kind in kinds.items() if kind == "boolean" and name in source.columns):
-            source.columns[name] = f"TRY_CAST({source.columns[name][0]} AS BOOLEAN)", "BOOLEAN"
-    notes: list[str] = []
-    given = reading
-    if reading.order_column is None:
-        reading = recognize(engine, first, kinds, sample.rows, reading, notes)
-    else:
-        reading = resolve_order(engine, first, kinds, sample.rows, reading)
-    named = {*order_columns(reading), reading.episode_column, *reading.covariates, *(reading.features or ())}
-    passed_over = {name: _reason(name, kind, sample) for name, kind in kinds.items() if name not in named}
-    features = reading.features
-    if features is None:
-        features = [name for name in passed_over if not passed_over[name]]
-    passed_over = {name: reason for name, reason in passed_over.items() if reason or name not in features}
+    first, reading, notes = tables[0], given, list[str]()
+    _check_named(tables, reading)
+    texts = _sample(engine, first, reading)
+    commas = [t for column in texts.values() for t in column[:2000] if t and DECIMAL_COMMA.fullmatch(t)]
+    if first.dialect and reading.decimal is None and not all(map(THOUSANDS.fullmatch, commas)):
+        reading = reading.model_copy(update={"decimal": ","})
+    kinds = {name: _kind(kind, texts[name], reading) for name, (_, kind) in first.columns.items()}
+    for name in (name for name, kind in kinds.items() if kind == "empty" and len(tables) > 1):
+        counts = (
+            f"SELECT count({t.text(name, reading)}) FROM {t.relation}" for t in tables if name in t.columns
+        )
+        kinds[name] = "number" if any(engine.rows(count)[0][0] for count in counts) else "empty"
+    for table in tables:
+        for name in (name for name in table.columns if kinds.get(name) == "boolean"):
+            table.columns[name] = f"TRY_CAST({table.columns[name][0]} AS BOOLEAN)", "BOOLEAN"
+    reading = find_time(engine, first, kinds, texts, reading, notes)
     found = _found(given, reading)
+    used = {*order_columns(reading), reading.episode_column, *reading.covariates}
+    reasons = {
+        name: _reason(name, kind, texts[name], reading) for name, kind in kinds.items() if name not in used
+    }
+    features = given.features or [name for name, reason in reasons.items() if not reason]
+    passed_over = {name: reason for name, reason in reasons.items() if name not in features}
     for name in features:
         if kinds[name] in ("time", "other"):
-            raise UserError(
-                f"{first.where}, column {name!r}: holds {first.columns[name][1].lower()}, not numbers"
-            )
-    for name in (*features, *reading.covariates):
-        if (name in features and kinds[name] not in ("number", "boolean", "empty")) or kinds[
-            name
-        ] == "number":
-            refuse_texts(engine, first, name, reading, found, strict=name in (given.features or ()))
+            kind = first.columns[name][1].lower()
+            raise UserError(f"{first.where}, column {name!r}: holds {kind}, not numbers")
+    for name in (*features, *(name for name in reading.covariates if kinds[name] == "number")):
+        rows = enumerate(texts[name], 1) if kinds[name] in ("number", "text") else ()
+        bad = {text: row for row, text in reversed(list(rows)) if text and not _is_number(text, reading)}
+        if bad:
+            where = f"{first.where}, column {name!r}, row {min(bad.values())}"
+            raise not_a_number(where, sorted(bad, key=lambda text: bad[text])[:5], found)
     if not features:
         raise UserError(f"{first.where}: no numeric column to predict among {listed(list(first.columns))}",
                         hint="Name the columns in data.features")  # fmt: skip
-    _ask_about_partitions(first, given, passed_over, found)
-    if unknown := next(
-        (name for name in reading.units or {} if name not in (*features, *reading.covariates)), None
-    ):
+    if given.features is None and given.episode_column is None and {*first.folders} & {*passed_over}:
+        name = next(name for name in first.folders if name in passed_over)
+        hint = f"Set data.episode_column={name}{found and f' {found}'}, or data.covariates=[{name}]"
         raise UserError(
-            f"data.units: {unknown!r} is no feature or covariate", hint=suggest(unknown, features)
+            f"{first.where}: folders give a column {name!r}, and what it means is not said", hint=hint
         )
-    categories = _categories(engine, sources, kinds, reading, notes)
-    units = {name: unit for name, unit in first.units.items() if name in features} | (reading.units or {})
-    reading = reading.model_copy(
-        update={"features": list(features), "categories": categories, "units": units}
-    )
-    notes += _doubts(features, passed_over, sample, reading) if given.features is None else []
-    percent = [
-        n for n in features if any(isinstance(v, str) and v.strip().endswith("%") for v in sample.rows[n])
-    ]
+    if unknown := [name for name in reading.units or {} if name not in (*features, *reading.covariates)]:
+        hint = suggest(unknown[0], features)
+        raise UserError(f"data.units: {unknown[0]!r} is no feature or covariate", hint=hint)
+    units = {n: unit for n, unit in (first.dialect.units if first.dialect else {}).items() if n in features}
+    if given.features is None:
+        notes += _doubts(features, passed_over, texts, reading)
+    percent = [name for name in features if any(text and text.endswith("%") for text in texts[name])]
     notes += [f"percent signs dropped: {listed(percent)}"] if percent else []
-    return Uses(reading=reading, passed_over=passed_over, warnings=tuple(notes), found=found)
+    settled = {
+        "features": list(features),
+        "categories": _categories(engine, tables, kinds, reading, notes),
+        "units": units | (reading.units or {}),
+    }
+    return Uses(
+        reading=reading.model_copy(update=settled), passed_over=passed_over, warnings=notes, found=found
+    )
 
 
-def number_sql(source: Source, name: str, reading: Reading) -> str:
-    """SQL of a column as a DOUBLE: NULL where missing, infinite where a text is no number."""
-    expression, kind = source.columns[name]
-    absent = [value for value in reading.missing_values or () if not isinstance(value, str)]
-    absent += [float(v) for v in reading.missing_values or () if isinstance(v, str) and NUMBER.fullmatch(v)]
-    if kind == "VARCHAR":
-        bare = f"rtrim({expression}, ' %\t')"
-        for mark, instead in ((reading.thousands, ""), ("_", "?"), (reading.decimal, ".")):
-            bare = f"replace({bare}, {literal(mark)}, '{instead}')" if mark and mark != instead else bare
-        unfit = f"CASE WHEN {text_sql(source, name, reading)} IS NULL THEN NULL ELSE 'inf'::DOUBLE END"
-        careful = f"coalesce(TRY_CAST({bare} AS DOUBLE), {unfit})"
-        if not reading.thousands:  # most cells are plain numbers: three times as fast
-            plain = (
-                f"CASE WHEN contains({expression}, '_') THEN NULL ELSE TRY_CAST({expression} AS DOUBLE) END"
-            )
-            careful = f"coalesce({plain}, {careful})"
-        number = f"nullif({careful}, 'nan'::DOUBLE)"
-    else:
-        number = f"nullif(CAST({expression} AS DOUBLE), 'nan'::DOUBLE)"
-    if absent:
-        values = ", ".join(str(float(np.float32(v) if kind == "FLOAT" else v)) for v in absent)
-        number = f"(SELECT CASE WHEN n IN ({values}) THEN NULL ELSE n END FROM (SELECT {number} AS n))"
-    return number
-
-
-def text_sql(source: Source, name: str, reading: Reading) -> str:
-    """SQL of a column as a text without spaces around it, NULL where it stands for no value."""
-    expression, kind = source.columns[name]
-    absent = sorted(ABSENT | {str(value) for value in reading.missing_values or ()})
-    text = f"trim({expression}, ' \t')" if kind == "VARCHAR" else f"CAST({expression} AS VARCHAR)"
-    return f"CASE WHEN {text} IN ({', '.join(map(literal, absent))}) THEN NULL ELSE {text} END"
-
-
-def order_columns(reading: Reading) -> list[str]:
-    """The columns that give the time, of which there may be none."""
-    order = reading.order_column
-    return [order] if isinstance(order, str) else list(order or ())
-
-
-def refuse_texts(
-    engine: Engine, source: Source, name: str, reading: Reading, found: str, *, strict: bool = True
-) -> None:
-    """Raises if a column has texts that are no numbers.
+def not_a_number(where: str, texts: Sequence[str], found: str) -> UserError:
+    """The error about texts among numbers, with what to set: for thousands, or for missing values.
 
     Args:
-        engine: That reads it.
-        source: The table.
-        name: The column.
-        reading: Settings as they are known by then.
-        found: Settings that were found out, for the hint.
-        strict: Whether a column of texts alone is refused, too.
-
-    Raises:
-        UserError: With the first such text, its row, and what to set.
+        where: File, column and row of the first.
+        texts: A few of them.
+        found: Settings that were found out.
     """
-    text, number = text_sql(source, name, reading), number_sql(source, name, reading)
-    inner = f"SELECT row_number() OVER () AS r, {text} AS t, {number} AS n FROM {source.relation}"
-    where = "isinf(n) AND lower(ltrim(t, '+-')) NOT IN ('inf', 'infinity')"
-    if not strict:
-        inner += f" LIMIT {SAMPLE_ROWS}"
-    bad = engine.rows(
-        f"SELECT t, min(r) FROM ({inner}) WHERE {where} GROUP BY t ORDER BY 2 LIMIT 5", source.where
-    )
-    if bad:
-        texts, row = [str(text) for text, _ in bad], bad[0][1]
-        raise UserError(
-            f"{source.where}, column {name!r}, row {row}: {texts[0][:100]!r} is not a number",
-            hint=f"{_remedy(texts, reading)}{found and f' {found}'}, or leave the column out by data.features",
-        )
-
-
-def _remedy(texts: list[str], reading: Reading) -> str:
-    """What to set for texts that are no numbers."""
-    if all(match := [THOUSANDS.fullmatch(text) for text in texts]) and match[0]:
-        mark = match[0]["mark"]
+    hint = f"Set data.missing_values=[{','.join(repr(t[:30]) for t in texts)}] data.missing=interpolate"
+    matches = [THOUSANDS.fullmatch(text) for text in texts]
+    if all(matches) and (match := matches[0]):
+        mark, decimal = match["mark"], (match[3] or ".")[0]
         shown = '"\'"' if mark == "'" else f"'{mark}'"
-        decimal = match[0][3] or ""
-        further = f" data.decimal='{decimal[0]}'" if decimal and decimal[0] != "." else ""
-        return f"Set data.thousands={shown}{further}"
-    return f"Set data.missing_values=[{','.join(repr(t[:30]) for t in texts)}] data.missing=interpolate"
+        hint = f"Set data.thousands={shown}{'' if decimal == '.' else f' data.decimal={decimal!r}'}"
+    hint += f"{found and f' {found}'}, or leave the column out by data.features"
+    return UserError(f"{where}: {texts[0][:100]!r} is not a number", hint=hint)
 
 
-class _Sample:
-    """Rows of a table by which its columns are judged."""
+def _sample(engine: Engine, table: Table, reading: Reading) -> Texts:
+    """The first rows of each column as texts, None where there is no value."""
+    limit = max(20, min(SAMPLE_ROWS, SAMPLE_CELLS // max(len(table.columns), 1)))
+    chosen = ", ".join(table.text(name, reading) for name in table.columns)
+    found = engine.rows(f"SELECT {chosen} FROM {table.relation} LIMIT {limit}", table.where)
+    if not found:
+        raise UserError(f"{table.where}: not one row of values")
+    return dict(zip(table.columns, zip(*found, strict=True), strict=True))
 
-    def __init__(self, engine: Engine, source: Source) -> None:
-        self.source = source
-        limit = max(20, min(SAMPLE_ROWS, SAMPLE_CELLS // max(len(source.columns), 1)))
-        chosen = ", ".join(expression for expression, _ in source.columns.values())
-        found = engine.rows(f"SELECT {chosen} FROM {source.relation} LIMIT {limit}", source.where)
-        if not found:
-            raise UserError(f"{source.where}: not one row of values")
-        self.rows = {
-            name: list(column) for name, column in zip(source.columns, zip(*found, strict=True), strict=True)
-        }
 
-    def kind(self, name: str, reading: Reading) -> str:
-        """number, text, boolean, time, empty or other."""
-        declared = self.source.columns[name][1]
-        if declared == "VARCHAR" or declared.startswith("ENUM"):
-            texts = self.texts(name, reading)
-            numbers = sum(NUMBER.fullmatch(as_number(text, reading)) is not None for text in texts)
-            thousands = sum(THOUSANDS.fullmatch(text) is not None for text in texts)
-            if texts and all(text.lower() in ("true", "false") for text in texts):
-                return "boolean"
-            share = (max(numbers, thousands) if not reading.thousands else numbers) / max(len(texts), 1)
-            return "empty" if not texts else "number" if share >= 0.5 else "text"
-        if NUMERIC.match(declared):
+def _is_number(text: str, reading: Reading) -> bool:
+    return NUMBER.fullmatch(as_number(text, reading)) is not None
+
+
+def _kind(declared: str, texts: Sequence[str | None], reading: Reading) -> str:
+    """number, text, boolean, time, empty or other."""
+    if declared != "VARCHAR" and not declared.startswith("ENUM"):
+        if NUMERIC.fullmatch(declared):
             return "number"
         if declared.startswith(("TIMESTAMP", "DATE")):
             return "time"
         return {"BOOLEAN": "boolean", '"NULL"': "empty", "TIME": "text"}.get(declared, "other")
-
-    def texts(self, name: str, reading: Reading) -> list[str]:
-        """Values that are there, as text."""
-        absent = ABSENT | {str(value) for value in reading.missing_values or ()}
-        texts = (str(value).strip() for value in self.rows[name] if value is not None)
-        return [text for text in texts if text not in absent]
-
-    def numbers(self, name: str, reading: Reading) -> np.ndarray[Any, Any]:
-        """Values that are numbers."""
-        texts = (as_number(text, reading).rstrip("%") for text in self.texts(name, reading))
-        return np.array([float(text) for text in texts if NUMBER.fullmatch(text)])
-
-    def decimal_mark(self, reading: Reading) -> str | None:
-        """A comma, if numbers are written with one and none could be meant for thousands."""
-        commas = [
-            text
-            for name in self.rows
-            for text in self.texts(name, reading)[:2000]
-            if re.fullmatch(r"[+-]?\d*,\d+([eE][+-]?\d+)?%?", text)
-        ]
-        return "," if any(not THOUSANDS.fullmatch(text) for text in commas) else None
+    values = [text for text in texts if text is not None]
+    if values and all(text.lower() in ("true", "false") for text in values):
+        return "boolean"
+    numbers = sum(_is_number(text, reading) for text in values)
+    thousands = 0 if reading.thousands else sum(THOUSANDS.fullmatch(text) is not None for text in values)
+    return "empty" if not values else "number" if 2 * max(numbers, thousands) >= len(values) else "text"
 
 
-def _reason(name: str, kind: str, sample: _Sample) -> str:
+def _numbers(texts: Sequence[str | None], reading: Reading) -> npt.NDArray[np.float64]:
+    words = (as_number(text, reading) for text in texts if text)
+    numbers = (float(word) for word in words if NUMBER.fullmatch(word))
+    return np.array([number for number in numbers if np.isfinite(number)], np.float64)
+
+
+def _reason(name: str, kind: str, texts: Sequence[str | None], reading: Reading) -> str:
     """Why a column that no setting names is passed over; empty if it is not."""
     if kind != "number":
-        return {"boolean": "true or false", "time": "dates", "text": "text", "empty": "no value"}.get(
-            kind, "not read"
-        )
-    numbers = sample.numbers(name, Reading())
-    if COUNTER.fullmatch(name) and len(numbers) > 2 and np.mean(np.diff(numbers) == 1) >= 0.95:
+        return REASONS[kind]
+    numbers = _numbers(texts, reading) if COUNTER.fullmatch(name) else np.zeros(0)
+    if len(numbers) > 2 and np.mean(np.diff(numbers) == 1) >= 0.95:
         return "only counts rows"
     return "index" if name == "" or name.startswith("__index_level_") else ""
 
 
 def _doubts(
-    features: Sequence[str], passed_over: Mapping[str, str], sample: _Sample, reading: Reading
+    features: Sequence[str], passed_over: Mapping[str, str], texts: Texts, reading: Reading
 ) -> list[str]:
     """What is doubtful about columns that nobody named."""
     notes = []
@@ -267,85 +190,59 @@ def _doubts(
     if {*calendar} & {*features}:
         notes.append(f"calendar columns would be predicted: is it data.order_column=[{','.join(calendar)}]?")
     for name in features if not order_columns(reading) else ():
-        numbers = sample.numbers(name, reading)
-        if len(numbers) == len(sample.rows[name]) > 20 and rises(numbers):
+        numbers = _numbers(texts[name], reading)
+        if len(numbers) == len(texts[name]) > 20 and is_monotonic(numbers):
             notes.append(f"column {name!r} rises throughout: is it a counter, or data.order_column={name}?")
     return notes
 
 
-def _check_named(source: Source, reading: Reading) -> None:
-    chosen = [*(reading.features or ()), *reading.covariates]
+def _check_named(tables: Sequence[Table], reading: Reading) -> None:
+    chosen, order = [*(reading.features or ()), *reading.covariates], order_columns(reading)
     if reading.features == []:
         raise UserError("data.features: names no column", hint="Name at least one, or leave it null for all")
-    if twice := next((name for name in chosen if chosen.count(name) > 1), None):
-        setting = "data.covariates" if twice in reading.covariates else "data.features"
-        raise UserError(f"{setting}: column {twice!r} is named twice")
-    if reading.episode_column is not None and reading.episode_column in (*chosen, *order_columns(reading)):
-        raise UserError(
-            f"data.episode_column: {reading.episode_column!r} is also a feature, a covariate or the order"
-        )
-    order, episode = order_columns(reading), [reading.episode_column]
-    wanted = {
-        "features": reading.features,
-        "covariates": reading.covariates,
-        "order_column": order,
-        "episode_column": episode,
-    }
-    for setting, names in wanted.items():
-        for name in names or ():
-            if name is not None and name not in source.columns:
-                raise UserError(
-                    f"{source.where}: no column {name!r} (data.{setting})", hint=suggest(name, source.columns)
-                )
-
-
-def _ask_about_partitions(source: Source, given: Reading, passed_over: Mapping[str, str], found: str) -> None:
-    folders = [name for name, (sql, _) in source.columns.items() if sql.startswith("'")]
-    unused = [name for name in folders if name in passed_over]
-    if unused and given.features is None and given.episode_column is None:
-        raise UserError(
-            f"{source.where}: folders give a column {unused[-1]!r}, and what it means is not said",
-            hint=f"Set data.episode_column={unused[-1]}{found and f' {found}'}, or data.covariates=[{unused[-1]}]",
-        )
+    if twice := [name for name in chosen if chosen.count(name) > 1]:
+        setting = "data.covariates" if twice[0] in reading.covariates else "data.features"
+        raise UserError(f"{setting}: column {twice[0]!r} is named twice")
+    if reading.episode_column in (*chosen, *order):
+        name = reading.episode_column
+        raise UserError(f"data.episode_column: {name!r} is also a feature, a covariate or the order")
+    episode = [reading.episode_column] if reading.episode_column is not None else []
+    named = {"features": reading.features or (), "covariates": reading.covariates, "order_column": order,
+             "episode_column": episode}  # fmt: skip
+    for table in tables:
+        for setting, name in ((setting, name) for setting, names in named.items() for name in names):
+            if name not in table.columns:
+                hint = suggest(name, table.columns)
+                raise UserError(f"{table.where}: no column {name!r} (data.{setting})", hint=hint)
 
 
 def _categories(
-    engine: Engine, sources: Sequence[Source], kinds: Mapping[str, str], reading: Reading, notes: list[str]
+    engine: Engine, tables: Sequence[Table], kinds: Mapping[str, str], reading: Reading, notes: list[str]
 ) -> dict[str, list[str]]:
     """The texts of each covariate of texts, in their order."""
-    known = dict(reading.categories or {})
+    categories = {}
     for name in reading.covariates:
+        known = (reading.categories or {}).get(name)
         if kinds[name] in ("time", "other"):
             raise UserError(f"data.covariates: column {name!r} holds neither numbers nor categories")
-        if kinds[name] != "text" and name not in known:
+        if kinds[name] != "text" and known is None:
             continue
         found = set[str]()
-        for source in sources:
-            texts = f"SELECT DISTINCT {text_sql(source, name, reading)} AS t FROM {source.relation}"
-            found |= {
-                str(text)
-                for (text,) in engine.rows(f"{texts} LIMIT {MOST_CATEGORIES + 2}", source.where)
-                if text
-            }
-        if name in known:
-            strange = sorted(found - set(known[name]))
-            notes += (
-                [f"{name}: {listed(strange)} did not occur in training, and count as none"] if strange else []
-            )
-            continue
-        if len(found) > MOST_CATEGORIES:
+        for table in tables:
+            texts = f"SELECT DISTINCT {table.text(name, reading)} AS t FROM {table.relation}"
+            found |= {t for (t,) in engine.rows(f"{texts} LIMIT {MOST_CATEGORIES + 2}", table.where) if t}
+        if known is None and len(found) > MOST_CATEGORIES:
             raise UserError(f"data.covariates: column {name!r} has over {MOST_CATEGORIES} categories")
-        known[name] = sorted(found)
-    return {name: texts for name, texts in known.items() if name in reading.covariates}
+        if known is not None and (strange := sorted(found - {*known})):
+            notes.append(f"{name}: {listed(strange)} did not occur in training, and count as none")
+        categories[name] = sorted(found) if known is None else known
+    return categories
 
 
 def _found(given: Reading, reading: Reading) -> str:
     """What was found out about the time, as one would set it."""
-    settings = []
     order = order_columns(reading)
-    if order and given.order_column is None:
-        words = [f"'{name}'" if re.search(r"[^\w.]", name) else name for name in order]
-        settings.append(f"data.order_column={words[0] if len(words) == 1 else '[' + ','.join(words) + ']'}")
+    settings = [as_setting(order)] if order and given.order_column is None else []
     if reading.time_format != given.time_format and "%" in str(reading.time_format):
         settings.append(f"data.time_format='{reading.time_format}'")
     return " ".join(settings)

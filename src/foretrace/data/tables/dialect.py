@@ -6,24 +6,27 @@ numbers for a row, or a row for a header, without a word.
 
 import codecs
 import csv
-import gzip
 import io
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
+
 from foretrace.config.data import Reading
 from foretrace.errors import UserError
 
+UNSET = Reading()
 HEAD = 2**20  # bytes of a file by which its dialect is judged
 LINES = 60
-SEPARATORS = "\t;|,"
+ENDS = re.compile(r"\r\n|\n|\r")
+NAMES = {"\t": "tabs", ";": "semicolons", "|": "|", ",": "commas", " ": "spaces"}
 ABSENT = frozenset(
     ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
      "NULL", "NaN", "None", "n/a", "nan", "null", "NAN")
 )  # fmt: skip
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?%?|[+-]?(?i:inf|infinity)")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(?i:inf|infinity)", re.ASCII)
 DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}.*|\d{4}-\d{2}|\d{1,2}:\d{2}.*")
 
 
@@ -34,35 +37,25 @@ class Dialect:
     Args:
         separator: Between two values; a space stands for any number of them.
         skip: Lines before the first row.
-        columns: Place and name of each column; those without a name and without values are left out.
+        columns: Place of each named column; those without a name and without values are left out.
         width: Values in a row.
         units: By column, where the file has a row of them.
         comment: With what lines that are passed over begin.
-        is_mixed: Whether lines end in several ways, which the engine does not take.
+        is_plain: Whether it is UTF-8 with one separator between two values and one kind of line ends.
     """
 
     separator: str
     skip: int
-    columns: tuple[tuple[int, str], ...]
+    columns: dict[str, int]
     width: int
     units: dict[str, str] = field(default_factory=dict)
     comment: str = ""
-    is_mixed: bool = False
+    is_plain: bool = True
 
     def __str__(self) -> str:
-        names = {"\t": "tabs", " ": "spaces", ",": "commas", ";": "semicolons"}
-        rows = f"values between {names.get(self.separator, self.separator)}, {self.skip} line(s) above the first row"
-        return rows + (f", comments after {self.comment}" if self.comment else "")
-
-    def relation(self, file: str) -> str:
-        """What follows FROM in a query of the file, which is given as SQL writes it; columns c0, c1, …, all text."""
-        columns = ", ".join(f"'c{n}': 'VARCHAR'" for n in range(self.width))
-        comment = f", comment = '{self.comment}'" if self.comment else ""
-        separator = self.separator.replace("'", "''")
-        return (
-            f"read_csv({file}, auto_detect = false, header = false, skip = {self.skip}, delim = '{separator}', "
-            f"quote = '\"', escape = '\"', columns = {{{columns}}}{comment})"
-        )
+        comments = f", comments after {self.comment}" if self.comment else ""
+        between = NAMES.get(self.separator, self.separator)
+        return f"values between {between}, {self.skip} line(s) above the first row{comments}"
 
 
 def find_dialect(file: Path, reading: Reading) -> Dialect:
@@ -72,97 +65,89 @@ def find_dialect(file: Path, reading: Reading) -> Dialect:
         UserError: If it is not text, is empty, or leaves open where its rows begin.
     """
     text = _head(file, reading)
-    lines = re.split(r"\r\n|\n|\r", text)[: 40 * LINES]
-    is_mixed = len({*re.findall(r"\r\n|\n|\r", text)}) > 1
+    lines = list(enumerate(ENDS.split(text)[: 40 * LINES]))
     if reading.comment:  # the engine counts no such lines
-        lines = [line for line in lines if not line.startswith(reading.comment)]
-    rows = [(number, line) for number, line in enumerate(lines) if line.strip(" \t")]
-    if not rows:
+        lines = list(enumerate(line for _, line in lines if not line.startswith(reading.comment)))
+    lines = [(number, line) for number, line in lines if line.strip(" \t")][:LINES]
+    if not lines:
         raise UserError(f"{file}: an empty file, without a header and rows")
-    rows, separator = rows[:LINES], reading.separator
-    if named := re.fullmatch("sep=(.)", rows[0][1].strip()):  # a line by which Excel is told
-        separator, rows = separator or named[1], rows[1:] or rows
-    separator = separator or _separator([line for _, line in rows])
-    cells = [(number, _split(line, separator)) for number, line in rows]
-    _check_comments(file, rows, cells, reading)
-    width = max(len(cells[0][1]), 1)
-    body = cells[1:] if len(cells) > 1 else cells
-    usual = Counter(len(row) for _, row in body).most_common(1)[0][0]
-    numbered = [row[0] for _, row in body if len(row) == usual and row[0].isdecimal()]
-    if usual == width + 1 and len(numbered) > 1 and int(numbered[1]) == int(numbered[0]) + 1:
-        cells[0][1].insert(0, "")  # R gives row numbers no name
+    separator = reading.separator
+    if named := re.fullmatch("sep=(.)", lines[0][1].strip()):  # a line by which Excel is told
+        separator, lines = separator or named[1], lines[1:] or lines
+    separator = separator or _separator([line for _, line in lines])
+    cells = [_split(line, separator) for _, line in lines]
+    _check_comments(file, lines, cells, reading)
+    width, body = max(len(cells[0]), 1), cells[1:] or cells
+    usual = Counter(map(len, body)).most_common(1)[0][0]
+    usual_rows = [row for row in body if len(row) == usual]
+    numbered = [int(row[0]) for row in usual_rows if row[0].isdecimal()]
+    if usual == width + 1 and numbered[1:2] == [number + 1 for number in numbered[:1]] != []:
+        cells[0].insert(0, "")  # R gives row numbers no name
         width += 1
-    if usual > width and not (
-        usual == width + 1 and all(not row[-1] for _, row in body if len(row) == usual)
-    ):
+    if usual > width and (usual > width + 1 or any(row[-1] for row in usual_rows)):
         raise UserError(
-            f"{file}, line {rows[0][0] + 1}: {width} values where the lines below have {usual}",
+            f"{file}, line {lines[0][0] + 1}: {width} values where the lines below have {usual}",
             hint="Remove lines above the header, or set data.comment if they are comments, or data.separator",
         )
-    has_header = _has_header(file, [row for _, row in cells], reading)
-    names = [name.strip() for name in cells[0][1]] if has_header else [f"column_{n}" for n in range(width)]
-    units: dict[str, str] = {}
-    skip = cells[0][0] + 1 if has_header else 0
-    if reading.units_row:
-        if len(cells) < 2 or not has_header:
-            raise UserError(f"{file}: data.units_row=true needs a header with a row of units under it")
-        skip = cells[1][0] + 1
-        units = {name: unit.strip() for name, unit in zip(names, cells[1][1], strict=False) if unit.strip()}
-    kept = [
-        (n, name)
-        for n, name in enumerate(names)
-        if name or any(row[n : n + 1] not in ([], [""]) for _, row in body)
-    ]
-    twice = [name for name, count in Counter(name for _, name in kept).items() if count > 1]
+    has_header = _has_header(file, cells, reading)
+    names = [name.strip() for name in cells[0]] if has_header else [f"column_{n}" for n in range(width)]
+    if reading.units_row and (len(cells) < 2 or not has_header):
+        raise UserError(f"{file}: data.units_row=true needs a header with a row of units under it")
+    units = cells[1] if reading.units_row else []
+    kept = [n for n, name in enumerate(names) if name or any("".join(row[n : n + 1]) for row in body)]
+    twice = [name for name, count in Counter(names[n] for n in kept).items() if count > 1]
     if twice:
-        raise UserError(
-            f"{file}: two columns called {twice[0]!r}", hint="Rename one, or set data.header=false"
-        )
+        hint = "Rename one, or set data.header=false"
+        raise UserError(f"{file}: two columns called {twice[0]!r}", hint=hint)
     if not kept:
         raise UserError(f"{file}: no column with a name or a value")
-    return Dialect(separator=separator, skip=skip, columns=tuple(kept), width=width, units=units,
-                   comment=reading.comment or "", is_mixed=is_mixed)  # fmt: skip
+    return Dialect(
+        separator=separator,
+        skip=lines[1][0] + 1 if reading.units_row else lines[0][0] + 1 if has_header else 0,
+        columns={names[n]: n for n in kept},
+        width=width,
+        units={name: unit.strip() for name, unit in zip(names, units, strict=False) if unit.strip()},
+        comment=reading.comment or "",
+        is_plain=reading.encoding is None and separator != " " and len({*ENDS.findall(text)}) < 2,
+    )
 
 
 def plain_copy(file: Path, dialect: Dialect, reading: Reading, scratch: Path) -> Path:
-    """The file itself, or a copy of it in UTF-8 with one separator between two values, where it is not so."""
-    if reading.encoding is None and dialect.separator != " " and not dialect.is_mixed:
+    """The file itself if it is plain, else a copy of it that is."""
+    if dialect.is_plain:
         return file
     copy = scratch / f"{abs(hash(file))}.txt"
-    opened = gzip.open if file.suffix == ".gz" else open
     try:
         with (
-            opened(file, "rt", encoding=reading.encoding or "utf-8-sig") as text,
+            io.TextIOWrapper(pa.input_stream(str(file)), encoding=reading.encoding or "utf-8-sig") as text,
             copy.open("w", encoding="utf-8") as out,
         ):
             for line in text:
                 out.write(f"{' '.join(line.split())}\n" if dialect.separator == " " else line)
-    except (OSError, EOFError, UnicodeError) as error:
+    except (OSError, UnicodeError) as error:
         raise UserError(f"{file}: cannot be read: {error}", hint="Set another data.encoding") from error
     return copy
 
 
 def as_number(text: str, reading: Reading) -> str:
-    """A number's text as Python writes it, without the user's separators."""
-    text = text.strip().replace(reading.thousands, "") if reading.thousands else text.strip()
+    """A number's text as Python writes it, without the user's separators and a percent sign."""
+    text = text.strip().rstrip("% \t").replace(reading.thousands or "\0", "")
     return text.replace(reading.decimal, ".") if reading.decimal else text
 
 
 def _head(file: Path, reading: Reading) -> str:
     try:
-        with gzip.open(file) if file.suffix.lower() == ".gz" else file.open("rb") as stream:
-            head = stream.read(HEAD)
-    except (OSError, EOFError) as error:
+        with pa.input_stream(str(file)) as stream:
+            head: bytes = stream.read(HEAD)
+    except OSError as error:
         raise UserError(f"{file}: cannot be read: {error}") from error
     if reading.encoding is None and (head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head):
-        raise UserError(
-            f"{file}: bytes of zero, so not UTF-8 text", hint="If it is text, set data.encoding=utf-16"
-        )
+        hint = "If it is text, set data.encoding=utf-16"
+        raise UserError(f"{file}: bytes of zero, so not UTF-8 text", hint=hint)
     whole = head if len(head) < HEAD else head[: head.rfind(b"\n") + 1]
     if not whole and head:
-        raise UserError(
-            f"{file}: a first line of more than {HEAD:,} bytes", hint="Is it text with a row for each line?"
-        )
+        hint = "Is it text with a row for each line?"
+        raise UserError(f"{file}: a first line of more than {HEAD:,} bytes", hint=hint)
     try:
         return (
             codecs.getincrementaldecoder(reading.encoding or "utf-8-sig")()
@@ -174,15 +159,16 @@ def _head(file: Path, reading: Reading) -> str:
             f"data.encoding: {error}", hint="Give one of Python's, e.g. latin-1 or utf-16"
         ) from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not {reading.encoding or 'UTF-8'} text ({error.reason} at byte {error.start})",
-                        hint="Set data.encoding, e.g. data.encoding=latin-1") from error  # fmt: skip
+        hint = "Set data.encoding, e.g. data.encoding=latin-1"
+        told = f"not {reading.encoding or 'UTF-8'} text ({error.reason} at byte {error.start})"
+        raise UserError(f"{file}: {told}", hint=hint) from error
 
 
 def _split(line: str, separator: str) -> list[str]:
     if separator == " ":
         return line.split()
     try:
-        return next(csv.reader(io.StringIO(line), delimiter=separator), [])
+        return next(csv.reader([line], delimiter=separator), [])
     except csv.Error:
         return line.split(separator)
 
@@ -191,36 +177,36 @@ def _separator(lines: list[str]) -> str:
     """The character that stands equally often in most lines; else spaces, if numbers stand between them."""
 
     def agreement(separator: str) -> float:
-        counts = [len(_split(line, separator)) for line in lines]
-        width, times = Counter(counts).most_common(1)[0]
+        width, times = Counter(len(_split(line, separator)) for line in lines).most_common(1)[0]
         return times / len(lines) if width > 1 else 0.0
 
-    best = max(SEPARATORS, key=agreement)
-    if agreement(best) >= 0.5:
-        return best
+    best = max("\t;|,", key=agreement)
     last = lines[-1].split()
-    numbers = sum(NUMBER.fullmatch(word) is not None for word in last)
-    return " " if agreement(" ") >= 0.5 and len(last) > 1 and 2 * numbers >= len(last) else ","
+    has_numbers = 2 * sum(NUMBER.fullmatch(word) is not None for word in last) >= len(last) > 1
+    return (
+        " "
+        if agreement(best) < 0.5 <= agreement(" ") and has_numbers
+        else best
+        if agreement(best) >= 0.5
+        else ","
+    )
 
 
 def _check_comments(
-    file: Path, rows: list[tuple[int, str]], cells: list[tuple[int, list[str]]], reading: Reading
+    file: Path, lines: list[tuple[int, str]], cells: list[list[str]], reading: Reading
 ) -> None:
-    """Asks about a first line that looks like a comment: one of names may begin so, too."""
-    mark = rows[0][1].lstrip()[:1]
-    if reading.comment or reading.header != "auto" or mark not in tuple("#%;!/"):
+    """Ask about a first line that looks like a comment: one of names may begin so, too."""
+    marks, widths = [line.lstrip()[0] for _, line in lines], [len(row) for row in cells]
+    if reading.comment or reading.header != "auto" or marks[0] not in "#%;!/":
         return
-    second = rows[1][1].lstrip()[:1] if len(rows) > 1 else ""
-    widths = [len(row) for _, row in cells]
-    is_above_names = mark != "#" and _are_units([row for _, row in cells[1:]])
-    if second == mark or is_above_names or widths[0] != Counter(widths[1:] or widths).most_common(1)[0][0]:
-        later = [
-            row for (_, line), (_, row) in zip(rows, cells, strict=True) if not line.lstrip().startswith(mark)
-        ]
+    is_above_names = marks[0] != "#" and _are_units(cells[1:])
+    usual = Counter(widths[1:] or widths).most_common(1)[0][0]
+    if marks[1:2] == marks[:1] or is_above_names or widths[0] != usual:
+        later = [row for mark, row in zip(marks, cells, strict=True) if mark != marks[0]]
         units = " data.units_row=true" if _are_units(later[1:]) else ""
         raise UserError(
-            f"{file}, line {rows[0][0] + 1}: looks like a comment, not a header",
-            hint=f"Set data.comment='{mark}'{units}, or data.header=true if it holds the names",
+            f"{file}, line {lines[0][0] + 1}: looks like a comment, not a header",
+            hint=f"Set data.comment='{marks[0]}'{units}, or data.header=true if it holds the names",
         )
 
 
@@ -231,9 +217,9 @@ def _has_header(file: Path, cells: list[list[str]], reading: Reading) -> bool:
     named = [_kind(name, reading) for name in first]
     values = [_usual_kind([row[n] for row in body if n < len(row)], reading) for n in range(len(first))]
     evidence = any(n == "text" and v in ("number", "date") for n, v in zip(named, values, strict=True))
-    if _are_units(cells[1:]) and not reading.units_row and evidence:
+    if evidence and _are_units(body) and not reading.units_row:
         raise UserError(f"{file}, line 2: looks like units under the header", hint="Set data.units_row=true")
-    if evidence or not any(kind in ("number", "date") for kind in named):
+    if evidence or not {"number", "date"} & {*named}:
         return True
     raise UserError(
         f"{file}, line 1: may be a header or a row of values ({', '.join(first[:4])})",
@@ -243,19 +229,17 @@ def _has_header(file: Path, cells: list[list[str]], reading: Reading) -> bool:
 
 def _are_units(rows: list[list[str]]) -> bool:
     """Whether the first of some rows has texts where the others have numbers, and no number."""
-    kinds = [[_kind(cell) for cell in row] for row in rows]
+    kinds = [[_kind(cell) for cell in row] for row in rows[:2]]
     if len(kinds) < 2 or "number" in kinds[0]:
         return False
-    return any(
-        above == "text" and below == "number" for above, below in zip(kinds[0], kinds[1], strict=False)
-    )
+    return ("text", "number") in zip(kinds[0], kinds[1], strict=False)
 
 
-def _kind(cell: str, reading: Reading | None = None) -> str:
+def _kind(cell: str, reading: Reading = UNSET) -> str:
     text = cell.strip()
-    if text in ABSENT or (reading and reading.missing_values and text in map(str, reading.missing_values)):
+    if text in ABSENT or text in map(str, reading.missing_values or ()):
         return "absent"
-    number = as_number(text, reading) if reading else text
+    number = as_number(text, reading)
     if NUMBER.fullmatch(number) or NUMBER.fullmatch(number.replace(",", ".", 1)):
         return "number"
     return "date" if DATE.fullmatch(text) else "text"

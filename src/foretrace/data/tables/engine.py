@@ -11,43 +11,71 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from foretrace.config.data import Reading
-from foretrace.data.tables.arrays import MOST_COLUMNS, check_width, open_arrays
-from foretrace.data.tables.dialect import Dialect, find_dialect, plain_copy
+from foretrace.data.tables.arrays import check_width, open_arrays
+from foretrace.data.tables.dialect import ABSENT, NUMBER, UNSET, Dialect, find_dialect, plain_copy
 from foretrace.data.tables.files import ARRAYS, file_format, partitions, stems
 from foretrace.errors import UserError, is_plain
 
 MEMORY = "400MB"  # that the engine may hold; what needs more goes to disk
 LONGEST_NAME = 1000  # characters
-ROWS = 2**15  # at once
-MOST_CELLS = 2**19  # at once
+ROWS, MOST_CELLS = 2**15, 2**19  # at once
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """One table: a file, or an array in a file.
+class Table:
+    """A file, or an array in a file, and how its columns are written in SQL.
 
     Args:
         where: The file, and the array if it has several, as errors name it.
         name: What its episodes' names begin with.
         relation: What follows FROM in a query.
-        columns: For each column its name, its expression in the relation, and its type.
-        array: Name of the array in the file, if it has several.
-        units: Unit of a column, where the file says it.
-        dialect: How a file of text is written.
+        columns: For each column its expression in the relation, and its type.
         size: Bytes on disk.
+        array: Name of the array in the file, if it has several.
+        folders: Columns that folders named ``key=value`` give.
+        dialect: How a file of text is written.
     """
 
     where: str
     name: str
     relation: str
     columns: dict[str, tuple[str, str]]
+    size: int
     array: str = ""
-    units: dict[str, str] = field(default_factory=dict)
+    folders: dict[str, str] = field(default_factory=dict)
     dialect: Dialect | None = None
-    size: int = 0
+
+    def text(self, name: str, reading: Reading = UNSET) -> str:
+        """SQL of a column as a text without spaces around it, NULL where it stands for no value."""
+        expression, kind = self.columns[name]
+        text = f"trim({expression}, ' \t')" if kind == "VARCHAR" else f"CAST({expression} AS VARCHAR)"
+        if kind in ("FLOAT", "DOUBLE"):  # 2024.0 is the year 2024
+            text = f"regexp_replace({text}, '\\.0$', '')"
+        absent = map(literal, sorted(ABSENT | {str(value) for value in reading.missing_values or ()}))
+        return f"CASE WHEN {text} IN ({', '.join(absent)}) THEN NULL ELSE {text} END"
+
+    def number(self, name: str, reading: Reading) -> str:
+        """SQL of a column as a DOUBLE: NULL where missing, infinite where a text is no number."""
+        expression, kind = self.columns[name]
+        number = f"CAST({expression} AS DOUBLE)"
+        if kind == "VARCHAR":
+            bare = f"rtrim({expression}, ' %\t')"
+            for mark, instead in ((reading.thousands, ""), ("_", "?"), (reading.decimal, ".")):
+                bare = f"replace({bare}, {literal(mark)}, '{instead}')" if mark and mark != instead else bare
+            unfit = f"if({self.text(name, reading)} IS NULL, NULL, 'inf'::DOUBLE)"
+            number = f"coalesce(TRY_CAST({bare} AS DOUBLE), {unfit})"
+            if not reading.thousands:  # most cells are plain numbers: three times as fast
+                plain = f"if(contains({expression}, '_'), NULL, TRY_CAST({expression} AS DOUBLE))"
+                number = f"coalesce({plain}, {number})"
+        number = f"nullif({number}, 'nan'::DOUBLE)"
+        for value in (float(v) for v in reading.missing_values or () if NUMBER.fullmatch(str(v))):
+            number = f"nullif({number}, {float(np.float32(value)) if kind == 'FLOAT' else value}::DOUBLE)"
+        return number
 
 
 class Engine:
@@ -58,16 +86,14 @@ class Engine:
     """
 
     def __init__(self, scratch: Path) -> None:
-        self.scratch = scratch
-        self._connection = duckdb.connect(
-            scratch / "tables.duckdb",
-            config={
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-                "memory_limit": MEMORY,
-                "temp_directory": str(scratch),
-            },
-        )
+        self._scratch = scratch
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "memory_limit": MEMORY,
+            "temp_directory": str(scratch),
+        }
+        self._connection = duckdb.connect(scratch / "tables.duckdb", config=settings)
         self._connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
 
     def __enter__(self) -> "Engine":
@@ -76,13 +102,8 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def run(self, sql: str, where: str = "") -> None:
-        """Runs statements whose answer does not matter; errors name the file ``where``."""
-        with _told(where):
-            self._connection.execute(sql)
-
     def rows(self, sql: str, where: str = "") -> list[tuple[Any, ...]]:
-        """All rows of an answer.
+        """Run a statement, and give all rows of its answer.
 
         Raises:
             UserError: If the file ``where`` cannot be read.
@@ -94,91 +115,80 @@ class Engine:
         """An answer of any length in pieces, of fewer rows where they are wide."""
         yield from self._connection.sql(sql).to_arrow_reader(max(1, min(ROWS, MOST_CELLS // width)))
 
-    def register(self, name: str, table: Any) -> None:
-        """Lets a query name a table that is in memory, or mapped."""
-        self._connection.register(name, table)
-
-    def sources(self, files: Sequence[Path], reading: Reading) -> list[Source]:
-        """What each file holds, in the order of the files.
+    def open(self, files: Sequence[Path], reading: Reading) -> list[Table]:
+        """The tables that files hold, in the order of the files.
 
         Raises:
             UserError: If one cannot be read, or differs from the first in its columns.
         """
-        found: list[Source] = []
+        tables: list[Table] = []
         for file, stem in zip(files, stems(files), strict=True):
             kind = file_format(file)
-            sources = self._arrays(file, stem) if kind in ARRAYS else [self._table(file, stem, kind, reading)]
-            for source in sources:
-                _check_names(source)
-                if found and reading.features is None:
-                    _check_same_columns(source, found[0])
-                found.append(source)
-        return found
+            found = self._arrays(file, stem) if kind in ARRAYS else [self._table(file, stem, kind, reading)]
+            for table in found:
+                _check_names(table)
+                if tables and reading.features is None:
+                    _check_same_columns(table, tables[0])
+                tables.append(table)
+        return tables
 
-    def _arrays(self, file: Path, stem: str) -> list[Source]:
-        sources = []
-        for number, (name, table) in enumerate(open_arrays(file).items()):
-            relation = quoted(f"{file} {number}")
-            self.register(f"{file} {number}", table)
-            columns = {
-                str(c): (quoted(str(c)), "FLOAT" if table[c].dtype == "f4" else "DOUBLE") for c in table
-            }
-            where = f"{file}, {name!r}" if name else str(file)
-            named = "/".join(part for part in (stem, name) if part)
-            sources.append(
-                Source(
-                    where=where,
-                    name=named,
-                    relation=relation,
-                    columns=columns,
-                    array=name,
-                    size=file.stat().st_size,
-                )
+    def _arrays(self, file: Path, stem: str) -> Iterator[Table]:
+        for number, (name, array) in enumerate(open_arrays(file).items()):
+            names, relation = [f"feature_{f}" for f in range(array.shape[1])], f"{file} {number}"
+            self._connection.register(relation, pd.DataFrame(array, columns=names, copy=False))
+            kind = "FLOAT" if array.dtype == np.float32 else "DOUBLE"
+            yield Table(
+                where=f"{file}, {name!r}" if name else str(file),
+                name="/".join(part for part in (stem, name) if part),
+                relation=quoted(relation),
+                columns={each: (quoted(each), kind) for each in names},
+                size=file.stat().st_size,
+                array=name,
             )
-        return sources
 
-    def _table(self, file: Path, stem: str, kind: str, reading: Reading) -> Source:
-        where, dialect, units = str(file), None, {}
+    def _table(self, file: Path, stem: str, kind: str, reading: Reading) -> Table:
+        where, dialect = str(file), None
         if kind == ".parquet":
-            relation = f"read_parquet({literal(_plain(file))}, hive_partitioning = false)"
-            leaves = (
-                f"SELECT count(*) FROM parquet_schema({literal(_plain(file))}) WHERE num_children IS NULL"
-            )
+            path = literal(_no_pattern(file))
+            relation = f"read_parquet({path}, hive_partitioning = false)"
+            leaves = f"SELECT count(*) FROM parquet_schema({path}) WHERE num_children IS NULL"
             check_width(where, self.rows(leaves, where)[0][0])  # to describe so many takes seconds
             described = self.rows(f"DESCRIBE SELECT * FROM {relation}", where)
             columns = {row[0]: (quoted(row[0]), str(row[1])) for row in described}
             columns = self._expand_lists(columns, relation, where)
         else:
             dialect = find_dialect(file, reading)
-            copy = plain_copy(file, dialect, reading, self.scratch)
-            relation = dialect.relation(literal(_plain(copy)))
-            columns = {name: (f"c{n}", "VARCHAR") for n, name in dialect.columns}
-            units = dialect.units
-        columns |= {key: (literal(value), "VARCHAR") for key, value in partitions(file).items()}
-        return Source(where=where, name=stem, relation=relation, columns=columns, units=units, dialect=dialect,
-                      size=file.stat().st_size)  # fmt: skip
+            path = literal(_no_pattern(plain_copy(file, dialect, reading, self._scratch)))
+            types = ", ".join(f"'c{n}': 'VARCHAR'" for n in range(dialect.width))
+            relation = (
+                f"read_csv({path}, auto_detect = false, header = false, skip = {dialect.skip}, quote = '\"', "
+                f"escape = '\"', delim = {literal(dialect.separator)}, columns = {{{types}}}"
+                f"{dialect.comment and ', comment = ' + literal(dialect.comment)})"
+            )
+            columns = {name: (f"c{n}", "VARCHAR") for name, n in dialect.columns.items()}
+        folders = partitions(file)
+        columns |= {key: (literal(value), "VARCHAR") for key, value in folders.items()}
+        return Table(where=where, name=stem, relation=relation, columns=columns, size=file.stat().st_size,
+                     folders=folders, dialect=dialect)  # fmt: skip
 
     def _expand_lists(
         self, columns: dict[str, tuple[str, str]], relation: str, where: str
     ) -> dict[str, tuple[str, str]]:
         """Lists of numbers of one length, as robots' states are stored: one column for each place."""
-        lists = [name for name, (_, kind) in columns.items() if kind.endswith("]")]
-        if not lists:
-            return columns
-        lengths = ", ".join(f"min(len({columns[n][0]})), max(len({columns[n][0]}))" for n in lists)
-        found = self.rows(f"SELECT {lengths} FROM {relation}", where)[0]
         expanded: dict[str, tuple[str, str]] = {}
         for name, (expression, kind) in columns.items():
-            if name not in lists:
+            element, is_list, _ = kind.rpartition("[")
+            if not is_list:
                 expanded[name] = expression, kind
                 continue
-            low, high = found[2 * lists.index(name) : 2 * lists.index(name) + 2]
-            if low != high or not low or low > MOST_COLUMNS:
+            lengths = f"SELECT min(len({expression})), max(len({expression})) FROM {relation}"
+            low, high = self.rows(lengths, where)[0]
+            if low != high or not low:
+                hint = "Name the columns to read in data.features and data.covariates, without this one"
                 raise UserError(
-                    f"{where}, column {name!r}: lists of {low} to {high} values are no columns",
-                    hint="Name the columns to read in data.features and data.covariates, without this one",
+                    f"{where}, column {name!r}: lists of {low} to {high} values are no columns", hint=hint
                 )
-            element = kind[: kind.rindex("[")]
+            check_width(where, low)
             expanded |= {f"{name}_{k}": (f"{expression}[{k + 1}]", element) for k in range(low)}
         return expanded
 
@@ -193,39 +203,36 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _plain(file: Path) -> str:
-    """A path in which nothing is a pattern."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in str(file))
-
-
-def _check_names(source: Source) -> None:
-    check_width(source.where, len(source.columns))
-    for name in source.columns:
-        if not all(map(is_plain, name)):
-            raise UserError(f"{source.where}: column {name!r} has control characters in its name")
-        if len(name) > LONGEST_NAME:
-            raise UserError(f"{source.where}: column {name!r} has a name of over {LONGEST_NAME} characters")
-
-
-def _check_same_columns(source: Source, first: Source) -> None:
-    further = [name for name in source.columns if name not in first.columns]
-    absent = [name for name in first.columns if name not in source.columns]
-    if further or absent:
-        what = f"also has {listed(further)}" if further else f"lacks {listed(absent)}"
-        raise UserError(
-            f"{source.where}: {what}, unlike {first.where}",
-            hint="Name the columns to predict in data.features",
-        )
-
-
 def listed(names: Sequence[str]) -> str:
     """A few names."""
     return ", ".join(map(repr, names[:8])) + (", …" if len(names) > 8 else "")
 
 
+def _no_pattern(file: Path) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in str(file))
+
+
+def _check_names(table: Table) -> None:
+    check_width(table.where, len(table.columns))
+    for name in table.columns:
+        if not all(map(is_plain, name)):
+            raise UserError(f"{table.where}: column {name!r} has control characters in its name")
+        if len(name) > LONGEST_NAME:
+            raise UserError(f"{table.where}: column {name!r} has a name of over {LONGEST_NAME} characters")
+
+
+def _check_same_columns(table: Table, first: Table) -> None:
+    further = [name for name in table.columns if name not in first.columns]
+    absent = [name for name in first.columns if name not in table.columns]
+    if further or absent:
+        what = f"also has {listed(further)}" if further else f"lacks {listed(absent)}"
+        hint = "Name the columns to predict in data.features"
+        raise UserError(f"{table.where}: {what}, unlike {first.where}", hint=hint)
+
+
 @contextmanager
 def _told(where: str) -> Iterator[None]:
-    """Says what is wrong with a file in one line."""
+    """Say what is wrong with a file in one line."""
     try:
         yield
     except (duckdb.Error, pa.ArrowException, OSError, UnicodeDecodeError, RuntimeError, MemoryError) as error:
@@ -238,9 +245,8 @@ def _told(where: str) -> Iterator[None]:
             if "CSV" in str(error)
             else ""
         )
-        if width := re.match(
-            r"(\d+) Original Line: (.*?) Expected Number of Columns: (\d+) Found: (\d+)", text
-        ):
+        width = re.match(r"(\d+) Original Line: (.*?) Expected Number of Columns: (\d+) Found: (\d+)", text)
+        if width:
             text = f"line {width[1]} has {width[4]} values where {width[3]} are expected: {width[2][:100]!r}"
         if "not utf-8" in text:
             hint = "Set data.encoding, e.g. data.encoding=latin-1"

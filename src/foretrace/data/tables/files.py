@@ -11,7 +11,7 @@ from pathlib import Path
 from foretrace.errors import UserError, is_plain
 from foretrace.workspace import atomic_write
 
-TEXTS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
+TEXTS = tuple(kind + packed for kind in (".csv", ".tsv", ".txt") for packed in ("", ".gz", ".zst"))
 ARRAYS = (".npy", ".npz")
 FORMATS = (*TEXTS, ".parquet", *ARRAYS)
 
@@ -33,22 +33,19 @@ def find_files(path: str, *, cache: Path) -> list[Path]:
         return _fetch(path, cache / "remote")
     try:
         named = Path(path).expanduser()
-        if named.is_file():
-            found = [named]
-        else:
-            below = f"{glob.escape(str(named))}/"
-            patterns = [below + "*", below + "*=*/**"] if named.is_dir() else [str(named)]
-            found = next(filter(None, map(_matches, patterns)), [])
-        found = _once(found)
+        below = f"{glob.escape(str(named))}/"
+        patterns = [below + "*", below + "*=*/**"] if named.is_dir() else [str(named)]
+        found = [named] if named.is_file() else next(filter(None, map(_matches, patterns)), [])
+        links_last = sorted(found, key=lambda file: (-len(str(file)), str(file)))
+        found = sorted({file.resolve(): file for file in links_last}.values(), key=_natural)
     except (OSError, ValueError, RuntimeError, re.error) as error:
-        raise UserError(
-            f"data.path: {str(error)[:100]}", hint="Give a file, a folder or a pattern"
-        ) from error
+        hint = "Give a file, a folder or a pattern"
+        raise UserError(f"data.path: {str(error)[:100]}", hint=hint) from error
     if not found:
-        raise UserError(
-            f"data.path: no recordings at {path!r}",
-            hint=f"Give a file, a folder or a pattern ({', '.join(FORMATS)}); relative paths start at {Path.cwd()}",
+        hint = (
+            f"Give a file, a folder or a pattern ({', '.join(FORMATS)}); relative paths start at {Path.cwd()}"
         )
+        raise UserError(f"data.path: no recordings at {path!r}", hint=hint)
     for file in found:
         if not file.is_file():
             raise UserError(f"{file}: not a file")
@@ -57,9 +54,8 @@ def find_files(path: str, *, cache: Path) -> list[Path]:
     kinds = Counter("text" if file_format(file) in TEXTS else file_format(file) for file in found)
     if len(kinds) > 1:
         kept = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-        raise UserError(
-            f"data.path: files of several formats at {path!r} ({kept})", hint="Give a pattern, e.g. '*.csv'"
-        )
+        hint = "Give a pattern, e.g. '*.csv'"
+        raise UserError(f"data.path: files of several formats at {path!r} ({kept})", hint=hint)
     return found
 
 
@@ -69,15 +65,12 @@ def file_format(file: Path) -> str:
     >>> file_format(Path("a/b.CSV.gz")), file_format(Path("run.1.NPY")), file_format(Path("log.dat"))
     ('.csv.gz', '.npy', '.txt')
     """
-    name = file.name.lower()
-    return next(
-        (suffix for suffix in sorted(FORMATS, key=len, reverse=True) if name.endswith(suffix)), ".txt"
-    )
+    return next((suffix for suffix in FORMATS if file.name.lower().endswith(suffix)), ".txt")
 
 
 def stems(files: Sequence[Path]) -> list[str]:
     """The files' names without suffix, with as much of their path as makes them unique."""
-    names = [re.sub(r"(?i)(\.\w+)?\.gz$|\.\w+$", "", file.name) for file in files]
+    names = [re.sub(r"(?i)(\.\w+)?\.(gz|zst)$|\.\w+$", "", file.name) for file in files]
     if len(set(names)) < len(names):
         common = os.path.commonpath([file.parent for file in files])
         names = [file.relative_to(common).as_posix() for file in files]
@@ -98,13 +91,8 @@ def _matches(pattern: str) -> list[Path]:
     # Path.glob would take no absolute pattern and would find hidden files.
     names = [Path(name) for name in glob.glob(pattern, recursive=True)]  # noqa: PTH207
     found = [name for name in names if name.name.lower().endswith(FORMATS) and not name.is_dir()]
-    others = [file for file in found if file_format(file) not in (".txt", ".txt.gz")]
+    others = [file for file in found if not file_format(file).startswith(".txt")]
     return others or found  # a README.txt beside recordings is none
-
-
-def _once(files: Sequence[Path]) -> list[Path]:
-    unique = {file.resolve(): file for file in sorted(files, key=lambda file: (-len(str(file)), str(file)))}
-    return sorted(unique.values(), key=_natural)
 
 
 def _natural(file: Path) -> list[tuple[int, int | str]]:
@@ -123,8 +111,10 @@ def _fetch(url: str, cache: Path) -> list[Path]:
     except Exception as error:  # each file system raises errors of its own, e.g. about credentials
         hint = "pip install 'foretrace[remote]'" if isinstance(error, ImportError) else ""
         raise UserError(f"data.path: {url!r} cannot be reached: {error}", hint=hint) from error
+    if not found:
+        raise UserError(f"data.path: no recordings at {url!r}")
     files = []
-    for name in sorted(found):
+    for name in found:
         key = hashlib.sha256(f"{url}\0{name}\0{system.ukey(name)}".encode()).hexdigest()[:16]
         local = cache / key / Path(name).name
         if not local.is_file():
@@ -132,6 +122,4 @@ def _fetch(url: str, cache: Path) -> list[Path]:
             with atomic_write(local) as aside:
                 system.get_file(name, str(aside))
         files.append(local)
-    if not files:
-        raise UserError(f"data.path: no recordings at {url!r}")
     return sorted(files, key=lambda file: _natural(Path(file.name)))

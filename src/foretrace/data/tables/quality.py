@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from foretrace.config.data import Reading
-from foretrace.data.tables.engine import Engine, Source
+from foretrace.data.tables.columns import Uses
+from foretrace.data.tables.engine import Engine, Table
 from foretrace.errors import UserError
 
 FEWEST_STEPS = 30  # of single precision in a standard deviation: rounding is then a hundredth of it
@@ -19,83 +20,61 @@ FAR = 20  # spans of all other values: farther outside lies an outlier
 
 
 def profile_columns(
-    engine: Engine,
-    names: Sequence[str],
-    features: Sequence[str],
-    first: Source,
-    given: Reading,
-    found: str,
-    warnings: list[str],
+    engine: Engine, names: Sequence[str], table: Table, given: Reading, uses: Uses
 ) -> list[dict[str, Any]]:
     """Size, spread and missing values of each column of the table ``raw``; adds to the warnings what is doubtful.
 
     Args:
         engine: That has the table.
         names: Of its columns x0, x1, ….
-        features: Those of them that are predicted.
-        first: The first file, for errors.
+        table: The first of the tables, for errors.
         given: The user's settings.
-        found: Settings that were found out, for the hint.
-        warnings: What a person should know before training.
+        uses: The use of each column, with the warnings.
 
     Raises:
         UserError: If values probably stand for none, or single precision would lose what varies.
     """
-    profile, doubtful = [], {}
+    profile, doubtful = [], dict[str, tuple[float, int]]()
     for c, name in enumerate(names):
-        one = f"SELECT min(x{c}) AS low, max(x{c}) AS high FROM raw"
         inside = f"FILTER (x{c} > low), max(x{c}) FILTER (x{c} < high)"
         inside += f", count(*) FILTER (x{c} = low), count(*) FILTER (x{c} = high)"
         spread = f"count(*) - count(x{c}), any_value(low), any_value(high), avg(x{c}), stddev_pop(x{c})"
-        missing, low, high, mean, std, second, before, lows, highs = engine.rows(
-            f"SELECT {spread}, min(x{c}) {inside} FROM raw, ({one})"
-        )[0]
+        ends = f"(SELECT min(x{c}) AS low, max(x{c}) AS high FROM raw)"
+        [row] = engine.rows(f"SELECT {spread}, min(x{c}) {inside} FROM raw, {ends}")
+        missing, low, high, mean, std, second, before, lows, highs = row
         profile.append({"name": name, "missing": missing, "min": low, "max": high, "mean": mean, "std": std})
-        if low is None or name not in features:
+        if low is None or name not in (uses.reading.features or ()):
             continue
-        _check_digits(name, profile[-1], first)
         if low == high:
-            warnings.append(f"column {name!r} is constant ({low:g})")
+            uses.warnings.append(f"column {name!r} is constant ({low:g})")
             continue
-        for value, gap, span, times in (
-            (low, second - low, high - second, lows),
-            (high, high - before, before - low, highs),
-        ):
+        _check_digits(name, profile[-1], table)
+        sides = (low, second - low, high - second, lows), (high, high - before, before - low, highs)
+        for value, gap, span, times in sides:
             if abs(value) in SENTINELS and gap > span:
                 doubtful[name] = value, times
             elif gap > FAR * span > 0:
-                warnings.append(
-                    f"column {name!r}: {value:g} ({times:,} times) lies far outside of all others"
-                )
-    if doubtful:
-        _refuse_sentinels(doubtful, first, given, found)
+                told = f"column {name!r}: {value:g} ({times:,} times) lies far outside of all others"
+                uses.warnings.append(told)
+    if doubtful and given.missing_values is None:
+        values = ",".join(f"{value:g}" for value in dict.fromkeys(value for value, _ in doubtful.values()))
+        name, (value, times) = next(iter(doubtful.items()))
+        missing = " data.missing=interpolate" if given.missing == "error" else ""
+        settings = f"data.missing_values=[{values}]{missing}{uses.found and f' {uses.found}'}"
+        raise UserError(
+            f"{table.where}, column {name!r}: {value:g} ({times:,} times) looks like a missing value",
+            hint=f"Set {settings}, or data.missing_values=[] to keep it",
+        )
     return profile
 
 
-def _check_digits(name: str, column: Mapping[str, Any], source: Source) -> None:
-    """Refuses a column that varies, but by less than single precision can tell, unless it was recorded in that."""
+def _check_digits(name: str, column: Mapping[str, Any], table: Table) -> None:
+    """Refuse a column that varies by less than single precision can tell, unless it was recorded in that."""
     largest, std = max(abs(column["min"]), abs(column["max"])), column["std"]
-    is_lost = 0 < largest < np.finfo(np.float32).tiny or std < FEWEST_STEPS * float(
-        np.spacing(np.float32(largest))
-    )
-    if is_lost and column["min"] < column["max"] and source.columns[name][1] != "FLOAT":
+    digits = FEWEST_STEPS * float(np.spacing(np.float32(largest)))
+    if (largest < np.finfo(np.float32).tiny or std < digits) and table.columns[name][1] != "FLOAT":
         raise UserError(
-            f"{source.where}, column {name!r}: values up to {largest:.9g} that vary by {std:.2g} lose their variation "
+            f"{table.where}, column {name!r}: values up to {largest:.9g} that vary by {std:.2g} lose their variation "
             "in the 7 digits of single precision",
             hint="Subtract an offset, change the unit, or choose other columns by data.features",
         )
-
-
-def _refuse_sentinels(
-    doubtful: Mapping[str, tuple[float, int]], source: Source, given: Reading, found: str
-) -> None:
-    if given.missing_values is not None:
-        return
-    values = ",".join(f"{value:g}" for value in dict.fromkeys(value for value, _ in doubtful.values()))
-    name, (value, times) = next(iter(doubtful.items()))
-    missing = " data.missing=interpolate" if given.missing == "error" else ""
-    settings = f"data.missing_values=[{values}]{missing}{found and f' {found}'}"
-    raise UserError(
-        f"{source.where}, column {name!r}: {value:g} ({times:,} times) looks like a missing value",
-        hint=f"Set {settings}, or data.missing_values=[] to keep it",
-    )

@@ -1,0 +1,164 @@
+"""Time steps: how even they are, rows brought to even ones, and what is derived from the time.
+
+Shapes: T rows of one episode, C columns.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from foretrace.config.data import Reading
+from foretrace.errors import UserError
+
+Times = npt.NDArray[np.int64]
+
+SAME_STEP = 0.05  # spacings this near to each other are one time step: stamps are rounded to ms
+MONTH_S = 27 * 86_400  # steps from here on are months, quarters, years: even only if they are equal
+JUMP = 0.5  # a spacing this far from the time step, as a share of it, is no step
+
+
+def is_regular(times: npt.NDArray[Any]) -> bool:
+    """Whether at least half of the steps are alike."""
+    return _median_step(np.abs(np.diff(times).astype(np.float64)), SAME_STEP) is not None
+
+
+def usual_step(spacings: Times) -> int | None:
+    """The median of spacings, if at least half of them are near it; None if there is no such step.
+
+    >>> usual_step(np.array([60, 60, 180])), usual_step(np.array([1, 7, 30]))
+    (60, None)
+    """
+    step = _median_step(spacings, JUMP)
+    return None if step is None else round(step)
+
+
+def constant_step(stretches: Iterable[Times]) -> float | None:
+    """The time step in seconds of stretches without holes; None if rows do not follow each other evenly.
+
+    Stamps that stray around an even clock are even; months and what drifts away from a clock are not.
+
+    >>> constant_step([np.array([0, 33, 66, 100]) * 10**6]), constant_step([np.array([0, 31, 59, 90]) * 86400 * 10**9])
+    (0.03333333, None)
+    """
+    total, steps, is_exact, is_even, is_same = 0.0, 0, True, True, True
+    for times in stretches:
+        spacings = np.diff(times).astype(np.float64)
+        if not len(spacings):
+            continue
+        mean = spacings.mean()
+        total, steps = total + spacings.sum(), steps + len(spacings)
+        is_exact &= bool((np.abs(spacings - mean) <= SAME_STEP * mean).all())
+        is_same &= bool((spacings == spacings[0]).all())
+        for start in range(0, len(spacings), 1000):
+            clock = np.cumsum(spacings[start : start + 1000])
+            strays = clock - np.linspace(clock[-1] / len(clock), clock[-1], len(clock))
+            is_even &= bool((np.abs(strays) < JUMP * mean).all())
+    step = total / max(steps, 1) / 1e9
+    if not steps or not (is_exact or is_even) or (step > MONTH_S and not is_same):
+        return None
+    rounded = float(f"{step:.2g}")
+    return rounded if not is_exact and abs(rounded - step) < 0.01 * step else float(f"{step:.7g}")
+
+
+def times_after(times: Times, count: int, dt_s: float | None) -> Times:
+    """Times of the rows that follow: by the time step, by months where rows are months apart, else by the usual step.
+
+    >>> months = np.array(["2024-11-01", "2024-12-01", "2025-01-01"], "M8[ns]").astype(np.int64)
+    >>> times_after(months, 2, None).astype("M8[ns]").astype("M8[D]").tolist()
+    [datetime.date(2025, 2, 1), datetime.date(2025, 3, 1)]
+    """
+    ahead, recent = np.arange(1, count + 1), times[-1000:]
+    usual = int(np.median(np.diff(recent))) if len(recent) > 1 else 10**9
+    if dt_s is None and usual > MONTH_S * 10**9:
+        months = recent.astype("M8[ns]").astype("M8[M]")
+        within = recent - months.astype("M8[ns]").astype(np.int64)
+        if (within == within[-1]).all():
+            by = int(np.median(np.diff(months.astype(np.int64))))
+            later: Times = (months[-1] + by * ahead).astype("M8[ns]").astype(np.int64) + within[-1]
+            return later
+    following: Times = times[-1] + np.round((usual if dt_s is None else dt_s * 1e9) * ahead).astype(np.int64)
+    return following
+
+
+def resample(times: Times, rows: npt.NDArray[Any], reading: Reading) -> tuple[Times, npt.NDArray[np.float32]]:
+    """Rows at even times: the mean or the last of what came within each step, or on the line between neighbors.
+
+    Steps without a row are filled up to ``missing_limit`` of them, and left out where there are more.
+
+    Args:
+        times: In nanoseconds, rising. Shape (T,).
+        rows: NaN where missing. Shape (T, C).
+        reading: The step and the way.
+
+    Raises:
+        UserError: If there would be many more rows than there were.
+    """
+    step, how, limit = max(1, round((reading.resample_s or 0) * 1e9)), reading.resample, reading.missing_limit
+    first = -(-int(times[0]) // step) * step if how == "linear" else int(times[0]) // step * step
+    count = (int(times[-1]) - first) // step + 1
+    if count > 100 * len(times) + 10_000:
+        told = f"data.resample_s: {count:,} rows would be made of {len(times):,}"
+        raise UserError(told, hint="Give a longer step")
+    grid = first + step * np.arange(count)
+    found = np.full((count, rows.shape[1]), np.nan, np.float32)
+    for column, out in zip(rows.T, found.T, strict=True):
+        t, values = times[~np.isnan(column)], column[~np.isnan(column)].astype(np.float64)
+        place = (t - first) // step
+        if how == "last":
+            out[place] = values  # of several, the last stays
+        elif how == "mean":
+            sums, counts = (np.bincount(place, weights, count) for weights in (values, None))
+            np.divide(sums, counts, out=out, where=counts > 0, casting="same_kind")
+        elif len(t):
+            out[:] = np.interp(grid, t, values, left=np.nan, right=np.nan)
+            after = np.clip(np.searchsorted(t, grid), 0, len(t) - 1)
+            out[(t[after] != grid) & (t[after] - t[np.maximum(after - 1, 0)] > (limit + 1) * step)] = np.nan
+    empty: npt.NDArray[np.bool_] = np.logical_and.reduce(np.isnan(found), axis=1)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], empty, [False]]).astype(np.int8))).reshape(-1, 2)
+    for a, b in edges:
+        if b - a <= limit and a > 0 and b < count:
+            weight = np.arange(1, b - a + 1)[:, None] / (b - a + 1)
+            found[a:b] = found[a - 1] if how == "last" else found[a - 1] + weight * (found[b] - found[a - 1])
+            empty[a:b] = False
+    return grid[~empty], found[~empty]
+
+
+def derived_names(reading: Reading) -> list[str]:
+    """Names of the covariates that are made from the time."""
+    waves = [f"{name}_{wave}" for name in reading.calendar for wave in ("sin", "cos")]
+    return (["elapsed"] if reading.elapsed else []) + waves
+
+
+def derive(times: Times, reading: Reading, *, before: int) -> npt.NDArray[np.float32]:
+    """Covariates made from the time: seconds since the row before, sine and cosine of where in the calendar it is.
+
+    Args:
+        times: Of rows that follow each other, in nanoseconds since 1970. Shape (T,).
+        reading: Which.
+        before: Time of the row before the first.
+
+    Returns:
+        Shape (T, K).
+    """
+    columns = [np.diff(times, prepend=before) / 1e9] if reading.elapsed else []
+    days, stamps = times / 86_400e9, times.astype("M8[ns]")
+    turns = {
+        "hour": days,
+        "weekday": (days + 3) / 7,  # 1970-01-01 was a Thursday
+        "month": stamps.astype("M8[M]").astype(np.int64) / 12,
+        "yearday": (stamps - stamps.astype("M8[Y]")).astype(np.int64) / 86_400e9 / 365.2425,
+    }
+    for name in reading.calendar:
+        angle = 2 * np.pi * (turns[name] % 1)
+        columns += [np.sin(angle), np.cos(angle)]
+    return np.array(columns, np.float32).reshape(len(columns), len(times)).T
+
+
+def _median_step(spacings: npt.NDArray[Any], tolerance: float) -> float | None:
+    """The median, if at least half of all are within a share of it."""
+    if not len(spacings):
+        return None
+    step = float(np.median(spacings))
+    return step if np.mean(np.abs(spacings - step) <= tolerance * step) >= 0.5 else None

@@ -38,10 +38,11 @@ def record(
 ) -> None:
     """Records settings, code, libraries, machine, data and size of a run that is about to train."""
     tracked.log_params(_flat(config.model_dump(exclude=NOT_RECORDED)))
-    made_by = provenance.collect(workspace.root, device=device)
-    tracked.set_tags(made_by.tags)
-    for path in made_by.write(tracked.folder):
-        tracked.upload(path)
+    environment, patch = provenance.collect(workspace.root, device=device)
+    tracked.set_tags(provenance.tags(environment))
+    tracked.log_text(provenance.ENVIRONMENT, json.dumps(environment, indent=1) + "\n")
+    if patch:
+        tracked.log_bytes(provenance.PATCH, patch)
     record_data(config.data.source, data, tracked)
     counts = count_parameters(forecaster.model)
     tracked.log_text("parameters.txt", console.parameters(counts) + "\n")
@@ -89,7 +90,7 @@ def tell_differences(
     if start.repeated is None:
         return
     lines = [f"setting {key}: {then} then, {now} now" for key, (then, now) in start.changes.items()]
-    today = provenance.collect(workspace.root, device=device).record
+    today, _ = provenance.collect(workspace.root, device=device)
     try:
         recorded = _environment(start.repeated)
         lines += provenance.differences(recorded, today)

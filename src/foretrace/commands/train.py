@@ -120,7 +120,6 @@ def run(
             trained = time.monotonic()
             metrics = _conclude(config, module, trainer, data, tracked, evaluate=evaluate)
             spent = {"training": trained - began, "evaluation and pictures": time.monotonic() - trained}
-            tracked.log_text(provenance.IMPORTED, provenance.pins())  # by now, all of it
             print(console.whereabouts(tracked.id, tracked.folder, spent, address=tracked.address))
     except DivergedError:
         can_be_resumed = False  # it would come to the same end

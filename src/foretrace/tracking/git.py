@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from foretrace.tracking.redaction import redact
+
 SECONDS = 10.0  # for one call of git; a few milliseconds in a repository of usual size
 UNKNOWN = "unknown"
 FILE_LIMIT, TOTAL_LIMIT = 1_000_000, 20_000_000  # bytes of one new file in a patch, and of all of them
@@ -21,11 +23,6 @@ SETTINGS = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_LITERAL_PATHSPECS": "1",
     "LC_ALL": "C",
-}
-REASONS = {
-    "dubious ownership": "git refuses a repository of another user (git config --global --add safe.directory …)",
-    "Needed a single revision": "no commit yet",
-    "not a git repository": "not a git repository",
 }
 
 
@@ -49,9 +46,8 @@ def ask(root: Path, *arguments: str, given: bytes = b"", variables: Mapping[str,
     except OSError as error:
         raise GitError(f"git cannot be started: {error.strerror}") from error
     if done.returncode:
-        said = done.stderr.decode(errors="replace")
-        known = (reason for text, reason in REASONS.items() if text in said)
-        raise GitError(next(known, " ".join(said.split())[-300:] or "git failed without a message"))
+        reason = redact(" ".join(done.stderr.decode(errors="replace").split()))
+        raise GitError(reason[:400] or "git gave no reason")
     return done.stdout
 
 
@@ -60,16 +56,15 @@ def code(root: Path) -> dict[str, str]:
 
     Where there is no git, as in an image, the commit is the value of ``FORETRACE_COMMIT``.
     """
-    found = {"commit": os.environ.get("FORETRACE_COMMIT", UNKNOWN), "dirty": UNKNOWN, "problem": ""}
     try:
         head = ask(root, "rev-parse", "--verify", "HEAD^{commit}").decode().strip()
         if not ask(root, "ls-tree", "--name-only", "HEAD"):  # lists this folder alone
             raise GitError("the repository around this folder holds nothing of it")
-        found["commit"] = head
-        found["dirty"] = str(bool(ask(root, "status", "--porcelain"))).lower()
+        dirty = bool(ask(root, "status", "--porcelain"))
+        return {"commit": head, "dirty": str(dirty).lower(), "problem": ""}
     except GitError as error:
-        found["problem"] = str(error)
-    return found
+        commit = os.environ.get("FORETRACE_COMMIT", UNKNOWN)
+        return {"commit": commit, "dirty": UNKNOWN, "problem": str(error)}
 
 
 def uncommitted(root: Path) -> tuple[bytes, dict[str, str]]:
@@ -82,29 +77,27 @@ def uncommitted(root: Path) -> tuple[bytes, dict[str, str]]:
         root: A folder in the checkout.
 
     Raises:
-        GitError: If git does not answer.
+        GitError: If git does not answer, or there is no commit yet.
     """
     top = Path(os.fsdecode(ask(root, "rev-parse", "--show-toplevel")).removesuffix("\n"))
     objects = os.fsdecode(ask(top, "rev-parse", "--git-path", "objects")).removesuffix("\n")
     escaped = str(top / objects).replace("\\", "\\\\").replace('"', '\\"')
     with TemporaryDirectory() as scratch:
-        index = {"GIT_INDEX_FILE": f"{scratch}/index", "GIT_OBJECT_DIRECTORY": f"{scratch}/objects"}
-        index["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = f'"{escaped}"'  # in quotes it may hold a colon
-        Path(scratch, "objects").mkdir()
-        try:
-            base = ask(top, "rev-parse", "--verify", "HEAD^{commit}").decode().strip()
-        except GitError:  # no commit yet: everything is new
-            base = ask(top, "hash-object", "-w", "-t", "tree", "--stdin", variables=index).decode().strip()
-        ask(top, "read-tree", base, variables=index)
-        ask(top, "add", "--update", "--", ".", variables=index)
-        new = ask(top, "ls-files", "--others", "--exclude-standard", "-z", variables=index).split(b"\0")
+        aside = {
+            "GIT_INDEX_FILE": f"{scratch}/index",
+            "GIT_OBJECT_DIRECTORY": scratch,
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": f'"{escaped}"',  # in quotes it may hold a colon
+        }
+        ask(top, "read-tree", "HEAD", variables=aside)
+        ask(top, "add", "--update", "--", ".", variables=aside)
+        new = ask(top, "ls-files", "--others", "--exclude-standard", "-z", variables=aside).split(b"\0")
         taken, left_out = _sort(top, [os.fsdecode(name) for name in sorted(new) if name])
         if taken:
             given = b"\0".join(map(os.fsencode, taken))
-            ask(top, "add", "--pathspec-from-file=-", "--pathspec-file-nul", given=given, variables=index)
+            ask(top, "add", "--pathspec-from-file=-", "--pathspec-file-nul", given=given, variables=aside)
         form = ("--patch", "--binary", "--full-index", "--unified=3", "--src-prefix=a/", "--dst-prefix=b/")
         plain = ("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames")
-        return ask(top, "diff-index", "--cached", *form, *plain, base, variables=index), left_out
+        return ask(top, "diff-index", "--cached", *form, *plain, "HEAD", variables=aside), left_out
 
 
 def _sort(top: Path, names: list[str]) -> tuple[list[str], dict[str, str]]:
@@ -112,15 +105,13 @@ def _sort(top: Path, names: list[str]) -> tuple[list[str], dict[str, str]]:
     taken, left_out, total = list[str](), dict[str, str](), 0
     for name in names:
         file = top / name
-        size = file.stat().st_size if file.is_file() and not file.is_symlink() else 0
-        if file.is_dir() and not file.is_symlink():
-            left_out[name] = "a repository of its own"
-        elif any(fnmatch.fnmatchcase(file.name.lower(), pattern) for pattern in PRIVATE):
+        size = 0 if file.is_symlink() else file.stat().st_size
+        if any(fnmatch.fnmatchcase(file.name.lower(), pattern) for pattern in PRIVATE):
             left_out[name] = "may hold secrets"
+        elif name.endswith("/"):
+            left_out[name] = "a repository of its own"
         elif size > FILE_LIMIT or total + size > TOTAL_LIMIT:
             left_out[name] = f"large: {size} bytes"
-        elif not file.is_symlink() and not os.access(file, os.R_OK):
-            left_out[name] = "not readable"
         else:
             taken, total = [*taken, name], total + size
     return taken, left_out

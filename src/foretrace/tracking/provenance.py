@@ -7,9 +7,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -22,10 +20,9 @@ from foretrace.tracking.redaction import HIDDEN, redact, redacted
 
 ENVIRONMENT = "provenance/environment.json"
 PATCH = "provenance/uncommitted.patch"
-IMPORTED = "provenance/imported.txt"
 STARTS = "provenance/starts.jsonl"
 # Libraries whose version can change a result: each is a tag of the run. All others are in its artifacts.
-LIBRARIES = [
+LIBRARIES = (
     "torch",
     "lightning",
     "torchmetrics",
@@ -35,7 +32,7 @@ LIBRARIES = [
     "gymnasium",
     "mujoco",
     "pyarrow",
-]
+)
 # Environment variables that change figures, speed or the order of sums. Never all of them: those hold secrets.
 PREFIXES = (
     *("OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_", "NUMEXPR_", "NPY_", "ATEN_", "ONEDNN_", "DNNL_"),
@@ -43,53 +40,30 @@ PREFIXES = (
     *("PYTHONHASHSEED", "PYTHONPATH", "PYTHONOPTIMIZE", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH", "LD_PRELOAD"),
     *("MUJOCO_GL", "LANG", "LC_ALL", "LC_NUMERIC", "TZ", "SOURCE_DATE_EPOCH"),
 )
-INSTALLED = "libraries.installed."
 # The parts of a record that `differences` compares, what matters most first.
 COMPARED = (
-    *("code.commit", "code.dirty", "code.patch", "code.sources", "python.", INSTALLED),
+    *("code.commit", "code.dirty", "code.patch", "code.sources", "python."),
+    *(f"libraries.installed.{name}" for name in LIBRARIES),
     *("accelerator.name", "accelerator.memory", "accelerator.driver", "torch."),
     *("computer.processor", "computer.cores", "computer.platform", "variables."),
 )
 _PLAIN = "__hidden__"  # stands for `HIDDEN` where a shell would quote that
 
 
-@dataclass(frozen=True, kw_only=True)
-class Provenance:
-    """What made a run, as it is recorded.
-
-    Args:
-        record: All of it, as plain values: the content of ``provenance/environment.json``.
-        tags: The part by which runs are found and compared.
-        artifacts: Contents of files by their path among a run's artifacts.
-    """
-
-    record: Mapping[str, Any]
-    tags: Mapping[str, str]
-    artifacts: Mapping[str, bytes]
-
-    def write(self, folder: Path) -> list[str]:
-        """Write the artifacts below a folder; return their paths in it."""
-        for path, content in self.artifacts.items():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_bytes(content)
-        return list(self.artifacts)
-
-
-def collect(root: Path, *, device: torch.device) -> Provenance:
-    """Return the state of the checkout, the libraries and the machine.
+def collect(root: Path, *, device: torch.device) -> tuple[dict[str, Any], bytes]:
+    """Return the state of checkout, libraries and machine as plain values, and the patch of what is not committed.
 
     Args:
         root: The checkout.
         device: The device that computes.
     """
-    found, computer, accelerator = git.code(root), _computer(), _accelerator(device)
-    patch, left_out, problem = b"", dict[str, str](), ""
+    found, patch, left_out, problem = git.code(root), b"", dict[str, str](), ""
     try:
         patch, left_out = git.uncommitted(root)
     except git.GitError as error:
         problem = str(error)
-    changes = {"patch": hashlib.sha256(patch).hexdigest() if patch else None, "patch problem": problem}
     found |= {"dirty": "true"} if patch else {}  # changes also in files at which git was told not to look
+    changes = {"patch": hashlib.sha256(patch).hexdigest() if patch else None, "patch problem": problem}
     record = {
         "time": _now(),
         "process": {
@@ -98,18 +72,22 @@ def collect(root: Path, *, device: torch.device) -> Provenance:
         },
         "code": found | {"sources": sources_digest(root)} | changes | {"left out": left_out},
         "python": {"version": platform.python_version(), "implementation": platform.python_implementation()},
-        "libraries": {"installed": installed(), "imported": imported()},
-        "computer": computer,
-        "accelerator": accelerator,
+        "libraries": {"installed": _installed()},
+        "computer": _computer(),
+        "accelerator": _accelerator(device),
         "torch": _torch(),
         "variables": redacted({k: v for k, v in os.environ.copy().items() if k.startswith(PREFIXES)}),
     }
-    tags = {"git.dirty": found["dirty"], "accelerator": str(accelerator["name"])}
-    tags |= {name: str(computer[name]) for name in ("host", "platform", "processor", "cores")}
-    tags |= {"torch.threads": str(torch.get_num_threads()), "version.python": platform.python_version()}
-    tags |= {f"version.{name}": installed()[name] for name in LIBRARIES if name in installed()}
-    files = {ENVIRONMENT: json.dumps(record, indent=1).encode() + b"\n", IMPORTED: pins().encode()}
-    return Provenance(record=record, tags=tags, artifacts=files | ({PATCH: patch} if patch else {}))
+    return record, patch
+
+
+def tags(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return the part of a record by which runs are found and compared."""
+    computer, libraries = record["computer"], record["libraries"]["installed"]
+    found = {"git.dirty": record["code"]["dirty"], "accelerator": str(record["accelerator"]["name"])}
+    found |= {name: str(computer[name]) for name in ("host", "platform", "processor", "cores")}
+    found |= {"torch.threads": str(record["torch"]["threads"]), "version.python": record["python"]["version"]}
+    return found | {f"version.{name}": libraries[name] for name in LIBRARIES if name in libraries}
 
 
 def code(root: Path) -> dict[str, str]:
@@ -127,28 +105,6 @@ def sources_digest(root: Path) -> str:
         sha.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode(errors="surrogateescape"))
         sha.update(content)
     return sha.hexdigest()
-
-
-@cache  # as they were at first: what is installed later is not what this process imported
-def installed() -> dict[str, str]:
-    """Return the version of every installed distribution by its normal name."""
-    found: dict[str, str] = {}
-    for one in metadata.distributions():
-        if one.name:
-            found.setdefault(canonicalize_name(one.name), one.version)  # the first on the path is imported
-    return dict(sorted(found.items()))
-
-
-def imported() -> list[str]:
-    """Return the distributions of which this process has imported something so far."""
-    owners = _owners()
-    packages = {name.partition(".")[0] for name in list(sys.modules)}
-    return sorted({name for package in packages for name in owners.get(package, ()) if name in installed()})
-
-
-def pins() -> str:
-    """Return the distributions imported so far with their versions, as ``pip install --requirement`` reads them."""
-    return "".join(f"{name}=={installed()[name]}\n" for name in imported())
 
 
 def command(overrides: Sequence[str]) -> str:
@@ -195,14 +151,10 @@ def differences(recorded: Mapping[str, Any], today: Mapping[str, Any]) -> list[s
     """
     then, now = dict(_flat(recorded)), dict(_flat(today))
     then = {name: None for name in now if name.startswith("variables.") and "variables" in recorded} | then
-    used = {f"{INSTALLED}{name}" for name in (*recorded.get("libraries", {}).get("imported", ()), *LIBRARIES)}
-    compared = [
-        name
-        for group in COMPARED
-        for name in sorted(then)
-        if name.startswith(group) and name != "torch.build" and (name in used or group != INSTALLED)
-    ]
-    return changes({name: then[name] for name in compared}, {name: now.get(name) for name in compared})
+    # Not what this version records no longer; but a library or a variable that is gone.
+    known = [name for name in sorted(then) if name in now or name.startswith(("libraries.", "variables."))]
+    names = [name for group in COMPARED for name in known if name.startswith(group)]
+    return changes({name: then[name] for name in names}, {name: now.get(name) for name in names})
 
 
 def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -212,7 +164,10 @@ def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ['seed: 1 then, 2 now']
     """
     names = [name for name in {**then, **now} if then.get(name) != now.get(name)]
-    return [f"{name.removeprefix(INSTALLED)}: {then.get(name)} then, {now.get(name)} now" for name in names]
+    return [
+        f"{name.removeprefix('libraries.installed.')}: {then.get(name)} then, {now.get(name)} now"
+        for name in names
+    ]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -223,15 +178,13 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{name}", value
 
 
-@cache
-def _owners() -> Mapping[str, list[str]]:
-    """Return the distributions, by their normal names, that hold each top-level package."""
-    found = metadata.packages_distributions()
-    return {package: [str(canonicalize_name(name)) for name in names] for package, names in found.items()}
+def _installed() -> dict[str, str]:
+    """Return the version of every installed distribution by its normal name; the first on the path is imported."""
+    found = [(canonicalize_name(one.name), one.version) for one in metadata.distributions() if one.name]
+    return dict(sorted(dict(reversed(found)).items()))
 
 
 def _computer() -> dict[str, Any]:
-    has_affinity = hasattr(os, "sched_getaffinity")  # Linux alone has it
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     models = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -240,7 +193,6 @@ def _computer() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": next(models, platform.processor()),
         "cores": os.cpu_count(),
-        "cores allowed": len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count(),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),  # bytes
     }
 
@@ -248,34 +200,24 @@ def _computer() -> dict[str, Any]:
 def _accelerator(device: torch.device) -> dict[str, Any]:
     if device.type != "cuda":  # asking for CUDA devices takes memory on them
         return {"name": device.type}
-    index = torch.cuda.current_device() if device.index is None else device.index
-    found, driver = torch.cuda.get_device_properties(index), Path("/proc/driver/nvidia/version")
+    found, driver = torch.cuda.get_device_properties(device), Path("/proc/driver/nvidia/version")
     return {
         "name": found.name,
         "memory": found.total_memory,  # bytes
         "capability": f"{found.major}.{found.minor}",
-        "multiprocessors": found.multi_processor_count,
-        "index": index,
         "driver": " ".join(driver.read_text().partition("\n")[0].split()) if driver.exists() else "",
-        "visible": torch.cuda.device_count(),
     }
 
 
 def _torch() -> dict[str, Any]:
     return {
         "threads": torch.get_num_threads(),
-        "threads between operations": torch.get_num_interop_threads(),
         "CUDA": torch.version.cuda,
-        "HIP": torch.version.hip,
         "cuDNN": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
-        "cuDNN benchmark": torch.backends.cudnn.benchmark,
         "cuDNN deterministic": torch.backends.cudnn.deterministic,
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
         "precision of fp32 products": torch.get_float32_matmul_precision(),
-        "default type": str(torch.get_default_dtype()),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "oneDNN": torch.backends.mkldnn.enabled,
-        "build": torch.__config__.show(),
     }
 
 

@@ -282,9 +282,13 @@ class TrackedRun(StoredRun):
 
     def log_text(self, path: str, text: str) -> None:
         """Keep a text as an artifact."""
+        self.log_bytes(path, text.encode())
+
+    def log_bytes(self, path: str, content: bytes) -> None:
+        """Keep a file's content as an artifact."""
         target = self.folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
+        target.write_bytes(content)
         self.upload(path)
 
     def log_figures(self, named: Iterable[tuple[str, Figure]]) -> None:

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from foretrace.tracking.redaction import redact
-
 SECONDS = 10.0  # for one call of git; a few milliseconds in a repository of usual size
 UNKNOWN = "unknown"
 FILE_LIMIT, TOTAL_LIMIT = 1_000_000, 20_000_000  # bytes of one new file in a patch, and of all of them
@@ -46,7 +44,7 @@ def ask(root: Path, *arguments: str, given: bytes = b"", variables: Mapping[str,
     except OSError as error:
         raise GitError(f"git cannot be started: {error.strerror}") from error
     if done.returncode:
-        reason = redact(" ".join(done.stderr.decode(errors="replace").split()))
+        reason = " ".join(done.stderr.decode(errors="replace").rpartition("fatal: ")[2].split())
         raise GitError(reason[:400] or "git gave no reason")
     return done.stdout
 

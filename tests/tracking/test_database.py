@@ -32,8 +32,7 @@ MIGRATE = """
 import sys
 from pathlib import Path
 from foretrace.tracking.database import make_tables
-from mlflow import MlflowClient
-make_tables(Path(sys.argv[1])) if sys.argv[2] == "ours" else MlflowClient(f"sqlite:///{sys.argv[1]}").search_experiments()
+make_tables(Path(sys.argv[1]))
 """
 HOLD = """
 import sqlite3, sys
@@ -56,13 +55,12 @@ def test_a_kill_within_a_commit_is_rolled_back(begin, stored, workspace):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("by", ["ours", "mlflow"])
 @pytest.mark.parametrize("after_s", [0.05, 0.4, 1.2])
-def test_a_kill_while_tables_are_made_leaves_the_way_free(begin, stored, tmp_path, by, after_s):
+def test_a_kill_while_tables_are_made_leaves_the_way_free(begin, stored, tmp_path, after_s):
     there = Workspace(tmp_path / "new")
     there.root.mkdir()
     process = subprocess.Popen(
-        [sys.executable, "-c", MIGRATE, str(there.database), by], stderr=subprocess.DEVNULL
+        [sys.executable, "-c", MIGRATE, str(there.database)], stderr=subprocess.DEVNULL
     )
     while not list(there.root.glob("*mlflow.db*")) and process.poll() is None:
         time.sleep(0.01)
@@ -73,30 +71,6 @@ def test_a_kill_while_tables_are_made_leaves_the_way_free(begin, stored, tmp_pat
         tracked.log_metrics({"loss": 1.0}, step=0)
     assert stored(tracked).info.status == "FINISHED"
     assert not list(there.root.glob(".mlflow.db.part*"))
-
-
-@pytest.fixture
-def half_made(workspace):
-    """As a kill leaves it: some tables, and the number of an earlier migration."""
-    with closing(sqlite3.connect(workspace.database)) as database, database:
-        database.execute("UPDATE alembic_version SET version_num = '90e64c465722'")
-        database.execute("DROP TABLE runs")
-    return workspace
-
-
-def test_half_made_tables_without_a_run_are_made_anew(half_made, begin, stored):
-    with pytest.raises(UserError, match="there is no run in"):
-        open_store(workspace=half_made, uri=None)
-    assert stored(begin()).info.status == "RUNNING"
-
-
-def test_half_made_tables_with_a_run_are_left_alone(begin, workspace):
-    begin()
-    with closing(sqlite3.connect(workspace.database)) as database, database:
-        database.execute("DELETE FROM alembic_version")
-    assert check_file(workspace.database)
-    with closing(sqlite3.connect(workspace.database)) as database:
-        assert database.execute("SELECT count(*) FROM runs").fetchone() == (1,)
 
 
 def test_a_locked_database_is_called_locked_and_by_whom(workspace, monkeypatch):

@@ -12,8 +12,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-import mlflow.store.db_migrations
-from alembic.script import ScriptDirectory
 from mlflow import MlflowClient
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -52,23 +50,27 @@ def check_address(uri: str, *, may_be_new: bool) -> None:
             if not host or len(host) > LONGEST_HOST:
                 raise ValueError("without a host")
         elif scheme == "sqlite":
-            _check_sqlite(uri, may_be_new=may_be_new)
+            path = uri.partition("://")[2].removeprefix("/").partition("?")[0]
+            if not uri.startswith("sqlite:///") or path in ("", ":memory:"):
+                raise ValueError("it names no file")
+            if not check_file(Path(path)):
+                if not may_be_new:
+                    raise UserError(f"{KEY}: {path} has no runs", hint=HINT)
+                make_tables(Path(path))
         elif scheme in DATABASES:
             url = make_url(uri)
             waiting = {"connect_timeout": CONNECT_S} if url.get_driver_name() in DRIVERS else {}
             with create_engine(url, connect_args=waiting).connect():
                 pass
-    except ModuleNotFoundError as error:
-        raise UserError(f"{KEY}: {error.name}, the driver of such a database, is not installed") from error
     except UserError:
         raise
-    except (SQLAlchemyError, ValueError) as error:
+    except (ModuleNotFoundError, SQLAlchemyError, ValueError) as error:
         reason = redact(" ".join(str(getattr(error, "orig", None) or error).split()))
         raise UserError(f"{KEY}: {redact(uri)} is no store that answers ({reason})", hint=HINT) from error
 
 
 def check_file(database: Path, *, key: str = KEY) -> bool:
-    """Return whether there are tables in a database file; those that a kill left half made without a run do not count.
+    """Return whether there are tables in a database file.
 
     It is opened for writing: only so SQLite rolls back what a kill within a commit has left.
 
@@ -80,26 +82,19 @@ def check_file(database: Path, *, key: str = KEY) -> bool:
         UserError: If it is something else, damaged, or locked.
     """
     try:
-        size = database.stat().st_size
-        if not size and database.is_file():
+        if not (size := database.stat().st_size) and database.is_file():
             return False
-        if not database.is_file():
-            raise sqlite3.DatabaseError("it is a folder or a device")
-        if size < HEADER:
-            raise sqlite3.DatabaseError(f"it has {size} bytes")
+        if not database.is_file() or size < HEADER:
+            raise sqlite3.DatabaseError(f"it has {size} bytes" if database.is_file() else "it is no file")
         uri = f"{database.absolute().as_uri()}?mode=rw"
         with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_S)) as file:
             file.text_factory = lambda content: content.decode(errors="replace")  # anything may stand in it
-            tables = [name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            if "experiments" in tables and _is_half_made(file, tables):
-                return False
+            tables = {name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             [damage] = file.execute("PRAGMA quick_check(1)").fetchone() if size < CHECKED else ["ok"]
         if damage != "ok":
             raise sqlite3.DatabaseError(f"it is damaged: {damage}")
-        if tables and "alembic_version" not in tables:
-            raise sqlite3.DatabaseError(f"it is another program's, with the table {tables[0]!r}")
-        if tables and (missing := {"experiments", "runs"} - {*tables}):
-            raise sqlite3.DatabaseError(f"it has no table {sorted(missing)[0]!r}")
+        if tables and (missing := {"alembic_version", "experiments", "runs"} - tables):
+            raise sqlite3.DatabaseError(f"it has no table {min(missing)!r}, but {min(tables)!r}")
     except FileNotFoundError:
         return False
     except (OSError, sqlite3.DatabaseError) as error:
@@ -108,16 +103,6 @@ def check_file(database: Path, *, key: str = KEY) -> bool:
         hint = "Move it away, or restore it from a copy."
         raise UserError(f"{key}: {database} is no database of MLflow ({error})", hint=hint) from error
     return bool(tables)
-
-
-def _is_half_made(file: sqlite3.Connection, tables: list[str]) -> bool:
-    """Return whether MLflow was killed as it made the tables, and nothing is in them."""
-    for table, most in (("runs", 0), ("experiments", 1)):
-        if table in tables and file.execute(f"SELECT count(*) FROM {table}").fetchone()[0] > most:  # noqa: S608
-            return False
-    migrations = ScriptDirectory(str(Path(mlflow.store.db_migrations.__file__).parent))
-    found = file.execute("SELECT * FROM alembic_version").fetchone() if "alembic_version" in tables else None
-    return found != (migrations.get_current_head(),)
 
 
 def _holder(database: Path) -> str:
@@ -155,26 +140,12 @@ def writable() -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
-        hint = (
-            'Give the folder to that user, or run as its owner (in a container: --user "$(id -u):$(id -g)").'
-        )
+        hint = 'Give the folder to that user, or run as its owner (an image: --user "$(id -u):$(id -g)").'
         reason = f"user {os.getuid()} may not write {error.filename} ({error.strerror})"
         raise UserError(f"mlruns: {reason}", hint=hint) from error
 
 
-def _check_sqlite(uri: str, *, may_be_new: bool) -> None:
-    path = uri.partition("://")[2].removeprefix("/").partition("?")[0]
-    if not uri.startswith("sqlite:///") or path in ("", ":memory:"):
-        raise ValueError("it names no file")
-    if check_file(Path(path)):
-        return
-    if not may_be_new:
-        raise UserError(f"{KEY}: {path} has no runs", hint=HINT)
-    with writable():
-        make_tables(Path(path))
-
-
-def relocate(database: Path, artifacts: Path) -> int:
+def relocate(database: Path, artifacts: Path) -> None:
     """Point a checkout's database to the checkout's own artifacts, wherever it was moved or copied.
 
     MLflow stores absolute paths; in an image, `make_relative` makes them relative. What is not in the checkout's
@@ -183,31 +154,22 @@ def relocate(database: Path, artifacts: Path) -> int:
     Args:
         database: The SQLite file.
         artifacts: The folder that has one folder per run.
-
-    Returns:
-        How many runs were changed.
     """
-    home = artifacts.as_uri()
     with closing(sqlite3.connect(database, timeout=BUSY_S)) as connection, connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchall():
-            return 0  # new, and being made by somebody
         rows = connection.execute("SELECT experiment_id, artifact_location FROM experiments").fetchall()
-        moved = [(home, key) for key, location in rows if _is_elsewhere(location, artifacts)]
+        moved = [(artifacts.as_uri(), key) for key, location in rows if _is_elsewhere(location, artifacts)]
         if not moved:
-            return 0
+            return
         connection.executemany("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", moved)
-        runs = connection.execute("SELECT run_uuid, artifact_uri FROM runs").fetchall()
-        found = [
-            (f"{home}/{key}/artifacts", key)
-            for key, location in runs
-            if _is_elsewhere(location, artifacts / key / "artifacts") and (artifacts / key).is_dir()
-        ]
+        runs = connection.execute("SELECT artifact_uri, run_uuid FROM runs").fetchall()
+        places = [(artifacts / key / "artifacts", location, key) for location, key in runs]
+        here = [one for one in places if one[0].parent.is_dir() and _is_elsewhere(one[1], one[0])]
+        found = [(place.as_uri(), key) for place, _, key in here]
         connection.executemany("UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", found)
-    return len(found)
 
 
 def _is_elsewhere(location: str, place: Path) -> bool:
-    """Return whether a stored location is that of the same folder in a checkout at another path."""
+    """Return whether a stored location is that of a folder in a checkout at another path."""
     path = Path(unquote(urlparse(location).path))
     return path != place and path.parts[-2:] == place.parts[-2:]
 

@@ -13,7 +13,7 @@ from foretrace.data.sequences import Sequences
 from foretrace.data.statistics import Statistics
 from foretrace.data.windows import WindowLoader, Windows
 from foretrace.model.next_step import NextStepModel
-from foretrace.training.memory import retain_freed_memory
+from foretrace.training.hardware import retain_freed_memory
 
 PICTURE = ROOT / "docs" / "images" / "performance_growth.png"
 FEATURES = 17

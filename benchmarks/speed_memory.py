@@ -18,7 +18,7 @@ import torch
 from speed_rows import REPEATS, Row, folder, ratios, settings
 from speed_steps import bare_from
 
-from foretrace.training.memory import retain_freed_memory
+from foretrace.training.hardware import retain_freed_memory
 
 FEATURES, STEPS, BATCHES = 17, 1000, 300
 SIZES_MB = (80, 8000)

@@ -15,7 +15,7 @@ from foretrace.model.next_step import NextStepModel
 from foretrace.serving.model_file import ModelCard
 from foretrace.serving.onnx import OnnxRunner, write_onnx
 from foretrace.serving.predictor import Predictor
-from foretrace.training.memory import retain_freed_memory
+from foretrace.training.hardware import retain_freed_memory
 from foretrace.training.module import build_module
 
 

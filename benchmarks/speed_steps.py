@@ -26,8 +26,8 @@ from foretrace.data import sources
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.windows import Windows
 from foretrace.model.next_step import NextStepModel
+from foretrace.training.hardware import resolve_precision
 from foretrace.training.module import build_module
-from foretrace.training.precision import resolve_precision
 from foretrace.workspace import Workspace
 
 WARM = 2  # steps before the clock starts

@@ -70,10 +70,10 @@ def test_a_schedule_made_for_the_run_is_stretched_with_it(train, here, schedule)
     assert rates(here)[3:] == pytest.approx(expected[3:], abs=1e-9)
 
 
-def test_a_schedule_that_would_rise_again_is_refused(train, here):
+def test_a_schedule_that_would_end_with_the_epochs_begun_for_is_refused(train, here):
     train(*FEW, "scheduler=cosine", "scheduler.T_max=2", "trainer.max_epochs=1")
     with pytest.raises(
-        UserError, match=r"trainer\.max_epochs: CosineAnnealingLR would raise the learning rate"
+        UserError, match=r"trainer\.max_epochs: the schedule CosineAnnealingLR was made for 1 epochs"
     ):
         train(resume(here), "trainer.max_epochs=5")
     assert newest(here).info.status == "FINISHED"

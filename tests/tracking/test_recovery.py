@@ -57,7 +57,7 @@ def test_a_free_lock_ends_runs_of_this_machine_only(begin, kill, stored, workspa
 
 def test_a_machine_of_the_same_name_is_another_one(monkeypatch, tmp_path):
     there = Process.this()._replace(boot="another", started="1", machine="another")
-    assert not there.is_gone()
+    assert there.is_alive() is None
 
 
 def test_recover_by_id_leaves_a_run_alone_whose_lock_is_held(begin, kill, stored, workspace):

@@ -61,11 +61,11 @@ def test_a_run_that_is_told_to_stop_is_killed(tracked, stored, number):
 def test_a_deferred_signal_waits_for_a_complete_state(tracked, stored):
     def train() -> None:
         with tracked:
-            tracked.defer_signals = True
+            tracked.signals.deferred = True
             signal.raise_signal(signal.SIGTERM)
-            assert tracked.stop_requested
+            assert tracked.signals.pending
             tracked.log_text("checkpoint.txt", "complete")
-            tracked.raise_if_stop_requested()
+            tracked.signals.raise_pending()
 
     with pytest.raises(Interrupted):
         train()

@@ -16,8 +16,7 @@ from trained import Opens, checkpoint, refused, saved, with_pickle
 
 import foretrace
 from foretrace.errors import UserError
-from foretrace.training.callbacks.checkpoints import latest_valid_checkpoint
-from foretrace.training.checkpoint_io import read_checkpoint
+from foretrace.training.checkpoint_io import latest_valid_checkpoint, read_checkpoint
 from foretrace.training.module import Forecaster
 
 WHOLE = saved(checkpoint())
@@ -178,14 +177,14 @@ def test_a_whole_checkpoint_is_read(tmp_path):
 def test_a_broken_checkpoint_is_not_resumed(tmp_path, case):
     (tmp_path / "last.ckpt").write_bytes(FILES[case])
     with pytest.raises(UserError, match=r"no checkpoint is whole: .*last\.ckpt: "):
-        latest_valid_checkpoint(tmp_path, say=lambda _: None)
+        latest_valid_checkpoint(tmp_path)
 
 
 def test_a_checkpoint_of_another_format_names_the_version_that_can_resume_it(tmp_path):
     older = checkpoint() | {"foretrace": {"format": 1, "version": "0.0.9"}}
     (tmp_path / "last.ckpt").write_bytes(saved(older))
     with pytest.raises(UserError, match=r"format 1, .* foretrace 0\.0\.9 can resume it"):
-        latest_valid_checkpoint(tmp_path, say=print)
+        latest_valid_checkpoint(tmp_path)
 
 
 def test_a_checkpoint_of_version_0_1_0_is_read_by_today_s_names(tmp_path):

@@ -68,7 +68,7 @@ def train(windows):
 
 def test_training_is_the_same_bit_by_bit_with_and_without(train, windows):
     kept = []
-    for callbacks in ([], [Diagnostics(windows, every_n_epochs=1, max_share=1.0)]):
+    for callbacks in ([], [Diagnostics(windows, every_n_epochs=1)]):
         module = Small()
         train(module, *callbacks)
         grads = {name: p.grad for name, p in module.named_parameters()}
@@ -77,7 +77,7 @@ def test_training_is_the_same_bit_by_bit_with_and_without(train, windows):
 
 
 def test_each_epoch_s_figures_reach_the_logger(train, windows):
-    diagnostics = Diagnostics(windows, every_n_epochs=2, max_share=1.0)
+    diagnostics = Diagnostics(windows, every_n_epochs=2)
     rows = train(Small(), diagnostics).rows
     assert [epoch for epoch, row in rows.items() if "gradient/lstm.1/first to last" in row] == [0, 2]
     assert all(row["weights/lstm.0/update"] > 0 for row in rows.values())
@@ -89,7 +89,6 @@ def test_each_epoch_s_figures_reach_the_logger(train, windows):
     ]
     assert diagnostics.last.epoch == 2
     assert diagnostics.last.flow.c.shape == (2, 12)
-    assert 0 < diagnostics.cost < 1
 
 
 def test_a_layer_that_the_optimizer_does_not_know_is_named(train, windows):
@@ -97,12 +96,6 @@ def test_a_layer_that_the_optimizer_does_not_know_is_named(train, windows):
     module.model.freeze(["head"])
     train(module, diagnostics, epochs=1)
     assert diagnostics.lines()[2:] == ["lstm.1: trainable, but has never moved", "head: frozen"]
-
-
-def test_gradients_wait_until_they_are_within_their_share(train, windows):
-    diagnostics = Diagnostics(windows, every_n_epochs=1, max_share=1e-6)
-    rows = train(Small(), diagnostics).rows
-    assert ["gradient/lstm.0/last step" in row for row in rows.values()] == [True, False, False, False]
 
 
 def test_an_update_is_measured_against_the_weights_of_the_last_call():

@@ -1,5 +1,7 @@
 """Optimizers and schedules by name, and schedules of runs that are resumed for longer."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -92,30 +94,21 @@ def test_stretch_schedule_follows_a_length_that_was_the_run_s(config):
 
 
 @pytest.mark.parametrize(
-    ("scheduler", "what"),
+    ("scheduler", "ends"),
     [
-        (COSINE | {"T_max": 2}, None),  # rose before its run's end already
-        (COSINE | {"T_max": 5}, "raise the learning rate again"),
-        (COSINE | {"T_max": 40, "interval": "step"}, "raise the learning rate again"),
-        ({"name": "CosineAnnealingWarmRestarts", "interval": "step", "T_0": 40}, "raise the learning rate again"),
-        ({"name": "CyclicLR", "interval": "step", "base_lr": 0.01, "max_lr": 0.1, "step_size_up": 20,
-          "cycle_momentum": False}, "raise the learning rate again"),
-        ({"name": "PolynomialLR", "interval": "step", "total_iters": 40}, "leave the learning rate at 0"),
-        ({"name": "LinearLR", "interval": "epoch", "total_iters": 6}, None),  # a warm-up
-        (STEP_LR, None),
-        ({"name": "ExponentialLR", "interval": "epoch", "gamma": 0.9}, None),
-        ({"name": "ReduceLROnPlateau", "interval": "epoch"}, None),
-        (None, None),
+        (COSINE | {"T_max": 2}, False),  # rose before its run's end already
+        (COSINE | {"T_max": 5}, True),
+        (COSINE | {"T_max": 40, "interval": "step"}, True),
+        (COSINE | {"T_max": 80, "interval": "step"}, False),
+        ({"name": "PolynomialLR", "interval": "step", "total_iters": 40}, True),
+        ({"name": "LinearLR", "interval": "epoch", "total_iters": 6}, False),  # a warm-up
+        (STEP_LR, False),
+        (None, False),
     ],
-)  # fmt: skip
-def test_check_extension_refuses_what_was_made_for_a_length(config, scheduler, what):
+)
+def test_check_extension_refuses_what_was_made_for_a_length(config, scheduler, ends):
     longer = config(None, scheduler, epochs=8)
-    if what is None:
-        optimizers.check_extension(longer, epochs=4, batches_per_epoch=10)
-        return
-    with pytest.raises(
-        UserError, match=rf"trainer\.max_epochs: {scheduler['name']} would {what} after the 4 epochs"
-    ):
+    with pytest.raises(UserError, match="made for 4 epochs") if ends else nullcontext():
         optimizers.check_extension(longer, epochs=4, batches_per_epoch=10)
 
 

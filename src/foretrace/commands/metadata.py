@@ -9,7 +9,6 @@ import torch
 from omegaconf import OmegaConf
 
 from foretrace.commands.resume import StartPoint
-from foretrace.config import TrainConfig
 from foretrace.config.run_config import read_json
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.statistics import Statistics
@@ -28,39 +27,50 @@ CONTEXTS = {"train": "training", "valid": "validation", "test": "testing"}  # ML
 
 
 def record(
-    config: TrainConfig,
+    start: StartPoint,
     data: WindowDataModule,
-    forecaster: Forecaster,
+    module: Forecaster,
     tracked: TrackedRun,
     *,
+    overrides: Sequence[str],
     device: torch.device,
     workspace: Workspace,
 ) -> None:
-    """Records settings, code, libraries, machine, data and size of a run that is about to train."""
-    tracked.log_params(_flat(config.model_dump(exclude=NOT_RECORDED)))
-    environment, patch = provenance.collect(workspace.root, device=device)
-    tracked.set_tags(provenance.tags(environment))
-    tracked.log_text(provenance.ENVIRONMENT, json.dumps(environment, indent=1) + "\n")
-    if patch:
-        tracked.log_bytes(provenance.PATCH, patch)
-    record_data(config.data.source, data, tracked)
-    counts = count_parameters(forecaster.model)
-    tracked.log_text("parameters.txt", console.parameters(counts) + "\n")
-    trainable, frozen = (sum(column) for column in zip(*counts.values(), strict=True))
-    tracked.log_metrics({"parameters/trainable": trainable, "parameters/frozen": frozen}, step=0)
-    record_settings(config, tracked)  # the last: a run that holds it holds everything above
+    """Record this start of a run; of one that is not resumed also its code, libraries, machine, data and size.
+
+    Args:
+        start: What it starts from. Where it repeats a run, what differs from that is printed and recorded.
+        data: What it trains on.
+        module: The module at its beginning.
+        tracked: The run.
+        overrides: What was typed.
+        device: The device that computes.
+        workspace: The checkout.
+    """
+    _record_start(start, overrides, tracked, workspace)
+    config = start.config.model_dump(exclude=NOT_RECORDED)
+    if start.kind != "resume":
+        tracked.log_params(_flat(config))
+        environment, patch = provenance.collect(workspace.root, device=device)
+        tracked.set_tags(provenance.tags(environment))
+        tracked.log_text(provenance.ENVIRONMENT, json.dumps(environment, indent=1) + "\n")
+        if patch:
+            tracked.log_bytes(provenance.PATCH, patch)
+        record_data(start.config.data.source, data, tracked)
+        counts = count_parameters(module.model)
+        tracked.log_text("parameters.txt", console.parameters(counts) + "\n")
+        trainable, frozen = (sum(column) for column in zip(*counts.values(), strict=True))
+        tracked.log_metrics({"parameters/trainable": trainable, "parameters/frozen": frozen}, step=0)
+        if start.repeated:
+            _record_differences(start, start.repeated, environment, tracked)
+    # The last: a run that holds it holds everything above.
+    tracked.log_text(CONFIG, OmegaConf.to_yaml(OmegaConf.create(config)))
 
 
-def record_settings(config: TrainConfig, tracked: TrackedRun) -> None:
-    """Records all settings, from which the run can be started again."""
-    settings = config.model_dump(exclude=NOT_RECORDED)
-    tracked.log_text(CONFIG, OmegaConf.to_yaml(OmegaConf.create(settings)))
-
-
-def record_start(
-    start: StartPoint, overrides: Sequence[str], tracked: TrackedRun, *, workspace: Workspace
+def _record_start(
+    start: StartPoint, overrides: Sequence[str], tracked: TrackedRun, workspace: Workspace
 ) -> None:
-    """Adds a line about this start: a run that was cut has several. Settings that it changed become tags."""
+    """Add a line about this start: a run that was cut has several. Settings that it changed become tags."""
     line = provenance.start(
         start.kind,
         command=provenance.command(overrides),
@@ -78,26 +88,18 @@ def record_start(
         tracked.set_tags({"resumed": (int(before) if before.isdecimal() else 0) + 1, **changed})
 
 
-def tell_differences(
-    start: StartPoint,
-    data: WindowDataModule,
-    tracked: TrackedRun,
-    *,
-    device: torch.device,
-    workspace: Workspace,
+def _record_differences(
+    start: StartPoint, repeated: TrackedRun, environment: Mapping[str, Any], tracked: TrackedRun
 ) -> None:
-    """Says, and keeps, where a repetition's surroundings are not those of the run that it repeats."""
-    if start.repeated is None:
-        return
+    """Say, and keep, where a repetition's surroundings are not those of the run that it repeats."""
     lines = [f"setting {key}: {then} then, {now} now" for key, (then, now) in start.changes.items()]
-    today, _ = provenance.collect(workspace.root, device=device)
     try:
-        recorded = _environment(start.repeated)
-        lines += provenance.differences(recorded, today)
-        then, now = (
-            {f"data {n}": d for n, d in one.logged_inputs().items()} for one in (start.repeated, tracked)
-        )
-        lines += provenance.changes(then, now)
+        found = provenance.ENVIRONMENT
+        if repeated.has_artifact(found):
+            recorded = read_json(repeated.download_artifact(found), key="rerun")
+            lines += provenance.differences(recorded, environment)
+        inputs = (one.logged_inputs() for one in (repeated, tracked))
+        lines += provenance.changes(*({f"data {n}": d for n, d in one.items()} for one in inputs))
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # whatever somebody wrote there
         lines.append(f"in what cannot be read of its record ({type(error).__name__}: {error})")
     lines = [sanitize(line, longest=1000) for line in lines]
@@ -105,26 +107,16 @@ def tell_differences(
     tracked.log_text("provenance/differences.txt", "".join(f"{line}\n" for line in lines))
 
 
-def _environment(run: TrackedRun) -> dict[str, Any]:
-    """Return what a run recorded of its environment; nothing where it has no such record."""
-    found = provenance.ENVIRONMENT
-    return read_json(run.download_artifact(found), key="rerun") if run.has_artifact(found) else {}
-
-
 def record_data(name: str, data: WindowDataModule, tracked: TrackedRun) -> None:
-    """Records origin, digest, names and per-feature statistics of each part."""
+    """Record origin, digest, names and per-feature statistics of each part."""
     for part, windows in data.windows.items():
         sequences = windows.sequences
-        schema = {
-            "features": sequences.feature_names,
-            "units": sequences.units,
-            "covariates": sequences.covariate_names,
-        }
+        schema = {"features": sequences.feature_names, "units": sequences.units}
+        schema["covariates"] = sequences.covariate_names
         profile = {"episodes": len(sequences), "rows": sequences.num_rows, "windows": len(windows)}
         notes = {f"{what} of all parts": number for what, number in sequences.notes.items()}
-        windowed = (
-            f"{sequences.digest} {windows.length} {windows.stride}"  # MLflow keeps the first of a digest
-        )
+        # MLflow keeps the first record of a digest.
+        windowed = f"{sequences.digest} {windows.length} {windows.stride}"
         tracked.log_input(
             f"{name} {part}",
             digest=hashlib.sha256(windowed.encode()).hexdigest()[:36],  # MLflow's limit
@@ -133,15 +125,9 @@ def record_data(name: str, data: WindowDataModule, tracked: TrackedRun) -> None:
             profile=json.dumps(notes | profile | {"dt_s": sequences.dt_s}),
             context=CONTEXTS[part],
         )
-    tracked.log_text("data_statistics.json", json.dumps(_statistics(data), indent=1))
-
-
-def _statistics(data: WindowDataModule) -> dict[str, dict[str, list[float]]]:
-    """Per part and feature, for whoever wonders whether the parts are alike."""
-    parts = {part: Statistics.of(windows.sequences) for part, windows in data.windows.items()}
-    return {
-        part: {name: array.tolist() for name, array in vars(found).items()} for part, found in parts.items()
-    }
+    parts = {part: vars(Statistics.of(windows.sequences)) for part, windows in data.windows.items()}
+    statistics = {part: {name: a.tolist() for name, a in found.items()} for part, found in parts.items()}
+    tracked.log_text("data_statistics.json", json.dumps(statistics, indent=1))
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -13,13 +13,13 @@ from lightning.pytorch import Callback, Trainer
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from omegaconf import DictConfig
 
-from foretrace.commands.metadata import record, record_settings, record_start, tell_differences
+from foretrace.commands.metadata import record
 from foretrace.commands.report import evaluate_and_report
 from foretrace.commands.resume import StartPoint, resolve_start
 from foretrace.config import Model, TrainConfig
 from foretrace.data import sources
 from foretrace.data.datamodule import WindowDataModule
-from foretrace.errors import DivergedError, Interrupted, UserError
+from foretrace.errors import DivergedError, Interrupted, UserError, sanitize
 from foretrace.model.next_step import count_parameters
 from foretrace.reports import console
 from foretrace.serving.ancestor import begin_from, find_ancestor
@@ -31,23 +31,17 @@ from foretrace.sweeps.jobs import own
 from foretrace.sweeps.pruning import TrialPruner, pruner_for
 from foretrace.tracking import provenance, store
 from foretrace.tracking.logger import BatchLoss, RunLogger
-from foretrace.tracking.null_run import NullRun
+from foretrace.tracking.redaction import redact
 from foretrace.tracking.run import TrackedRun
+from foretrace.tracking.signals import Signals
 from foretrace.training.callbacks import progress
-from foretrace.training.callbacks.checkpoints import TimeIsUpError, load_best
+from foretrace.training.callbacks.checkpoints import TimeIsUpError
 from foretrace.training.callbacks.diagnostics import Diagnostics
-from foretrace.training.device import unusable_gpu
+from foretrace.training.checkpoint_io import load_best
 from foretrace.training.distributed import DistributedEnv
+from foretrace.training.hardware import resolve_precision, retain_freed_memory, unusable_gpu
 from foretrace.training.log_filters import filter_library_logs
-from foretrace.training.memory import retain_freed_memory
-from foretrace.training.module import (
-    TRAIN_LOSS,
-    VALID_MSE,
-    Forecaster,
-    batches_per_epoch,
-    build_module,
-)
-from foretrace.training.precision import resolve_precision
+from foretrace.training.module import TRAIN_LOSS, VALID_MSE, Forecaster, batches_per_epoch, build_module
 from foretrace.training.process_group import all_gather, broadcast, plan_processes, process_group
 from foretrace.training.trainer import build_trainer
 from foretrace.workspace import Workspace
@@ -105,15 +99,17 @@ def run(
         with tracked:
             plan = Plan(config, precision.name, start.checkpoint)
             watching = [*_watch(config, data, tracked, workspace), *callbacks]
-            module, trainer = build(plan, data, tracked, env, watching, RunLogger(tracked))
+            module, trainer = build(plan, data, env, tracked.signals, tracked, watching)
             if ancestor:
                 begin_from(ancestor, module.model, tracked)
-            _record(start, data, module, trainer, tracked, overrides, workspace)
+            device = trainer.strategy.root_device
+            record(start, data, module, tracked, overrides=overrides, device=device, workspace=workspace)
+            processes = {"processes": env.world_size} if env.world_size > 1 else {}
+            tracked.set_tags({"precision": trainer.precision, **processes})
             print(console.data(config.data.source, data))
             print(console.parameters(count_parameters(module.model)))
-            processes = f" in each of {env.world_size} processes" if env.world_size > 1 else ""
-            device = f"{trainer.strategy.root_device}{processes}, {precision.name} ({precision.reason})"
-            print(f"device   {device}", flush=True)
+            shared = f" in each of {env.world_size} processes" if processes else ""
+            print(f"device   {device}{shared}, {precision.name} ({precision.reason})", flush=True)
             began = time.monotonic()
             with process_group(env, worker=partial(work, workspace)):
                 fit(broadcast(plan), module, trainer, data, digest)
@@ -139,7 +135,9 @@ def work(workspace: Workspace) -> dict[str, float]:
         SystemExit: If training ended early. Rank 0 says why.
     """
     filter_library_logs()
-    env, tracked = DistributedEnv.from_environ(), NullRun()
+    env, signals = DistributedEnv.from_environ(), Signals(quiet=True)
+    signals.deferred = True  # the processes agree on when to obey
+    signals.install()
     try:
         with process_group(env):
             plan = broadcast(None)
@@ -148,7 +146,7 @@ def work(workspace: Workspace) -> dict[str, float]:
             except UserError as error:
                 all_gather(str(error))
                 sys.exit(1)
-            fit(plan, *build(plan, data, tracked, env), data, digest)
+            fit(plan, *build(plan, data, env, signals), data, digest)
     except Interrupted as interruption:
         sys.exit(interruption.exit_status)
     except (ChildProcessError, DivergedError):
@@ -159,10 +157,10 @@ def work(workspace: Workspace) -> dict[str, float]:
 def build(
     plan: Plan,
     data: WindowDataModule,
-    tracked: TrackedRun | NullRun,
     env: DistributedEnv,
-    callbacks: Sequence[Callback] = (),
-    logger: RunLogger | None = None,
+    signals: Signals,
+    tracked: TrackedRun | None = None,
+    watching: Sequence[Callback] = (),
 ) -> tuple[Forecaster, Trainer]:
     """Return the module at its beginning, and its trainer."""
     lightning.seed_everything(plan.config.seed, verbose=False)
@@ -170,9 +168,10 @@ def build(
         plan.config.trainer,
         precision=plan.precision,
         run=tracked,
+        signals=signals,
         env=env,
-        callbacks=callbacks,
-        logger=logger,
+        watching=watching,
+        logger=RunLogger(tracked) if tracked else None,
     )
     return build_module(plan.config, data), trainer
 
@@ -206,7 +205,6 @@ def _conclude(
     """Keep and evaluate the best model; of a search's trial that was given up, return its validation error alone."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Diagnostics):
-            tracked.log_metrics({"diagnostics/share": callback.cost}, step=trainer.current_epoch)
             print(*(f"inside   {line}" for line in callback.lines()), sep="\n")
     epoch, score = load_best(module, tracked.folder / "checkpoints")
     metrics = {} if score is None else {VALID_MSE: score}
@@ -248,26 +246,6 @@ def _watch(
     return [*watching, progress.TrainingBar()] if config.trainer.progress else watching
 
 
-def _record(
-    start: StartPoint,
-    data: WindowDataModule,
-    module: Forecaster,
-    trainer: Trainer,
-    tracked: TrackedRun,
-    overrides: Sequence[str],
-    workspace: Workspace,
-) -> None:
-    device = trainer.strategy.root_device
-    record_start(start, overrides, tracked, workspace=workspace)
-    if start.kind == "resume":
-        record_settings(start.config, tracked)
-    else:
-        record(start.config, data, module, tracked, device=device, workspace=workspace)
-    tell_differences(start, data, tracked, device=device, workspace=workspace)
-    processes = {"processes": trainer.world_size} if trainer.world_size > 1 else {}
-    tracked.set_tags({"precision": trainer.precision, **processes})
-
-
 def create_run(start: StartPoint, overrides: Sequence[str], workspace: Workspace) -> TrackedRun:
     """Return a new run, labeled with what made it and with its place in a sweep."""
     config, tracking, sweep = start.config, start.config.tracking, start.config.sweep
@@ -280,11 +258,18 @@ def create_run(start: StartPoint, overrides: Sequence[str], workspace: Workspace
     if sweep.parent is not None:  # by these a sweep finds its jobs again
         tags |= {MLFLOW_PARENT_RUN_ID: sweep.parent, "sweep.job": json.dumps(own(overrides))}
         tags |= {} if sweep.trial is None else {"sweep.trial": str(sweep.trial)}
-    name = tracking.run_name or f"{config.data.source} {model_name(config.model)} seed {config.seed}"
+    name = tracking.run_name or f"{data_name(config)} {model_name(config.model)} seed {config.seed}"
     client, created = store.create_run(
         workspace=workspace, uri=tracking.uri, experiment=tracking.experiment, name=name, tags=tags
     )
     return TrackedRun(client, created, staging=workspace.staging)
+
+
+def data_name(config: TrainConfig) -> str:
+    """Return the file, folder or pattern that holds the data; else the source."""
+    path = str(getattr(config.data, "path", None) or getattr(config.data, "root", None) or "")
+    name = redact(path).partition("?")[0].rstrip("/").rpartition("/")[2]
+    return sanitize(name, longest=60) or config.data.source
 
 
 def model_name(model: Model) -> str:

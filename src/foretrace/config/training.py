@@ -87,7 +87,7 @@ class Trainer(Settings):
     limit_batches: Count | None = None  # of an epoch and of its validation: a trial, tagged as one
     devices: Count = 1  # processes on this machine, one to a GPU, that share each batch
     checkpoint_minutes: PositiveFloat = 5  # from one checkpoint to the next within an epoch
-    precision: Literal["auto", "32-true", "bf16-mixed"]  # auto: see foretrace.training.precision
+    precision: Literal["auto", "32-true", "bf16-mixed"]  # auto: see foretrace.training.hardware
     gradient_clip: PositiveFloat | None
     early_stopping: EarlyStopping | None
     ema_decay: Fraction | None = None  # decay per step of the moving average of weights that is kept

@@ -85,7 +85,7 @@ def read_child(client: MlflowClient, run: Run, *, staging: Path) -> Child:
         metrics=metrics,
         has_checkpoint=info.status != "FINISHED"
         and any(tracked.has_artifact(name) or (tracked.folder / name).exists() for name in CHECKPOINTS),
-        at_work=info.status == "RUNNING" and process is not None and not process.is_gone(),
+        at_work=info.status == "RUNNING" and process is not None and process.is_alive() is not False,
         duration_s=(info.end_time - info.start_time) / 1000 if info.end_time else nan,
         error=error,
     )

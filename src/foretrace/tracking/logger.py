@@ -29,16 +29,16 @@ class RunLogger(Logger):
         return self._run.id
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Records an epoch's figures."""
+        """Record an epoch's figures."""
         epoch = int(metrics["epoch"])
         self._run.log_metrics({name: value for name, value in metrics.items() if name != "epoch"}, step=epoch)
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the run already holds the configuration that the module was made from."""
+        """Do nothing: the run already holds the configuration that the module was made from."""
 
 
 class BatchLoss(Callback):
-    """Records the loss of every batch, with the number of the batch (from 0) as its step.
+    """Records the loss of every batch, with the number of the batch (from 0) as its step, and the progress.
 
     Args:
         run: Where they go.
@@ -51,9 +51,14 @@ class BatchLoss(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Takes the figure of that name that the training step returned."""
+        """Record the figure of that name that the training step returned."""
         self._run.log_metrics({self._name: outputs[self._name]}, step=trainer.global_step - 1)
 
     def on_validation_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
-        """Lets no point wait for the end of a long validation."""
+        """Let no point wait for the end of a long validation."""
         self._run.flush_if_due()
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Tag the run with its progress."""
+        progress = f"{trainer.current_epoch + 1}/{trainer.max_epochs} epochs"
+        self._run.log_metrics({}, step=trainer.current_epoch, tags={"progress": progress})

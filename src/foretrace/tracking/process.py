@@ -15,8 +15,8 @@ START_TIME_FIELD = 22  # of /proc/<pid>/stat, in clock ticks since boot; see pro
 class Process(NamedTuple):
     """A process that no other one is ever taken for: numbers are given anew, and after a boot all of them.
 
-    >>> Process.of_tags(Process.this().tags()).is_gone()
-    False
+    >>> Process.of_tags(Process.this().tags()).is_alive()
+    True
     """
 
     host: str
@@ -46,11 +46,16 @@ class Process(NamedTuple):
         """Return the tags by which a run names it."""
         return {f"process.{name}": value for name, value in self._asdict().items()}
 
-    def is_at_work(self) -> bool:
-        """Return whether it is seen at work on this host."""
+    def is_alive(self) -> bool | None:
+        """Return whether it is at work; None if that cannot be seen: on another machine, in another container."""
         here = Process.this()
-        same_place = (self.boot, self.namespace) == (here.boot, here.namespace)
-        return same_place and _start_time(self.pid) == self.started
+        if self.boot and here.boot and self.boot != here.boot:  # False on this machine, started anew since
+            return (
+                None if not self.machine or (self.machine, self.host) != (here.machine, here.host) else False
+            )
+        if not self.boot or (self.boot, self.namespace) != (here.boot, here.namespace):
+            return None
+        return _start_time(self.pid) == self.started
 
     def sees_our_locks(self) -> bool:
         """Return whether it is one of this kernel, in a container or not: a free file lock is not held by it.
@@ -60,15 +65,6 @@ class Process(NamedTuple):
         """
         here = Process.this()
         return (self.boot or self.host) == (here.boot or here.host)
-
-    def is_gone(self) -> bool:
-        """Return whether it has ended for certain; False if it is at work, or on a host that we know nothing of."""
-        here = Process.this()
-        if not self.boot or not here.boot:
-            return False
-        if self.boot != here.boot:  # this machine, started anew since
-            return bool(self.machine) and (self.machine, self.host) == (here.machine, here.host)
-        return self.namespace == here.namespace and _start_time(self.pid) != self.started
 
 
 def _start_time(pid: str) -> str | None:

@@ -1,7 +1,7 @@
 """Runs that no process ends any more: marked KILLED, after what they left on disk was sent."""
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -29,41 +29,61 @@ def recover(client: MlflowClient, *, experiments: Sequence[str], staging: Path) 
     dead = [run_id for run_id in left if _recover_one(client, staging / run_id)]
     # Also those that died before they had a folder:
     for run in client.search_runs(list(experiments), "attributes.status = 'RUNNING'"):
-        process = Process.of_tags(run.data.tags)
-        if process is not None and process.is_gone() and not (staging / run.info.run_id).exists():
+        if is_dead(run) and not (staging / run.info.run_id).exists():
             client.set_terminated(run.info.run_id, status="KILLED")
             dead.append(run.info.run_id)
     return dead
 
 
+def is_dead(run: Run) -> bool:
+    """Return whether a run is RUNNING in a process that has ended for certain."""
+    process = Process.of_tags(run.data.tags)
+    return run.info.status == "RUNNING" and process is not None and process.is_alive() is False
+
+
+def at_work(folder: Path, tags: Mapping[str, str]) -> str | None:
+    """Return which process is at work on a run, in whatever container; None if none is.
+
+    Args:
+        folder: Where the run keeps what it has not sent.
+        tags: The run's.
+    """
+    process = Process.of_tags(tags)
+    if not is_locked(folder) and not (process and process.is_alive()):
+        return None
+    return f"process {process.pid} on {process.host}" if process else "another process"
+
+
+def is_locked(folder: Path) -> bool:
+    """Return whether a process holds the lock of the run that a folder belongs to."""
+    try:
+        with FileLock(folder / LOCK, timeout=0) if (folder / LOCK).exists() else nullcontext():
+            return False
+    except Timeout:
+        return True
+
+
 def _recover_one(client: MlflowClient, folder: Path) -> bool:
     try:
         with FileLock(folder / LOCK, timeout=0):
-            run = _find(client, folder.name)
-            process = Process.of_tags(run.data.tags) if run else None
-            free_means_dead = process is None or process.is_gone() or process.sees_our_locks()
-            if run is None or not free_means_dead or (process and process.is_at_work()):
+            run = client.get_run(folder.name)
+            process = Process.of_tags(run.data.tags)
+            alive = process.is_alive() if process else False
+            if alive or (alive is None and process and not process.sees_our_locks()):
                 return False
             sync_outbox(client, run, folder)
-            info = client.get_run(run.info.run_id).info
+            info = client.get_run(folder.name).info
             was_running = bool(info.status == "RUNNING" and info.lifecycle_stage == LifecycleStage.ACTIVE)
             if was_running:
-                client.set_terminated(run.info.run_id, status="KILLED")
+                client.set_terminated(folder.name, status="KILLED")
             clear(folder)
             return was_running
     except Timeout:
         return False
-
-
-def is_locked(folder: Path) -> bool:
-    """Return whether a process is at work on the run that a folder belongs to, in whatever container."""
-    if not (folder / LOCK).exists():
-        return False
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            return False
-    except Timeout:
-        return True
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False  # a run of another store
 
 
 def sync_outbox(client: MlflowClient, run: Run, folder: Path) -> int:
@@ -88,13 +108,3 @@ def clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     with suppress(OSError):  # artifacts of a store elsewhere, or what it refused
         folder.rmdir()
-
-
-def _find(client: MlflowClient, run_id: str) -> Run | None:
-    """Return a run; None if it is one of another store."""
-    try:
-        return client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None

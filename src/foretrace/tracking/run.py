@@ -22,7 +22,7 @@ from foretrace.tracking.database import writable
 from foretrace.tracking.names import unescape
 from foretrace.tracking.outbox import Outbox, Record
 from foretrace.tracking.process import Process
-from foretrace.tracking.recovery import LOCK, RESERVE, clear
+from foretrace.tracking.recovery import LOCK, RESERVE, at_work, clear
 from foretrace.tracking.redaction import redact
 from foretrace.tracking.sender import MAX_METRICS, Sender, StoreWriter, send
 from foretrace.tracking.signals import Signals
@@ -54,6 +54,7 @@ class TrackedRun(StoredRun):
         id: The run's id.
         folder: The folder of its artifacts, or the one in which they wait to be uploaded.
         status: MLflow's word: RUNNING within the block, afterwards how it ended.
+        signals: SIGINT and SIGTERM within the block.
 
     Raises:
         UserError: On entering, if another process is at work on the run.
@@ -67,21 +68,26 @@ class TrackedRun(StoredRun):
         self._buffered_tags: dict[str, str] = {}
         self._uploaded: set[str] = set()
         self._flushed_at = time.monotonic()
-        self._leaving = False  # from when on a refusal changes nothing any more
-        self._signals, self._lock = Signals(), FileLock(self._waiting / LOCK)
+        self._leaving = False  # a refusal changes nothing any more then
+        self.signals, self._lock = Signals(), FileLock(self._waiting / LOCK)
 
     def __enter__(self) -> "TrackedRun":
         with writable():
-            self._acquire()
-        try:
-            with writable():
+            self._waiting.mkdir(parents=True, exist_ok=True)
+            try:
+                self._lock.acquire(timeout=1)
+            except Timeout as error:
+                where = at_work(self._waiting, self._tags) or "another process"
+                hint = "Wait for it, or end that process."
+                raise UserError(f"run: {where} is at work on {self.id}", hint=hint) from error
+            try:
                 self._open()
-        except BaseException as error:
-            self._lock.release()
-            if isinstance(error, NO_ANSWER):
-                raise unavailable(error) from error
-            raise
-        self._signals.install()
+            except BaseException as error:
+                self._lock.release()
+                if isinstance(error, NO_ANSWER):
+                    raise unavailable(error) from error
+                raise
+        self.signals.install()
         return self
 
     def _open(self) -> None:
@@ -95,104 +101,68 @@ class TrackedRun(StoredRun):
                 points = sorted(self.client.get_metric_history(self.id, name), key=lambda p: p.timestamp)
                 self._history[unescape(name)] = {point.step: point.value for point in points}
         if not self._ended:
-            self._claim()
+            # The process first: nobody is to see the run RUNNING in one that has ended.
+            self._tags |= (tags := Process.this().tags())
+            self.client.log_batch(self.id, tags=[RunTag(*tag) for tag in tags.items()])
+            self.client.update_run(self.id, status="RUNNING")
         (self._waiting / RESERVE).write_bytes(bytes(RESERVE_BYTES))
         self._sender = Sender(self._outbox, writer.write)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._signals.ignored = self._leaving = True
+        self.signals.ignored = self._leaving = True
         interrupted = isinstance(error, Interrupted)
         self.status = "FINISHED" if error is None else "KILLED" if interrupted else "FAILED"
+        ended_ms, is_written = int(time.time() * 1000), True
         (self._waiting / RESERVE).unlink(missing_ok=True)
         try:
-            if error is not None and not interrupted:
-                with suppress(OSError):  # a full disk: the tag says it too
-                    self.log_text("traceback.txt", redact("".join(traceback.format_exception(error))))
-            self._end({"error": redact(f"{type(error).__name__}: {error}")[:500]} if error else {})
+            try:
+                self._record_end(error, ended_ms)
+            except OSError as full:
+                is_written = False
+                print(f"run {self.id}: its last records could not be written ({full})", file=sys.stderr)
+            if not self._send_rest():
+                waiting = (
+                    f"run {self.id}: not all is with the tracking store; the rest waits in {self._waiting}."
+                )
+                print(waiting, "When the store is back: python src/runs.py sync", file=sys.stderr)
+                return
+            if not is_written and not self._ended:
+                with suppress(
+                    MlflowException
+                ):  # else the next start of any run says that this one was killed
+                    self.client.set_terminated(self.id, status=self.status, end_time=ended_ms)
+            self._outbox.remove()
+            clear(self._waiting)
         finally:
             self._lock.release()
-            self._signals.restore()
+            self.signals.restore()
 
-    def _acquire(self) -> None:
-        """Make the run this process's own, until the process ends in whatever way."""
-        self._waiting.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire(timeout=1)
-        except Timeout as error:
-            process = Process.of_tags(self._tags)
-            where = f"process {process.pid} on {process.host}" if process else "another process"
-            hint = "Wait for it, or end that process."
-            raise UserError(f"run: {where} is at work on {self.id}", hint=hint) from error
-
-    def _claim(self) -> None:
-        """Name this process first: nobody is to see the run RUNNING in one that has ended."""
-        if Process.of_tags(self._tags) != Process.this():
-            tags = Process.this().tags()
-            self._tags.update(tags)
-            self.client.log_batch(self.id, tags=[RunTag(*tag) for tag in tags.items()])
-        if self._run.info.status != "RUNNING":
-            self.client.update_run(self.id, status="RUNNING")
-
-    def _end(self, tags: dict[str, str]) -> None:
-        """Send what is left, and the status last of all."""
-        ended_ms, is_written = int(time.time() * 1000), True
-        try:
-            self.flush()
-            if tags:
-                self.set_tags(tags)
-            for file in [] if self._is_local else sorted(self.folder.rglob("*")):
-                path = file.relative_to(self.folder).as_posix()
-                if file.is_file() and path not in self._uploaded:
-                    self._record({"artifact": path})
-            if not self._ended:
-                self._record({"status": [self.status, ended_ms]}, sync=True)
-        except OSError as error:
-            is_written = False
-            print(f"run {self.id}: its last records could not be written ({error})", file=sys.stderr)
-        if not self._send_rest():
-            waiting = f"run {self.id}: not all is with the tracking store; the rest waits in {self._waiting}."
-            print(waiting, "When the store is back: python src/runs.py sync", file=sys.stderr)
-            return
-        if not is_written and not self._ended:
-            with suppress(MlflowException):  # else the next start of any run says that this one was killed
-                self.client.set_terminated(self.id, status=self.status, end_time=ended_ms)
-        self._outbox.remove()
-        clear(self._waiting)
+    def _record_end(self, error: BaseException | None, ended_ms: int) -> None:
+        """Record what is left, why the run ended, and the status last of all."""
+        self.flush()
+        if error is not None:
+            if not isinstance(error, Interrupted):
+                with suppress(OSError):  # a full disk: the tag says it too
+                    self.log_text("traceback.txt", redact("".join(traceback.format_exception(error))))
+            self.set_tags({"error": redact(f"{type(error).__name__}: {error}")[:500]})
+        for file in [] if self._is_local else sorted(self.folder.rglob("*")):
+            path = file.relative_to(self.folder).as_posix()
+            if file.is_file() and path not in self._uploaded:
+                self._record({"artifact": path})
+        if not self._ended:
+            self._record({"status": [self.status, ended_ms]}, sync=True)
 
     def _send_rest(self) -> bool:
         """Wait for the store, unless a signal says not to. Return whether it has everything."""
         try:
-            self._signals.ignored = False
+            self.signals.ignored = False
             return self._sender.end(offline_s=OFFLINE_SECONDS, slow_s=SLOW_SECONDS)
         except Interrupted:
             return False
         finally:
-            self._signals.ignored = True
-
-    @property
-    def defer_signals(self) -> bool:
-        """While True, the first signal waits for `raise_if_stop_requested`."""
-        return self._signals.deferred
-
-    @defer_signals.setter
-    def defer_signals(self, value: bool) -> None:
-        self._signals.deferred = value
-
-    @property
-    def stop_requested(self) -> bool:
-        """Whether a signal waits for `raise_if_stop_requested`."""
-        return self._signals.pending is not None
-
-    def raise_if_stop_requested(self) -> None:
-        """End the run where its state is complete, if a signal came since the last such place.
-
-        Raises:
-            Interrupted: If so.
-        """
-        if self._signals.pending is not None:
-            raise self._signals.pending
+            self.signals.ignored = True
 
     def log_metrics(
         self,
@@ -214,10 +184,11 @@ class TrackedRun(StoredRun):
                 was made again: MLflow shows the last. Always so in a run that had ended.
         """
         now, replace = int(time.time() * 1000), replace or self._ended
-        fresh = {n: value for n, value in values.items() if self._is_new(n, step, value, replace=replace)}
-        for name, value in fresh.items():
-            self._history[name][step] = value
-        self._points += [(name, value, now, step) for name, value in fresh.items()]
+        for name, value in values.items():
+            held = self._history[name]
+            if step not in held or (replace and float(held[step]) != float(value)):
+                held[step] = value
+                self._points.append((name, value, now, step))
         self._buffered_tags |= tags or {}
         if len(self._points) >= MAX_METRICS:
             self.flush()
@@ -254,15 +225,13 @@ class TrackedRun(StoredRun):
         """
         fresh = {}
         for key, value in values.items():
-            names = [
-                key,
-                *(f"{key}: value {n}" for n in range(2, 1000) if f"{key}: value {n}" in self._params),
-            ]
-            text = _text(value)[:MAX_LENGTH]
+            text, name, count = _text(value)[:MAX_LENGTH], key, 1
+            while (following := f"{key}: value {count + 1}") in self._params:
+                name, count = following, count + 1
             if key not in self._params:
                 fresh[key] = text
-            elif self._params[names[-1]] != text:
-                fresh[f"{key}: value {len(names) + 1}"] = text
+            elif self._params[name] != text:
+                fresh[following] = text
         self._params |= fresh
         self._record({"params": fresh})
 
@@ -313,10 +282,6 @@ class TrackedRun(StoredRun):
     def names(self, start: str) -> list[str]:
         """Return the names of the metrics that begin with ``start``."""
         return [name for name, points in self._history.items() if points and name.startswith(start)]
-
-    def _is_new(self, name: str, step: int, value: SupportsFloat, *, replace: bool) -> bool:
-        points = self._history[name]
-        return step not in points or (replace and float(points[step]) != float(value))
 
     def _record(self, record: Record, *, sync: bool = False) -> None:
         self._outbox.append([record], sync=sync)

@@ -14,12 +14,15 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM)
 class Signals:
     """Turns signals into `Interrupted` from `install` to `restore`, in the main thread only.
 
+    Args:
+        quiet: Say nothing of a signal that is deferred.
+
     Attributes:
         deferred: While True, the first signal only becomes ``pending``; the second is raised at once.
         ignored: While True, no signal has any effect.
         pending: The signal that was deferred, to be raised where the state is complete.
 
-    >>> signals = Signals()
+    >>> signals = Signals(quiet=True)
     >>> signals.install()
     >>> signals.deferred = True
     >>> signal.raise_signal(signal.SIGTERM)
@@ -28,7 +31,8 @@ class Signals:
     >>> signals.restore()
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
         self.deferred = self.ignored = False
         self.pending: Interrupted | None = None
         self._handlers: dict[int, Any] = {}
@@ -44,12 +48,21 @@ class Signals:
             signal.signal(number, handler)
         self._handlers = {}
 
+    def raise_pending(self) -> None:
+        """Raise the signal that was deferred, if any: to be called where a run's state is complete.
+
+        Raises:
+            Interrupted: If so.
+        """
+        if self.pending is not None:
+            raise self.pending
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.ignored:
             return
         if self.pending is not None or not self.deferred:
             raise Interrupted(number)
         self.pending = Interrupted(number)
-        print(
-            f"{self.pending}: ending with a checkpoint; once more to end at once", file=sys.stderr, flush=True
-        )
+        if not self._quiet:
+            told = f"{self.pending}: ending with a checkpoint; once more to end at once"
+            print(told, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Checkpoints, read if they are whole, and without running anything that they hold."""
+"""Checkpoints on disk: read if they are whole, without running anything that they hold, the last or the best."""
 
 import pickle
 import struct
@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from foretrace.errors import UserError
 
+FORMAT = 2  # of our checkpoints; to be raised when older ones cannot be resumed any more
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 HINT = "See checkpoints/ among a run's artifacts."
 PARTS = {"hyper_parameters": dict, "state_dict": dict, "global_step": int, "epoch": int}
 # What torch's reader comes to in files that are cut, of something else, or tampered with.
@@ -39,9 +42,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
                 raise ValueError("it is compressed, or its parts overlap")
             if (damaged := archive.testzip()) is not None:
                 raise ValueError(f"{damaged} differs from its checksum")
-            if any(
-                b"bytearray" in archive.read(name) for name in archive.namelist() if name.endswith(".pkl")
-            ):
+            pickles = [name for name in archive.namelist() if name.endswith(".pkl")]
+            if any(b"bytearray" in archive.read(name) for name in pickles):
                 raise ValueError("it holds a bytearray")  # of any size: torch would make it
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about files that it then refuses
@@ -73,3 +75,55 @@ def upgrade_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
 def upgrade_names(weights: Mapping[Any, Any]) -> dict[str, Any]:
     """Return weights under today's names; version 0.1.0 called covariates known inputs."""
     return {str(name).replace("known_scaling.", "covariate_scaling."): it for name, it in weights.items()}
+
+
+def load_best(module: nn.Module, folder: Path) -> tuple[int, float | None]:
+    """Give a module the best weights; return their epoch, from 0, and their score.
+
+    Before the first validation, the best are the last, and have no score.
+    """
+    path = folder / BEST
+    checkpoint = read_checkpoint(path if path.exists() else folder / LAST)
+    module.load_state_dict(checkpoint["state_dict"])
+    return int(checkpoint["epoch"]), checkpoint["callbacks"]["Checkpoints"]["best_score"]
+
+
+def latest_valid_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return the last checkpoint that can be resumed, under its own name, and its content; print what is damaged.
+
+    Args:
+        folder: The checkpoints of a run.
+
+    Returns:
+        None if there is none at all.
+
+    Raises:
+        UserError: If all are damaged, or another version has to resume from it.
+    """
+    reasons = []
+    for path in (folder / LAST, folder / PREVIOUS):
+        if not path.exists():
+            continue
+        try:
+            checkpoint = read_checkpoint(path)
+        except DamagedError as error:
+            reasons.append(error.message)
+            print(f"{error.message}; trying the one before")
+            continue
+        written = checkpoint.get("foretrace")
+        if not isinstance(written, dict):
+            written = {"format": 1, "version": "0.1.0 before its first release"}
+        if written.get("format") != FORMAT:
+            message = f"{path}: format {written.get('format')}, and this version resumes format {FORMAT}"
+            raise UserError(message, hint=f"foretrace {written.get('version')} can resume it.")
+        return path.replace(folder / LAST), checkpoint
+    if not reasons:
+        return None
+    raise UserError(f"no checkpoint is whole: {'; '.join(reasons)}", hint="Train anew: rerun=<id>.")
+
+
+def has_stopped_early(checkpoint: dict[str, Any], *, patience: int) -> bool:
+    """Return whether a run that is resumed from a checkpoint with this patience would stop at once."""
+    # Lightning's key of its state begins with the callback's name.
+    states = [state for key, state in checkpoint["callbacks"].items() if str(key).startswith("EarlyStopping")]
+    return any(state["wait_count"] >= patience for state in states)

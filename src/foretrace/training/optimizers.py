@@ -2,9 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from itertools import pairwise
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,7 +16,13 @@ if TYPE_CHECKING:  # so that the module needs PyTorch and Lightning alone, as on
     from foretrace.config import TrainConfig
 
 TRIAL_STEPS = 1000  # of a schedule, within which most come to where they change the rate
-LENGTHS = ("T_0", "T_max", "total_iters", "total_steps")  # arguments by which schedules are made for a length
+# Schedules that are made for a length, and the argument that says it: beyond, the rate rises again or stays at 0.
+LENGTHS = {
+    "CosineAnnealingLR": "T_max",
+    "CosineAnnealingWarmRestarts": "T_0",
+    "OneCycleLR": "total_steps",
+    "PolynomialLR": "total_iters",
+}
 
 
 def build_optimizer(parameters: Iterable[Parameter], *, name: str, **arguments: Any) -> Optimizer:
@@ -75,18 +79,20 @@ def check_optimizer(config: "TrainConfig") -> None:
         UserError: If they cannot be made, or would break the training run.
     """
     settings = optimizer_settings(config)
+    group, name = "optimizer", settings["optimizer"]["name"]
     weights, optimizer, scheduler = _trial(**settings)
-    with _told("optimizer", settings["optimizer"]["name"]):
+    try:
         for weight in weights:
             weight.grad = torch.ones_like(weight)
         optimizer.step(lambda: 1.0)
         if not all(weight.isfinite().all() for weight in weights):
             raise ValueError("weights are not finite after one step")
-    if scheduler is not None:
-        with _told("scheduler", settings["scheduler"]["name"]):
-            for rate in _rates(scheduler, min(TRIAL_STEPS, getattr(scheduler, "total_steps", TRIAL_STEPS))):
-                if not (math.isfinite(rate) and rate >= 0):
-                    raise ValueError(f"it leads to a learning rate of {rate:g}")
+        if scheduler is not None:
+            group, name = "scheduler", settings["scheduler"]["name"]
+            _advance(scheduler, min(TRIAL_STEPS, getattr(scheduler, "total_steps", TRIAL_STEPS)) - 1)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{group}: {name} cannot take a step with these arguments ({reason})") from error
 
 
 def stretch_schedule(config: "TrainConfig", *, epochs: int) -> "TrainConfig":
@@ -98,13 +104,15 @@ def stretch_schedule(config: "TrainConfig", *, epochs: int) -> "TrainConfig":
     """
     if config.scheduler is None or config.scheduler.interval != "epoch":
         return config
-    arguments = config.scheduler.model_dump()
-    lengths = {key: config.trainer.max_epochs for key in LENGTHS if arguments.get(key) == epochs}
-    return config.model_copy(update={"scheduler": config.scheduler.model_copy(update=lengths)})
+    length = LENGTHS.get(config.scheduler.name)
+    if length is None or config.scheduler.model_dump().get(length) != epochs:
+        return config
+    stretched = config.scheduler.model_copy(update={length: config.trainer.max_epochs})
+    return config.model_copy(update={"scheduler": stretched})
 
 
 def check_extension(config: "TrainConfig", *, epochs: int, batches_per_epoch: int) -> None:
-    """See whether a schedule makes sense beyond the length for which its run was begun.
+    """See whether a schedule that lasted as long as its run was begun for lasts as long as it is to be now.
 
     Args:
         config: The settings of a run that is resumed.
@@ -112,22 +120,15 @@ def check_extension(config: "TrainConfig", *, epochs: int, batches_per_epoch: in
         batches_per_epoch: Of its training part.
 
     Raises:
-        UserError: If the rate would rise again where until then it had only fallen, or stay at zero.
+        UserError: If not.
     """
-    if config.scheduler is None or config.trainer.max_epochs <= epochs:
+    if config.scheduler is None or (name := config.scheduler.name) not in LENGTHS:
         return
-    settings = optimizer_settings(config, batches=config.trainer.max_epochs * batches_per_epoch)
-    _, _, scheduler = _trial(**settings)
-    assert scheduler is not None
+    length = config.scheduler.model_dump().get(LENGTHS[name])
     per_epoch = 1 if config.scheduler.interval == "epoch" else batches_per_epoch
-    rates, end = list(_rates(scheduler, config.trainer.max_epochs * per_epoch)), epochs * per_epoch
-    rises = _rises_again(rates) and not _rises_again(rates[:end])
-    if rises or not any(rates[end:]):
-        what = "raise the learning rate again" if rises else "leave the learning rate at 0"
-        raise UserError(
-            f"trainer.max_epochs: {config.scheduler.name} would {what} after the {epochs} epochs it was made for",
-            hint="Start a new run with a schedule of the new length.",
-        )
+    if length is not None and epochs * per_epoch <= length < config.trainer.max_epochs * per_epoch:
+        message = f"trainer.max_epochs: the schedule {name} was made for {epochs} epochs, and ends with them"
+        raise UserError(message, hint="Start a new run with a schedule of the new length.")
 
 
 def reschedule(checkpoint: dict[str, Any], settings: dict[str, Any]) -> None:
@@ -139,11 +140,10 @@ def reschedule(checkpoint: dict[str, Any], settings: dict[str, Any]) -> None:
     """
     _, optimizer, scheduler = _trial(**settings)
     assert scheduler is not None, "a run that is resumed keeps its schedule"
-    list(_rates(scheduler, checkpoint["lr_schedulers"][0]["last_epoch"]))
+    _advance(scheduler, checkpoint["lr_schedulers"][0]["last_epoch"])
     checkpoint["lr_schedulers"] = [scheduler.state_dict()]
-    rates = {
-        key: value for key, value in optimizer.param_groups[0].items() if key in ("lr", "betas", "momentum")
-    }
+    changed = ("lr", "betas", "momentum")
+    rates = {key: value for key, value in optimizer.param_groups[0].items() if key in changed}
     for group in checkpoint["optimizer_states"][0]["param_groups"]:
         group |= rates
 
@@ -157,32 +157,19 @@ def _trial(
     return weights, made, build_scheduler(made, **scheduler) if scheduler else None
 
 
-def _rates(scheduler: LRScheduler, steps: int) -> Iterator[float]:
-    """Take steps, yielding the learning rate before each."""
-    told = (1.0,) if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau) else ()
+def _advance(scheduler: LRScheduler, steps: int) -> None:
+    """Take steps.
+
+    Raises:
+        ValueError: If the learning rate becomes something else than a number from 0 on.
+    """
+    metric = (1.0,) if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau) else ()
     scheduler.optimizer._opt_called = True  # type: ignore[attr-defined]  # or torch warns that it took no step
     for _ in range(steps):
-        yield float(scheduler.optimizer.param_groups[0]["lr"])
-        scheduler.step(*told)
-
-
-def _rises_again(rates: list[float]) -> bool:
-    has_fallen = False
-    for before, after in pairwise(rates):
-        if has_fallen and after > before * (1 + 1e-6):
-            return True
-        has_fallen |= after < before
-    return False
-
-
-@contextmanager
-def _told(group: str, name: str) -> Iterator[None]:
-    """Say of whatever torch comes to in a trial that the settings lead there."""
-    try:
-        yield
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{group}: {name} cannot take a step with these arguments ({reason})") from error
+        scheduler.step(*metric)
+        rate = float(scheduler.optimizer.param_groups[0]["lr"])
+        if not (math.isfinite(rate) and rate >= 0):
+            raise ValueError(f"it leads to a learning rate of {rate:g}")
 
 
 def _find(group: str, name: str, module: Any, base: type) -> type:

@@ -78,9 +78,8 @@ def plan_processes(devices: int, *, batch_size: int) -> DistributedEnv:
         raise UserError(f"trainer.devices: {started}, but {devices} are set", hint="Leave it at 1.")
     gpus = torch.cuda.device_count()
     if gpus and env.local_world_size > gpus:
-        raise UserError(
-            f"trainer.devices: {env.local_world_size} processes, but this machine has {gpus} GPUs"
-        )
+        wanted = f"trainer.devices: {env.local_world_size} processes"
+        raise UserError(f"{wanted}, but this machine has {gpus} GPUs")
     if env.world_size > batch_size:
         raise UserError(f"data.batch_size: must be at least {env.world_size}, a window for each process")
     return env
@@ -132,19 +131,11 @@ def _connected(env: DistributedEnv, store: TCPStore, check: Check = lambda: None
 
 def _rendezvous(env: DistributedEnv) -> TCPStore:
     """Find rank 0, or be it, where the environment says."""
-    cluster = SLURMEnvironment(
-        auto_requeue=False
-    )  # asks MASTER_ADDR and MASTER_PORT first, which torchrun sets
-    is_agents = (
-        os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    )  # torchrun's own process holds the store
-    return TCPStore(
-        cluster.main_address,
-        cluster.main_port,
-        is_master=env.rank == 0 and not is_agents,
-        wait_for_workers=False,
-        timeout=PATIENCE,
-    )
+    # It asks MASTER_ADDR and MASTER_PORT first, which torchrun sets; then a process of torchrun's own holds the store.
+    cluster = SLURMEnvironment(auto_requeue=False)
+    is_master = env.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    address, port = cluster.main_address, cluster.main_port
+    return TCPStore(address, port, is_master=is_master, wait_for_workers=False, timeout=PATIENCE)
 
 
 @contextmanager
@@ -152,10 +143,8 @@ def _started(worker: Callable[[], object], env: DistributedEnv, port: int) -> It
     """Start the other processes, which share the cores with this one, and end them with the block."""
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // env.world_size))
-    arguments = (worker, env.world_size, port, torch.get_num_threads())
-    context = start_processes(  # type: ignore[no-untyped-call]
-        _work, arguments, nprocs=env.world_size - 1, join=False
-    )
+    arguments, others = (worker, env.world_size, port, torch.get_num_threads()), env.world_size - 1
+    context = start_processes(_work, arguments, nprocs=others, join=False)  # type: ignore[no-untyped-call]
     try:
         yield lambda: _check(context, env, within_s=0)
         _check(context, env, within_s=LAST_WORDS_S)
@@ -184,12 +173,10 @@ def _check(context: ProcessContext, env: DistributedEnv, *, within_s: float) -> 
         while not context.join(timeout=max(0, end - time.monotonic()), grace_period=0):
             if time.monotonic() >= end:
                 return
-    except ProcessExitedException as error:
-        how = f"by {error.signal_name}" if error.signal_name else f"with exit status {error.exit_code}"
-        raise ChildProcessError(
-            f"process {error.error_index + 2} of {env.world_size} was ended {how}"
-        ) from None
-    except ProcessRaisedException as error:
-        raise ChildProcessError(
-            f"process {error.error_index + 2} of {env.world_size} failed: {error}"
-        ) from None
+    except (ProcessExitedException, ProcessRaisedException) as error:
+        how = f"failed: {error}"
+        if isinstance(error, ProcessExitedException):
+            how = (
+                f"was ended by {error.signal_name}" if error.signal_name else f"exited with {error.exit_code}"
+            )
+        raise ChildProcessError(f"process {error.error_index + 2} of {env.world_size} {how}") from None

@@ -1,18 +1,16 @@
 """Lightning's trainer with our callbacks, the same in all processes that train together."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging, ProgressBar
+from lightning.pytorch import Callback, Trainer, callbacks
 from lightning.pytorch.loggers import Logger
 
 from foretrace.config import Trainer as TrainerSettings
-from foretrace.tracking.null_run import NullRun
+from foretrace.tracking.signals import Signals
 from foretrace.training.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
 from foretrace.training.callbacks.divergence import Divergence
-from foretrace.training.callbacks.early_stopping import EarlyStopping
 from foretrace.training.distributed import DistributedEnv
 from foretrace.training.module import VALID_MSE
 
@@ -50,13 +48,22 @@ class StartedProcesses(LightningEnvironment):
         return self._env.rank // self._env.local_world_size
 
 
+class EarlyStopping(callbacks.EarlyStopping):
+    """Lightning's, but a resumed run may have another patience."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what it has seen; the patience is a setting."""
+        super().load_state_dict({**state_dict, "patience": self.patience})
+
+
 def build_trainer(
     settings: TrainerSettings,
     *,
     precision: str,
-    run: "TrackedRun | NullRun",
+    run: "TrackedRun | None",
+    signals: Signals,
     env: DistributedEnv = DistributedEnv(),  # noqa: B008  # a tuple
-    callbacks: Sequence[Callback] = (),
+    watching: Sequence[Callback] = (),
     logger: Logger | None = None,
 ) -> Trainer:
     """Return Lightning's trainer; its ``checkpoint_callback`` is our `Checkpoints`.
@@ -64,17 +71,22 @@ def build_trainer(
     Args:
         settings: The group ``trainer`` of the configuration.
         precision: As Lightning names it.
-        run: Told of checkpoints; its folder holds them.
+        run: Told of checkpoints; its folder holds them. None in a process that keeps no record.
+        signals: Obeyed after the next checkpoint.
         env: This process's place among those that train together.
-        callbacks: What this process has beside.
+        watching: Callbacks that this process has beside.
         logger: Told the metrics of each epoch.
     """
     saving = Checkpoints(
-        run, monitor=VALID_MSE, every_minutes=settings.checkpoint_minutes, max_minutes=settings.max_minutes
+        run,
+        signals,
+        monitor=VALID_MSE,
+        every_minutes=settings.checkpoint_minutes,
+        max_minutes=settings.max_minutes,
     )
-    ours: list[Callback] = [Divergence(run), *callbacks, saving]
+    ours: list[Callback] = [Divergence(run), *watching, saving]
     if settings.ema_decay:
-        ours.append(EMAWeightAveraging(decay=settings.ema_decay))
+        ours.append(callbacks.EMAWeightAveraging(decay=settings.ema_decay))
     if settings.early_stopping:
         # Checked before the checkpoint that follows a validation: that one is to hold the verdict.
         stopping = settings.early_stopping.model_dump()
@@ -92,7 +104,7 @@ def build_trainer(
         logger=logger or False,
         callbacks=ours,
         plugins=[AtomicCheckpointIO(), StartedProcesses(env)],
-        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+        enable_progress_bar=any(isinstance(callback, callbacks.ProgressBar) for callback in watching),
         enable_model_summary=False,  # ours counts trainable and frozen apart
         log_every_n_steps=1,
         num_sanity_val_steps=0,  # the first validation is an epoch away at most

@@ -10,7 +10,6 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,18 +20,14 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from foretrace.errors import Interrupted, UserError, full_disk
-from foretrace.tracking.null_run import NullRun
-from foretrace.training.callbacks.early_stopping import EarlyStopping
-from foretrace.training.checkpoint_io import DamagedError, read_checkpoint, upgrade_checkpoint
+from foretrace.errors import Interrupted, full_disk
+from foretrace.tracking.signals import Signals
+from foretrace.training.checkpoint_io import BEST, FORMAT, LAST, PREVIOUS, upgrade_checkpoint
 from foretrace.training.process_group import all_gather, any_rank
 from foretrace.workspace import atomic_write
 
 if TYPE_CHECKING:
     from foretrace.tracking.run import TrackedRun
-
-FORMAT = 2  # of our checkpoints; to be raised when older ones cannot be resumed any more
-LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
 
 class TimeIsUpError(Exception):
@@ -74,7 +69,8 @@ class Checkpoints(Checkpoint):
     to end, each gives the states of its generators, and rank 0 writes.
 
     Args:
-        run: Its folder ``checkpoints`` holds the files; a signal to it is obeyed after the next checkpoint.
+        run: Its folder ``checkpoints`` holds the files; None in a process that keeps no record.
+        signals: To this process; they are obeyed after the next checkpoint.
         monitor: The metric of which less is better.
         every_minutes: Time between two checkpoints within an epoch.
         max_minutes: Time after which training ends with a checkpoint; None: never.
@@ -87,15 +83,16 @@ class Checkpoints(Checkpoint):
 
     def __init__(
         self,
-        run: "TrackedRun | NullRun",
+        run: "TrackedRun | None",
+        signals: Signals,
         *,
         monitor: str,
         every_minutes: float,
         max_minutes: float | None = None,
     ) -> None:
-        self._run, self._monitor = run, monitor
+        self._run, self._signals, self._monitor = run, signals, monitor
         self._every_s, self._max_s = 60 * every_minutes, 60 * (max_minutes or math.inf)
-        self.folder = run.folder / "checkpoints"
+        self.folder = run.folder / "checkpoints" if run else Path()
         self._began = self._saved_at = time.monotonic()
         self._generators: list[dict[str, torch.Tensor]] = []  # of each process
         self._on_sigterm = signal.getsignal(signal.SIGTERM)
@@ -124,7 +121,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Restore the generators."""
-        self._run.defer_signals = True
+        self._signals.deferred = True
         self._began = time.monotonic()
         if threading.current_thread() is threading.main_thread():
             # Lightning puts a handler before ours that ends the loop at a place of its own, without a checkpoint.
@@ -141,7 +138,7 @@ class Checkpoints(Checkpoint):
         is_last = batch_idx + 1 == trainer.num_training_batches
         now = time.monotonic()
         is_due = now - self._saved_at > self._every_s or now - self._began > self._max_s
-        if any_rank(not is_last and (is_due or self._run.stop_requested)):
+        if any_rank(not is_last and (is_due or self._signals.pending is not None)):
             self._save(trainer)
             self._raise_if_time_is_up(trainer)
 
@@ -151,26 +148,24 @@ class Checkpoints(Checkpoint):
         is_best = self.best_score is None or score < self.best_score
         if is_best:
             self.best_score, self.best_epoch = score, trainer.current_epoch
-        progress = f"{trainer.current_epoch + 1}/{trainer.max_epochs} epochs"
-        self._run.log_metrics({}, step=trainer.current_epoch, tags={"progress": progress})
         self._save(trainer, is_best=is_best)
         if trainer.current_epoch + 1 != trainer.max_epochs:
             self._raise_if_time_is_up(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Share the wish to stop, and restore that of a run that was ended just as it had stopped early."""
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, EarlyStopping) and callback.has_stopped:
-                trainer.should_stop = True
-        trainer.should_stop = any_rank(trainer.should_stop)  # a search's is rank 0's alone
+        early = trainer.early_stopping_callback
+        has_stopped = early is not None and early.wait_count >= early.patience
+        trainer.should_stop = any_rank(trainer.should_stop or has_stopped)  # a search's is rank 0's alone
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Obey signals at once from here on."""
-        self._run.defer_signals = False
-        self._run.raise_if_stop_requested()
+        self._signals.deferred = False
+        self._signals.raise_pending()
 
     def _save(self, trainer: Trainer, *, is_best: bool = False) -> None:
-        self._run.flush(sync=True)
+        if self._run:
+            self._run.flush(sync=True)
         self._generators = all_gather(_generator_states(trainer.strategy.root_device))
         last = self.folder / LAST
         if trainer.is_global_zero and last.exists():
@@ -179,20 +174,23 @@ class Checkpoints(Checkpoint):
         if is_best and trainer.is_global_zero:
             self._keep_best()
         self._saved_at = time.monotonic()
-        if any_rank(self._run.stop_requested):
-            self._run.raise_if_stop_requested()
+        if any_rank(self._signals.pending is not None):
+            self._signals.raise_pending()
             raise Interrupted(signal.SIGTERM)  # another process was asked
 
     def _raise_if_time_is_up(self, trainer: Trainer) -> None:
         if any_rank(time.monotonic() - self._began > self._max_s):
-            self._run.defer_signals = False
+            self._signals.deferred = False
             raise TimeIsUpError(f"after {self._max_s / 60:g} minutes, in epoch {trainer.current_epoch + 1}")
 
     def _restore_generators(self, trainer: Trainer) -> None:
         """Restore each process's states; one that is new draws other numbers than rank 0."""
         rank, device = trainer.global_rank, trainer.strategy.root_device
         if rank < len(self._generators):
-            _set_generator_states(self._generators[rank], device)
+            states = self._generators[rank]
+            torch.set_rng_state(states["cpu"].cpu())
+            if device.type == "cuda" and (state := states.get(str(device))) is not None:
+                torch.cuda.set_rng_state(state.cpu(), device)
         elif rank:
             words = np.random.SeedSequence([torch.initial_seed(), rank, trainer.global_step])
             torch.manual_seed(int(words.generate_state(1, np.uint64)[0]))
@@ -208,66 +206,8 @@ class Checkpoints(Checkpoint):
         aside.replace(self.folder / BEST)
 
 
-def load_best(module: LightningModule, folder: Path) -> tuple[int, float | None]:
-    """Give a module the best weights; return their epoch, from 0, and their score.
-
-    Before the first validation, the best are the last, and have no score.
-    """
-    path = folder / BEST
-    checkpoint = read_checkpoint(path if path.exists() else folder / LAST)
-    module.load_state_dict(checkpoint["state_dict"])
-    return int(checkpoint["epoch"]), checkpoint["callbacks"][Checkpoints.__name__]["best_score"]
-
-
-def latest_valid_checkpoint(
-    folder: Path, *, say: Callable[[str], None]
-) -> tuple[Path, dict[str, Any]] | None:
-    """Return the last checkpoint that can be resumed, under its own name, and its content.
-
-    Args:
-        folder: The checkpoints of a run.
-        say: Told of a damaged one.
-
-    Returns:
-        None if there is none at all.
-
-    Raises:
-        UserError: If all are damaged, or another version has to resume from it.
-    """
-    reasons = []
-    for path in (folder / LAST, folder / PREVIOUS):
-        if not path.exists():
-            continue
-        try:
-            checkpoint = read_checkpoint(path)
-        except DamagedError as error:
-            reasons.append(error.message)
-            say(f"{error.message}; trying the one before")
-            continue
-        _check_format(path, checkpoint)
-        return path.replace(folder / LAST), checkpoint
-    if not reasons:
-        return None
-    raise UserError(f"no checkpoint is whole: {'; '.join(reasons)}", hint="Train anew: rerun=<id>.")
-
-
-def _check_format(path: Path, checkpoint: dict[str, Any]) -> None:
-    written = checkpoint.get("foretrace")
-    if not isinstance(written, dict):
-        written = {"format": 1, "version": "0.1.0 before its first release"}
-    if written.get("format") != FORMAT:
-        message = f"{path}: format {written.get('format')}, and this version resumes format {FORMAT}"
-        raise UserError(message, hint=f"foretrace {written.get('version')} can resume it.")
-
-
 def _generator_states(device: torch.device) -> dict[str, torch.Tensor]:
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states[str(device)] = torch.cuda.get_rng_state(device)
     return states
-
-
-def _set_generator_states(states: dict[str, torch.Tensor], device: torch.device) -> None:
-    torch.set_rng_state(states["cpu"].cpu())
-    if device.type == "cuda" and (state := states.get(str(device))) is not None:
-        torch.cuda.set_rng_state(state.cpu(), device)

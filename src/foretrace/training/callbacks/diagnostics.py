@@ -1,6 +1,5 @@
 """A look inside while a model trains: how far gradients reach, and whether each layer moves."""
 
-import time
 from typing import Any, NamedTuple
 
 import torch
@@ -24,50 +23,32 @@ class Diagnostics(Callback):
 
     It reads the weights after the validation of an epoch, on windows of its own, by equations of its own: no
     random number is drawn, no module changes its mode, no parameter gets a gradient. Norms of weights and of
-    their updates are taken after every epoch, as an update is since the last one; gradients every
-    ``every_n_epochs``, and later than that while they would exceed ``max_share``. They take many small steps:
-    a tenth of a batch's time on two idle cores, but far more where other processes compete for these.
+    their updates are taken after every epoch, as an update is since the last one; gradients, which take a tenth of
+    a batch's time on two idle cores, every ``every_n_epochs``.
 
     Args:
         windows: Where a few windows for the gradients come from; those of validation, so that training's own
             shuffling has no part in it.
         every_n_epochs: Take gradients after epochs 0, n, 2 n, ….
-        max_share: Largest share of the training time that this may take, within (0, 1]; the first diagnosis is
-            made at any price. 1 keeps to every n epochs, however slow or fast the machine.
         num_windows: As many windows, spread evenly.
 
     Attributes:
         last: The latest gradients with their epoch; None before the first.
-        cost: Share of the training time that this has taken.
 
     >>> import numpy as np
     >>> from foretrace.data.sequences import Sequences
     >>> ramp = Sequences.from_episodes([np.arange(40.0)[:, None]], feature_names=["height"])
     >>> diagnostics = Diagnostics(Windows(ramp, length=10, stride=10), every_n_epochs=5)
-    >>> diagnostics.last is None, diagnostics.cost
-    (True, 0.0)
+    >>> diagnostics.last is None
+    True
     """
 
-    def __init__(
-        self, windows: Windows, *, every_n_epochs: int = 5, max_share: float = 0.02, num_windows: int = 8
-    ) -> None:
-        self._windows, self._every_n_epochs, self._max_share = windows, every_n_epochs, max_share
+    def __init__(self, windows: Windows, *, every_n_epochs: int = 5, num_windows: int = 8) -> None:
+        self._windows, self._every_n_epochs = windows, every_n_epochs
         self._chosen = torch.linspace(0, len(windows) - 1, min(num_windows, len(windows))).round().long()
-        self._began: float | None = None
-        self._ended: float | None = None
-        self._spent_s = self._flow_s = 0.0  # in all, and for the latest gradients
-        self._is_due = False
         self._watch: WeightWatch | None = None
         self._restored: dict[str, Any] | None = None
         self.last: Diagnosis | None = None
-
-    @property
-    def cost(self) -> float:
-        """Share of the training time so far, 0 to 1, its own time included in both."""
-        if self._began is None:
-            return 0.0
-        elapsed = (self._ended or time.monotonic()) - self._began
-        return self._spent_s / elapsed if elapsed else 0.0
 
     def lines(self) -> list[str]:
         """Return a line per layer about its gradient, and one for each layer that never moved."""
@@ -76,8 +57,6 @@ class Diagnostics(Callback):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Note the weights that training begins with, which may come from a checkpoint."""
-        self._began, self._ended = time.monotonic(), None
-        self._spent_s, self._is_due = 0.0, False
         self._watch = WeightWatch(_model(module))
         if self._restored is not None:
             self._watch.load_state_dict(self._restored)
@@ -92,37 +71,16 @@ class Diagnostics(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Measure and report; Lightning gives the metrics to the tracker with the epoch as their step."""
-        began, model = _now(module.device), _model(module)
+        model = _model(module)
         assert self._watch is not None
         metrics = self._watch.measure(model)
-        self._is_due |= trainer.current_epoch % self._every_n_epochs == 0
-        if self._is_due and self._is_affordable():
-            flow_began = _now(module.device)
+        if trainer.current_epoch % self._every_n_epochs == 0:
             flow = gradient_flow(model, self._windows.gather(self._chosen))
-            self._flow_s = _now(module.device) - flow_began
-            self.last, self._is_due = Diagnosis(trainer.current_epoch, flow), False
+            self.last = Diagnosis(trainer.current_epoch, flow)
             metrics |= flow.metrics()
         module.log_dict(metrics, rank_zero_only=True)  # the others neither measure nor wait
-        self._spent_s += _now(module.device) - began
-
-    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Stop the clock."""
-        self._ended = time.monotonic()
-
-    def _is_affordable(self) -> bool:
-        """Return whether gradients as slow as the latest ones keep the cost within its limit."""
-        assert self._began is not None
-        expected_s = self._spent_s + self._flow_s
-        return self.last is None or expected_s <= self._max_share * (time.monotonic() - self._began)
 
 
 def _model(module: LightningModule) -> NextStepModel:
     assert isinstance(module.model, NextStepModel)
     return module.model
-
-
-def _now(device: torch.device) -> float:
-    """Return the time in seconds, once the device has done what it was given: else its work is counted as ours."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.monotonic()

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -11,25 +11,16 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from foretrace.data.sequences import Sequences
 from foretrace.data.windows import Batch
 from foretrace.errors import DivergedError, sanitize
 from foretrace.training.module import VALID_MSE
 
+if TYPE_CHECKING:
+    from foretrace.tracking.run import TrackedRun
+
 LOOK_S = 1.0  # between two looks where a look waits for the device
-SHOWN = 3  # names of a kind in a message; the run's file has all of them
+SHOWN = 3  # names in a message; the run's file has all of them
 FILE = "divergence.txt"
-IN_DATA, IN_ERRORS = "Fix the data", "Start anew with a lower optimizer.lr, or with trainer.gradient_clip=1"
-
-
-class Step(NamedTuple):
-    """One batch that was trained on, and what came of it."""
-
-    epoch: int
-    batch: int
-    lr: float
-    loss: Tensor
-    norm: Tensor  # of the gradient, before it is clipped
 
 
 class Divergence(Callback):
@@ -40,21 +31,16 @@ class Divergence(Callback):
     what is not finite. Processes that train together find the same at the same batch.
 
     Args:
-        run: Gets all that was found as a file; a `TrackedRun` or a `NullRun`.
+        run: Gets all that was found as a file; None in a process that keeps no record.
         look_at_once: Look before each step; None: on the CPU.
     """
 
-    def __init__(self, run: Any, *, look_at_once: bool | None = None) -> None:
+    def __init__(self, run: "TrackedRun | None", *, look_at_once: bool | None = None) -> None:
         self._run, self._at_once = run, look_at_once
-        self._batch, self._loss = 0, torch.zeros(())
-        self._waiting: list[Step] = []  # not looked at yet
+        self._loss = torch.zeros(())
+        # Not looked at yet: epoch, batch, learning rate, loss, and the gradient's norm before it is clipped.
+        self._waiting: list[tuple[int, int, float, Tensor, Tensor]] = []
         self._looked_at = time.monotonic()
-
-    def on_train_batch_start(
-        self, trainer: Trainer, module: LightningModule, batch: Batch, batch_idx: int
-    ) -> None:
-        """Note which batch it is."""
-        self._batch = batch_idx
 
     def on_before_backward(self, trainer: Trainer, module: LightningModule, loss: Tensor) -> None:
         """Note the loss."""
@@ -66,8 +52,8 @@ class Divergence(Callback):
         """Note the gradient's norm, and look where that costs nothing."""
         groups = optimizer.param_groups
         norm = get_total_norm([p.grad for group in groups for p in group["params"] if p.grad is not None])
-        step = Step(trainer.current_epoch, self._batch, float(groups[0]["lr"]), self._loss, norm)
-        self._waiting.append(step)
+        batch = trainer.fit_loop.batch_idx
+        self._waiting.append((trainer.current_epoch, batch, float(groups[0]["lr"]), self._loss, norm))
         if module.device.type == "cpu" if self._at_once is None else self._at_once:
             self._look(trainer, module)
 
@@ -87,8 +73,8 @@ class Divergence(Callback):
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Look at the validation error, before a checkpoint is made of these weights."""
         score = float(trainer.callback_metrics[VALID_MSE])
-        loader: Any = trainer.val_dataloaders
         if not math.isfinite(score):
+            loader: Any = trainer.val_dataloaders
             parts = (loader.part(0, number) for number in range(len(loader)))
             self._end(
                 module, f"{VALID_MSE} is {score} after epoch {trainer.current_epoch + 1}", parts, loader
@@ -96,12 +82,12 @@ class Divergence(Callback):
 
     def _look(self, trainer: Trainer, module: LightningModule) -> None:
         waiting, self._waiting, self._looked_at = self._waiting, [], time.monotonic()
-        for step in waiting:
-            if not (math.isfinite(step.loss) and math.isfinite(step.norm)):
-                what = f"the loss is {float(step.loss):.3g} and its gradient's norm {float(step.norm):.3g}"
-                where = f"in batch {step.batch + 1} of epoch {step.epoch + 1}, lr {step.lr:.3g}"
+        for epoch, batch, lr, loss, norm in waiting:
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                what = f"the loss is {float(loss):.3g} and its gradient's norm {float(norm):.3g}"
+                what += f" in batch {batch + 1} of epoch {epoch + 1}, lr {lr:.3g}"
                 loader: Any = trainer.train_dataloader
-                self._end(module, f"{what} {where}", [loader.part(step.epoch, step.batch)], loader)
+                self._end(module, what, [loader.part(epoch, batch)], loader)
 
     def _end(self, module: Any, what: str, parts: Iterable[tuple[Tensor, Batch]], loader: Any) -> None:
         """Name what is not finite in the windows' data, else in the errors of their forecasts.
@@ -109,32 +95,28 @@ class Divergence(Callback):
         Raises:
             DivergedError: Always.
         """
-        data, errors = dict[str, None](), dict[str, None]()  # in the order in which they are found
-        scaling, is_training = module.model.scaling, module.model.training
+        sequences, scaling = loader.windows.sequences, module.model.scaling
+        names = sequences.feature_names + sequences.covariate_names
+        found: dict[str, dict[str, None]] = {"data": {}, "errors": {}}  # in the order in which they are found
         module.model.eval()  # without dropout
         for origins, batch in parts:
             with torch.no_grad():
                 forecast, _ = module.model.forward_scaled(scaling(batch.values), batch.covariates)
-            squared = (forecast.float() - scaling(batch.targets)).square()  # (B, T, F)
             seen = torch.cat([batch.values + batch.targets, batch.covariates], dim=-1)
-            data |= _not_finite(seen, origins, loader.windows.sequences)
-            errors |= _not_finite(squared, origins, loader.windows.sequences)
-        module.model.train(is_training)
-        found, hint = list(data or errors), IN_DATA if data else IN_ERRORS
-        kind = (
-            "Not finite in the data" if data else "The data are finite, the errors of the forecasts are not"
-        )
-        self._run.log_text(FILE, "\n".join([what, f"{kind}:", *found]) + "\n")
-        shown = "; ".join(found[:SHOWN]) + (f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
-        told = [what, f"{kind}: {shown}", hint] if found else [what, hint]
-        raise DivergedError(f"training diverged: {'. '.join(told)}. Checkpoints are those of before")
-
-
-def _not_finite(values: Tensor, origins: Tensor, sequences: Sequences) -> dict[str, None]:
-    """Return features and windows in which values, (B, T, columns), are not finite."""
-    names, found = sequences.feature_names + sequences.covariate_names, dict[str, None]()
-    for window, column in (~values.isfinite()).any(dim=1).nonzero().tolist():
-        episode, first = origins[window].tolist()
-        name = sanitize(sequences.episode_names[episode], longest=60)
-        found[f"{names[column]!r} in episode {name}, rows {first + 1} to {first + values.shape[1]}"] = None
-    return found
+            squared = (forecast.float() - scaling(batch.targets)).square()  # (B, T, F)
+            for kind, values in (("data", seen), ("errors", squared)):
+                for window, column in (~values.isfinite()).any(dim=1).nonzero().tolist():
+                    episode, first = origins[window].tolist()
+                    name = sanitize(sequences.episode_names[episode], longest=60)
+                    rows = f"rows {first + 1} to {first + values.shape[1]}"
+                    found[kind][f"{names[column]!r} in episode {name}, {rows}"] = None
+        where, hint = list(found["data"]), "Fix the data"
+        kind = "Not finite in the data"
+        if not where:
+            where, kind = list(found["errors"]), "The data are finite, the errors of the forecasts are not"
+            hint = "Start anew with a lower optimizer.lr, or with trainer.gradient_clip=1"
+        if self._run:
+            self._run.log_text(FILE, "\n".join([what, f"{kind}:", *where]) + "\n")
+        shown = "; ".join(where[:SHOWN]) + (f"; and {len(where) - SHOWN} more" if len(where) > SHOWN else "")
+        told = f"{what}. {kind}: {shown}. {hint}" if where else f"{what}. {hint}"
+        raise DivergedError(f"training diverged: {told}. Checkpoints are those of before")

@@ -24,17 +24,13 @@ class TrainingBar(TQDMProgressBar):
 
     def __init__(self) -> None:
         super().__init__()
-        self._every_s, self._drawn_at, self._shown = (
-            0.2 if sys.stderr.isatty() else 30.0,
-            0.0,
-            dict[str, str](),
-        )
+        self._every_s, self._drawn_at = 0.2 if sys.stderr.isatty() else 30.0, 0.0
+        self._shown = dict[str, str]()
 
     def init_train_tqdm(self) -> Tqdm:
         """Return the bar of an epoch."""
-        return Tqdm(
-            file=sys.stderr, dynamic_ncols=sys.stderr.isatty(), bar_format=self.BAR_FORMAT, unit="batch"
-        )
+        wide = sys.stderr.isatty()
+        return Tqdm(file=sys.stderr, dynamic_ncols=wide, bar_format=self.BAR_FORMAT, unit="batch")
 
     def init_validation_tqdm(self) -> Tqdm:
         """Return none: a validation is a tenth of an epoch."""
@@ -43,9 +39,8 @@ class TrainingBar(TQDMProgressBar):
     def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
         """Name the epoch, counted from 1."""
         super().on_train_epoch_start(trainer, *args)
-        self.train_progress_bar.set_description(
-            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", False
-        )
+        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        self.train_progress_bar.set_description(epoch, refresh=False)
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, *args: Any) -> None:
         """Draw now and then: the loss is read only then."""

@@ -1,15 +1,22 @@
+"""Which GPU is used, which arithmetic is left to the hardware, and memory between two steps."""
+
 import ctypes
 import resource
 import subprocess
 import sys
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 
-from foretrace.training.memory import retain_freed_memory
+from foretrace.training.hardware import resolve_precision, retain_freed_memory, unusable_gpu
 
+TOO_OLD = (
+    "CUDA initialization: The NVIDIA driver on your system is too old (found version 11040). Please update your "
+    "GPU driver by downloading and installing a new version (Triggered internally at CUDAFunctions.cpp:108.)"
+)
 SIZE = 40 << 20  # above what glibc ever keeps by itself
 PAGES = SIZE // resource.getpagesize()
 ROUNDS = 20  # within which glibc finds room for a block in what it holds
@@ -44,7 +51,7 @@ def measure():
 
 @needs_glibc
 def test_blocks_are_taken_again_within_and_given_back_after_whatever_happens():
-    command = [sys.executable, "-c", "import test_memory; test_memory.measure()"]
+    command = [sys.executable, "-c", "import test_hardware; test_hardware.measure()"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
     before, elsewhere, within, after, held, left = map(int, done.stdout.split())
     if before < PAGES // 2:
@@ -54,3 +61,31 @@ def test_blocks_are_taken_again_within_and_given_back_after_whatever_happens():
     assert held > PAGES // 2
     assert after > PAGES // 2
     assert left < PAGES // 10
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [(TOO_OLD, "The NVIDIA driver on your system is too old (found version 11040)"), (None, None)],
+)
+def test_unusable_gpu_is_said_in_one_sentence(monkeypatch, said, reason):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(said and warnings.warn(said, stacklevel=1)))
+    assert unusable_gpu() == reason
+
+
+@pytest.mark.parametrize(("multiplies", "name"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_auto_takes_bf16_on_a_processor_that_multiplies_it(multiplies, name, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: multiplies)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert resolve_precision("auto").name == name
+    assert "this processor" in resolve_precision("auto").reason
+
+
+@pytest.mark.parametrize(("native", "name"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_auto_asks_the_gpu_and_takes_no_imitation(native, name, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "T4")
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: native or including_emulation
+    )
+    assert resolve_precision("auto").name == name

@@ -91,7 +91,7 @@ class TimedCheckpoints(Checkpoints):
     """Ours, with a clock."""
 
     def __init__(self, run: TrackedRun, times: Times) -> None:
-        super().__init__(run, monitor=VALID_MSE, every_minutes=1e9)
+        super().__init__(run, run.signals, monitor=VALID_MSE, every_minutes=1e9)
         self._times = times
 
     @property

@@ -63,7 +63,7 @@ def test_a_machine_of_the_same_name_is_another_one(monkeypatch, tmp_path):
 def test_recover_by_id_leaves_a_run_alone_whose_lock_is_held(begin, kill, stored, workspace):
     tracked = begin()
     left = kill(tracked, namespace="pid:[1]")  # in another container, where its number means nothing here
-    with FileLock(left.folder / recovery.LOCK), pytest.raises(UserError, match=f"{tracked.id} is at work"):
+    with FileLock(left.folder / recovery.LOCK), pytest.raises(UserError, match=f"is at work on {tracked.id}"):
         runs.recover([tracked.id], workspace=workspace)
     assert stored(tracked).info.status == "RUNNING"
 

@@ -3,87 +3,98 @@
 Each checks its settings before it imports what trains, which takes seconds.
 """
 
+import argparse
+import os
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, cast
 
 import hydra
 from omegaconf import DictConfig
 
-from foretrace.commands import cli, runs_app
+from foretrace.commands import cli
 from foretrace.config import DescribeConfig, EvaluateConfig, ExportConfig, PredictConfig, TrainConfig
+from foretrace.config.base import Settings
 from foretrace.config.parse import parse
+from foretrace.errors import UserError
 from foretrace.workspace import CONF, Workspace
 
-
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
-def train(cfg: DictConfig) -> dict[str, float]:
-    """Train a model and track the run."""
-    with cli.input_errors():
-        # The settings of a run to resume or repeat are in its record; alone, today's may not even fit together.
-        config = cfg if cfg.resume or cfg.rerun else parse(cfg, TrainConfig)
-        with cli.heavy_imports():
-            from foretrace.training import optimizers
-
-            if isinstance(config, TrainConfig):  # by torch alone: a wrong name is answered soon
-                optimizers.check_optimizer(config)
-            from foretrace.commands import train
-
-        return train.run(config, overrides=cli.overrides(), workspace=Workspace.default())
+RECORDED = ("train", "evaluate")  # commands whose runs record what was typed
+RENAMED = {"mend": "recover", "deliver": "sync"}
 
 
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
-def evaluate(cfg: DictConfig) -> dict[str, float]:
-    """Evaluate a trained model without training, or compare two."""
-    with cli.input_errors():
-        config = parse(cfg, EvaluateConfig)
-        with cli.heavy_imports():
-            from foretrace.commands import evaluate
+def _app(name: str, kind: type[Settings], folder: Path = CONF) -> Callable[[], Any]:
+    """Return the application of a command: its settings checked, then the module of its name run.
 
-        return evaluate.run(config, overrides=cli.overrides(), workspace=Workspace.default())
+    Args:
+        name: The command, which names its settings in the folder and its module.
+        kind: Its settings.
+        folder: Where they lie.
+    """
 
+    @hydra.main(version_base="1.3", config_path=str(folder), config_name=name)
+    def run(cfg: DictConfig) -> Any:
+        with cli.input_errors():
+            # The settings of a run to resume or repeat are in its record; alone, today's may not even fit together.
+            config = cfg if cfg.get("resume") or cfg.get("rerun") else parse(cfg, kind)
+            with cli.heavy_imports():
+                if isinstance(config, TrainConfig):  # by torch alone: a wrong name is answered soon
+                    optimizers: Any = import_module("foretrace.training.optimizers")
+                    optimizers.check_optimizer(config)
+                command: Any = import_module(f"foretrace.commands.{name}")
+            typed = {"overrides": cli.overrides()} if name in RECORDED else {}
+            return command.run(config, **typed, workspace=Workspace.default())
 
-# Its settings lie beside this file and not in conf/: there, Hydra would take model=<path> for a choice of conf/model.
-@hydra.main(version_base="1.3", config_path=str(Path(__file__).parent), config_name="predict")
-def predict(cfg: DictConfig) -> None:
-    """Forecast what follows recordings."""
-    with cli.input_errors():
-        config = parse(cfg, PredictConfig)
-        with cli.heavy_imports():
-            from foretrace.commands import predict
-
-        predict.run(config, workspace=Workspace.default())
-
-
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="export")
-def export(cfg: DictConfig) -> None:
-    """Write a trained model in another form, or register it."""
-    with cli.input_errors():
-        config = parse(cfg, ExportConfig)
-        with cli.heavy_imports():
-            from foretrace.commands import export
-
-        export.run(config, workspace=Workspace.default())
+    return cast("Callable[[], Any]", run)
 
 
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="describe")
-def describe(cfg: DictConfig) -> None:
-    """Say how recordings will be read."""
-    with cli.input_errors():
-        config = parse(cfg, DescribeConfig)
-        with cli.heavy_imports():
-            from foretrace.commands import describe
-
-        describe.run(config, workspace=Workspace.default())
-
-
-APPS: dict[str, Any] = {
-    "describe": describe,
-    "train": train,
-    "evaluate": evaluate,
-    "predict": predict,
-    "export": export,
+APPS = {
+    "describe": _app("describe", DescribeConfig),
+    "train": _app("train", TrainConfig),
+    "evaluate": _app("evaluate", EvaluateConfig),
+    # Its settings lie beside this file: in conf/, Hydra would take model=<path> for a choice of conf/model.
+    "predict": _app("predict", PredictConfig, Path(__file__).parent),
+    "export": _app("export", ExportConfig),
 }
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a `UserError` where argparse would print how the command is used."""
+        raise UserError(f"command line: {message}", hint="See --help.")
+
+
+def list_runs() -> int:
+    """Do what the command line of ``runs`` asks for; return the exit status."""
+    parser = Parser(description="List runs, or set them right.")
+    parser.add_argument("-n", type=int, default=20, metavar="N", help="list the N latest runs (default: 20)")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="instead of listing")
+    recover = commands.add_parser("recover", help="mark runs of dead processes KILLED")
+    named = "ids of runs that are dead for certain, on any host"
+    recover.add_argument("runs", nargs="*", metavar="RUN", help=named)
+    commands.add_parser("sync", help="send the tracking store what waits on this disk")
+    try:
+        for old in RENAMED.keys() & sys.argv[1:2]:
+            raise UserError(f"command line: {old} is called {RENAMED[old]} now")
+        asked = parser.parse_args()
+        from foretrace.commands import runs
+
+        workspace = Workspace.default()
+        if asked.command == "recover":
+            return runs.recover(asked.runs, workspace=workspace)
+        if asked.command == "sync":
+            return runs.sync(workspace=workspace)
+        return runs.show(asked.n, workspace=workspace)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return cli.USAGE_ERROR
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def main(name: str | None = None) -> int:
@@ -99,4 +110,4 @@ def main(name: str | None = None) -> int:
             return cli.USAGE_ERROR
         name = sys.argv.pop(1)
         sys.argv[0] = f"{sys.argv[0]} {name}"
-    return runs_app.main() if name == "runs" else cli.call(APPS[name])
+    return list_runs() if name == "runs" else cli.call(APPS[name])

@@ -17,10 +17,9 @@ from foretrace.config.run_config import read_run_config
 from foretrace.errors import UserError
 from foretrace.serving.loading import trained_model
 from foretrace.tracking import store
-from foretrace.tracking.process import Process
+from foretrace.tracking.recovery import at_work
 from foretrace.tracking.run import TrackedRun
-from foretrace.training.callbacks.checkpoints import BEST, LAST, PREVIOUS, latest_valid_checkpoint
-from foretrace.training.callbacks.early_stopping import has_stopped_early
+from foretrace.training.checkpoint_io import BEST, LAST, PREVIOUS, has_stopped_early, latest_valid_checkpoint
 from foretrace.training.optimizers import check_extension, check_optimizer, stretch_schedule
 from foretrace.workspace import Workspace
 
@@ -77,9 +76,7 @@ class StartPoint:
             return
         begun_with = self.run.logged_tags().get("precision", precision)
         if begun_with != precision:
-            message = (
-                f"trainer.precision: the run began in {begun_with}, and auto is {precision} on this machine"
-            )
+            message = f"trainer.precision: the run began in {begun_with}, and auto is {precision} here"
             raise UserError(message, hint="Resume it where it began, or rerun=<id>.")
         if self.data_digest not in (None, data_digest):
             message = f"data: SHA-256 {data_digest[:12]}…, but the run's was {str(self.data_digest)[:12]}…"
@@ -107,48 +104,40 @@ def resolve_start(
         raise UserError("resume: cannot be combined with rerun")
     if composed.resume is None and composed.rerun is None:
         start = StartPoint(parse(composed, TrainConfig))
-    elif composed.rerun is not None:
-        start = _from_record(composed, "rerun", overrides, workspace)
     else:
-        start = _resumed(_from_record(composed, "resume", overrides, workspace))
+        start = _from_record(composed, overrides, workspace)
     check_optimizer(start.config)
     return start
 
 
-def _from_record(
-    composed: DictConfig, key: Literal["resume", "rerun"], overrides: Sequence[str], workspace: Workspace
-) -> StartPoint:
+def _from_record(composed: DictConfig, overrides: Sequence[str], workspace: Workspace) -> StartPoint:
+    key: Literal["resume", "rerun"] = "rerun" if composed.rerun is not None else "resume"
     client, found = find_run(str(composed[key]), key=key, workspace=workspace, uri=composed.tracking.uri)
     run = TrackedRun(client, found, staging=workspace.staging)
     recorded = _read_settings(run, key)
     # A sweep's job asks for what it began with, and its groups (`experiment=…`) are no settings of a run.
     config, changed = merge_settings(recorded, composed, [] if composed.sweep.parent else overrides)
-    epochs = recorded["trainer"]["max_epochs"]
     if key == "rerun":
         return StartPoint(config, kind=key, repeated=run, changes=changed)
     for name, (then, now) in changed.items():
         if not name.startswith(RESUMABLE_KEYS):
-            raise UserError(
-                f"{name}: the run began with {then}, and cannot be resumed with {now}", hint=NEW_RUN
-            )
-    process = Process.of_tags(found.data.tags)
-    if found.info.status == "RUNNING" and process is not None and process.is_at_work():
-        raise UserError(
-            f"resume: process {process.pid} is working on this run", hint="Wait for it, or end it."
-        )
+            message = f"{name}: the run began with {then}, and cannot be resumed with {now}"
+            raise UserError(message, hint=NEW_RUN)
+    if process := at_work(found, staging=workspace.staging):
+        raise UserError(f"resume: {process} is at work on {run.id}", hint="Wait for it, or end that process.")
+    epochs = recorded["trainer"]["max_epochs"]
     stretched = stretch_schedule(config, epochs=epochs)
     changed = changed | changes(config.model_dump(), stretched.model_dump())
-    return StartPoint(stretched, kind=key, run=run, epochs=epochs, changes=changed)
+    start = StartPoint(stretched, kind=key, run=run, epochs=epochs, changes=changed)
+    return _at_checkpoint(start, run, is_finished=found.info.status == "FINISHED")
 
 
-def _resumed(start: StartPoint) -> StartPoint:
+def _at_checkpoint(start: StartPoint, run: TrackedRun, *, is_finished: bool) -> StartPoint:
     """Find the checkpoint of a run that is resumed, and whether there is something left to train."""
-    run = start.run
-    assert run is not None
     for name in (LAST, PREVIOUS, BEST):
         with suppress(UserError):  # a run that was killed early has none
             run.download_artifact(f"checkpoints/{name}")
-    found = latest_valid_checkpoint(run.folder / "checkpoints", say=print)
+    found = latest_valid_checkpoint(run.folder / "checkpoints")
     if found is None:
         print("resume   from the beginning: the run was ended before its first checkpoint")
         return start
@@ -156,42 +145,30 @@ def _resumed(start: StartPoint) -> StartPoint:
     card, _ = trained_model(path, content)
     if card.model.model_dump() != start.config.model.network():
         raise UserError(f"{path}: not the network of the run's settings", hint="Train anew: rerun=<id>.")
-    if run.client.get_run(run.id).info.status == "FINISHED":
-        _check_unfinished(start.config, content)
+    settings, epochs = start.config.trainer, int(content["epoch"])
+    # A run that has ended by itself may have nothing left to train.
+    if is_finished:
+        epochs += bool(content["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"])
+        if epochs >= settings.max_epochs:
+            hint = "To train it for longer: trainer.max_epochs=…"
+            raise UserError(f"resume: the run has trained its {epochs} epochs", hint=hint)
+        stopping = settings.early_stopping
+        if stopping is not None and has_stopped_early(content, patience=stopping.patience):
+            message = f"resume: the run stopped early, after {epochs} of {settings.max_epochs} epochs"
+            hint = "To train it for longer: trainer.early_stopping=null, or with a larger patience."
+            raise UserError(message, hint=hint)
     step = int(content["global_step"])
     print(f"resume   after {step} batches, in epoch {content['epoch'] + 1}")
     return replace(start, checkpoint=path, step=step, data_digest=card.data_digest)
-
-
-def _check_unfinished(config: TrainConfig, checkpoint: dict[str, Any]) -> None:
-    """See whether a run that has ended by itself has something left to train.
-
-    Raises:
-        UserError: If not.
-    """
-    is_whole = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
-    epochs = checkpoint["epoch"] + bool(is_whole)
-    if epochs >= config.trainer.max_epochs:
-        raise UserError(
-            f"resume: the run has trained its {epochs} epochs",
-            hint="To train it for longer: trainer.max_epochs=…",
-        )
-    stopping = config.trainer.early_stopping
-    if stopping is not None and has_stopped_early(checkpoint, patience=stopping.patience):
-        raise UserError(
-            f"resume: the run stopped early, after {epochs} of {config.trainer.max_epochs} epochs",
-            hint="To train it for longer: trainer.early_stopping=null, or with a larger patience.",
-        )
 
 
 def _read_settings(run: TrackedRun, key: str) -> dict[str, Any]:
     try:
         path = run.download_artifact("config.yaml")
     except UserError as error:
-        raise UserError(
-            f"{key}: run {run.id} has no recorded settings: it ended before that, or is no training run",
-            hint="Start a new run with the command in its tag `command`.",
-        ) from error
+        message = f"{key}: run {run.id} has no recorded settings: it ended before that, or is no training run"
+        hint = "Start a new run with the command in its tag `command`."
+        raise UserError(message, hint=hint) from error
     settings = read_run_config(path, key=key)
     trainer = settings.get("trainer")
     if not isinstance(trainer, dict) or type(trainer.get("max_epochs")) is not int:

@@ -14,7 +14,6 @@ from requests import RequestException
 from foretrace.errors import UserError, sanitize
 from foretrace.tracking import recovery, store
 from foretrace.tracking.outbox import RECORDS
-from foretrace.tracking.process import Process
 from foretrace.training.log_filters import filter_library_logs
 from foretrace.workspace import Workspace
 
@@ -34,7 +33,7 @@ def show(number: int, *, workspace: Workspace) -> int:
     print(HEADING)
     for run in found:
         print(line(run, now_ms=int(time.time() * 1000)))
-    if dead := [run for run in found if _is_dead(run)]:
+    if dead := [run for run in found if recovery.is_dead(run)]:
         print(f"{len(dead)} marked RUNNING, but dead: python src/runs.py recover")
     if waiting := _waiting(workspace):
         print(f"{len(waiting)} with records that wait on this disk: python src/runs.py sync")
@@ -50,7 +49,7 @@ def line(run: Run, *, now_ms: int) -> str:
         f"{metrics[name]:>{width}.{digits}g}" if name in metrics else f"{'':>{width}}"
         for name, width, digits in (("val/mse", 10, 4), ("skill", 8, 3))
     )
-    status = "dead?" if _is_dead(run) else info.status
+    status = "dead?" if recovery.is_dead(run) else info.status
     progress = sanitize(run.data.tags.get("progress", ""), longest=15)
     ancestor = run.data.tags.get("initialized_from")
     name = f"{info.run_name} from {ancestor[:8]}" if ancestor else str(info.run_name)
@@ -66,16 +65,12 @@ def recover(run_ids: Sequence[str], *, workspace: Workspace) -> int:
     Raises:
         UserError: If a run that is named is at work, in whatever container, or there is none of that name.
     """
-    client, experiments = _open(
-        workspace
-    )  # which also points the database of a moved checkout to its artifacts
+    client, experiments = _open(workspace)
     dead = recovery.recover(client, experiments=experiments, staging=workspace.staging)
     for run_id in run_ids:
         _, run = store.find_run(run_id, workspace=workspace, uri=_uri())
-        process = Process.of_tags(run.data.tags)
-        if recovery.is_locked(workspace.staging / run_id) or (process is not None and process.is_at_work()):
-            where = f" in process {process.pid} on {process.host}" if process else ""
-            raise UserError(f"run: {run_id} is at work{where}", hint="End that process first.")
+        if process := recovery.at_work(run, staging=workspace.staging):
+            raise UserError(f"run: {process} is at work on {run_id}", hint="End that process first.")
         if run.info.status == "RUNNING":
             client.set_terminated(run_id, status="KILLED")
             dead.append(run_id)
@@ -128,11 +123,6 @@ def _waiting(workspace: Workspace) -> list[Path]:
     """Return the folders of runs with unsent records whose process has ended."""
     folders = sorted(workspace.staging.glob("*"))
     return [folder for folder in folders if (folder / RECORDS).exists() and not recovery.is_locked(folder)]
-
-
-def _is_dead(run: Run) -> bool:
-    process = Process.of_tags(run.data.tags)
-    return run.info.status == "RUNNING" and process is not None and process.is_gone()
 
 
 def _span(ms: float) -> str:

@@ -1,6 +1,6 @@
 """Runs that no process ends any more: marked KILLED, after what they left on disk was sent."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
@@ -41,15 +41,16 @@ def is_dead(run: Run) -> bool:
     return run.info.status == "RUNNING" and process is not None and process.is_alive() is False
 
 
-def at_work(folder: Path, tags: Mapping[str, str]) -> str | None:
+def at_work(run: Run, *, staging: Path) -> str | None:
     """Return which process is at work on a run, in whatever container; None if none is.
 
     Args:
-        folder: Where the run keeps what it has not sent.
-        tags: The run's.
+        run: The run.
+        staging: Folder in which the checkout's runs keep what they have not sent, a folder for each.
     """
-    process = Process.of_tags(tags)
-    if not is_locked(folder) and not (process and process.is_alive()):
+    process = Process.of_tags(run.data.tags)
+    is_alive = run.info.status == "RUNNING" and process is not None and process.is_alive()
+    if not is_alive and not is_locked(staging / run.info.run_id):
         return None
     return f"process {process.pid} on {process.host}" if process else "another process"
 

@@ -77,7 +77,7 @@ class TrackedRun(StoredRun):
             try:
                 self._lock.acquire(timeout=1)
             except Timeout as error:
-                where = at_work(self._waiting, self._tags) or "another process"
+                where = at_work(self._run, staging=self._waiting.parent) or "another process"
                 hint = "Wait for it, or end that process."
                 raise UserError(f"run: {where} is at work on {self.id}", hint=hint) from error
             try:

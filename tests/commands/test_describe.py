@@ -31,7 +31,7 @@ def test_columns_time_parts_and_doubts_are_told(said):
     lines = said().splitlines()
     assert any(line.split()[:2] == ["level", "feature"] for line in lines)
     assert any(line.split()[:2] == ["time", "time"] for line in lines)
-    assert "no      passed over: only counts rows" in lines
+    assert any(line.split() == ["no", "passed", "over:", "only", "counts", "rows"] for line in lines)
     assert any(
         "step 3600 s" in line and "2024-01-01T00:00:00 to 2024-01-13T11:00:00" in line for line in lines
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
@@ -18,8 +19,9 @@ from foretrace.data.windows import Windows
 from foretrace.errors import UserError
 from foretrace.workspace import Workspace, atomic_write, check_target
 
-FIRST_ROWS = 3
-SHOWN = 40  # columns and episodes that are listed one by one
+FIRST_ROWS, FIRST_EPISODES = 3, 8
+SHOWN = 40  # columns that are listed one by one
+FIGURES = {"missing": "{:,.0f}", "min": "{:.5g}", "mean": "{:.5g}", "max": "{:.5g}"}
 
 
 def run(config: DescribeConfig, *, workspace: Workspace) -> str:
@@ -37,33 +39,28 @@ def run(config: DescribeConfig, *, workspace: Workspace) -> str:
             raise UserError(f"output: {output.name} does not end in .parquet")
         check_target(output, overwrite=config.overwrite)
     if isinstance(config.data, PublishedData):
-        raise UserError(
-            f"data={config.data.source}: has its own files, windows and parts, described in docs/results.md"
-        )
+        told = "has its own files, windows and parts, described in docs/results.md"
+        raise UserError(f"data={config.data.source}: {told}")
     sequences, report = sources.read(config.data, cache=workspace.cache)
     splits, warnings = sources.split_up(config.data, sequences)
     parts = {"train": splits.train, "valid": splits.valid, "test": splits.test}
-    windows = {
-        name: Windows(part, length=config.data.window, stride=config.data.stride)
-        for name, part in parts.items()
-        if part is not None
-    }
+    length, stride = config.data.window, config.data.stride
+    windows = {name: Windows(part, length=length, stride=stride) for name, part in parts.items() if part}
     _print_columns(sequences, report)
     _print_rows(sequences, report)
-    print("parts    " + f"windows of {config.data.window} steps, one every {config.data.stride}")
+    print(f"parts    windows of {length} steps, one every {stride}")
     for name, part in windows.items():
-        print(f"  {name:<7}{_summary(part.sequences)}{len(part):>9,} windows{_span(part.sequences)}")
-    covered = sum(_covered(part) for part in windows.values())
-    print(f"  {sequences.num_rows - covered:,} rows are in no window")
-    for warning in [
-        *warnings,
-        *(["a part has no window: data.window is too long for it"] * (not all(map(len, windows.values())))),
-    ]:
+        size = f"{len(part.sequences):>6,} episodes{part.sequences.num_rows:>11,} rows{len(part):>9,} windows"
+        print(f"  {name:<7}{size}{_span(part.sequences)}")
+    print(f"  {sequences.num_rows - sum(map(_covered, windows.values())):,} rows are in no window")
+    if not all(map(len, windows.values())):
+        warnings.append("a part has no window: data.window is too long for it")
+    for warning in warnings:
         print(f"warning  {warning}")
     if output is not None:
         _write(sequences, output)
         print(f"table    {output}")
-    counts = "/".join(str(len(windows[name])) if name in windows else "0" for name in parts)
+    counts = "/".join(str(len(windows.get(name, ""))) for name in parts)
     step = "none" if sequences.dt_s is None else f"{sequences.dt_s:g}"
     line = (
         f"data rows={sequences.num_rows} episodes={len(sequences)} features={len(sequences.feature_names)} "
@@ -76,28 +73,26 @@ def run(config: DescribeConfig, *, workspace: Workspace) -> str:
 def _print_columns(sequences: Sequences, report: Mapping[str, Any]) -> None:
     print(f"data     {sequences.origin}")
     if report.get("files"):
-        print(f"files    {report['files']:,}{(report.get('dialect') and ', ' + report['dialect']) or ''}")
-    known = {column["name"]: column for column in report.get("columns", ())}
-    names = [*sequences.feature_names, *sequences.covariate_names]
-    width = min(max(map(len, [*names, *report.get("passed over", ()), "column"])), 40) + 2
-    print(f"{'column':<{width}}{'use':<11}{'unit':<8}{'missing':>9}{'least':>12}{'mean':>12}{'greatest':>12}")
+        print(", ".join(filter(None, [f"files    {report['files']:,}", report.get("dialect")])))
+    uses = dict.fromkeys(sequences.feature_names, "feature")
+    uses |= dict.fromkeys(sequences.covariate_names, "covariate") | dict.fromkeys(
+        report.get("time", ()), "time"
+    )
+    uses |= {report["episode"]: "episode"} if report.get("episode") else {}
+    uses |= {
+        n: f"passed over{reason and f': {reason}'}" for n, reason in report.get("passed over", {}).items()
+    }
+    known = pd.DataFrame(report.get("columns", ()), columns=["name", *FIGURES]).set_index("name")
+    table = known.reindex(list(uses)[:SHOWN])
+    for name, shape in FIGURES.items():
+        table[name] = [shape.format(value) if pd.notna(value) else "" for value in table[name]]
     units = dict(zip(sequences.feature_names, sequences.units, strict=True))
-    for name in names[:SHOWN]:
-        use, column = "feature" if name in units else "covariate", known.get(name, {})
-        figures = "".join(
-            f"{column[k]:>12.5g}" if column.get(k) is not None else f"{'':>12}"
-            for k in ("min", "mean", "max")
-        )
-        print(
-            f"{name[: width - 2]:<{width}}{use:<11}{units.get(name, '')[:7]:<8}"
-            f"{column.get('missing', 0):>9,}{figures}".rstrip()
-        )
-    for name in report.get("time", ()):
-        print(f"{name[: width - 2]:<{width}}time")
-    if report.get("episode"):
-        print(f"{report['episode'][: width - 2]:<{width}}episode")
-    for name, reason in list(report.get("passed over", {}).items())[:SHOWN]:
-        print(f"{name[: width - 2]:<{width}}passed over{': ' + reason if reason else ''}")
+    table.insert(0, "unit", [units.get(name, "") for name in table.index])
+    table.insert(
+        0, "use", pd.Series(uses).reindex(table.index).str.pad(max(map(len, uses.values())), "right")
+    )
+    table.index = [name if len(name) <= SHOWN else f"{name[: SHOWN - 1]}…" for name in table.index]
+    print(table.rename_axis("column").reset_index().to_string(index=False, justify="left"))
 
 
 def _print_rows(sequences: Sequences, report: Mapping[str, Any]) -> None:
@@ -105,75 +100,59 @@ def _print_rows(sequences: Sequences, report: Mapping[str, Any]) -> None:
     if steps := report.get("steps"):
         step += f" (between rows {steps['min']:g} to {steps['max']:g} s, median {steps['median']:g})"
     print(f"time     step {step}{_span(sequences)}")
-    counted = {name: count for name, count in sequences.notes.items() if count}
-    print(
-        "rows     "
-        + (", ".join(f"{name}: {count:,}" for name, count in counted.items()) or f"{sequences.num_rows:,}")
-    )
-    listed = [
-        f"{n} ({rows:,})"
-        for n, rows in zip(sequences.episode_names[:8], sequences.lengths[:8].tolist(), strict=True)
-    ]
-    print(f"episodes {len(sequences):,}: {', '.join(listed)}{', …' if len(sequences) > 8 else ''}")
-    first = sequences.bounds[0, 0]
-    for row in range(first, min(first + FIRST_ROWS, sequences.bounds[0, 1])):
-        time = f"{_date(sequences, row)}  " if sequences.times is not None else ""
-        print(
-            f"  {time}"
-            + "  ".join(f"{value:.6g}" for value in [*sequences.values[row], *sequences.covariates[row]][:12])
-        )
-
-
-def _summary(part: Sequences) -> str:
-    return f"{len(part):>6,} episodes{part.num_rows:>11,} rows"
+    counted = ", ".join(f"{name}: {count:,}" for name, count in sequences.notes.items() if count)
+    print(f"rows     {counted or f'{sequences.num_rows:,}'}")
+    lengths = zip(sequences.episode_names, sequences.lengths.tolist(), strict=True)
+    listed = [f"{name} ({rows:,})" for name, rows in lengths][:FIRST_EPISODES]
+    print(f"episodes {len(sequences):,}: {', '.join(listed)}{', …' if len(sequences) > len(listed) else ''}")
+    first, end = sequences.bounds[0].tolist()
+    for row in range(first, min(first + FIRST_ROWS, end)):
+        values = [f"{value:.6g}" for value in (*sequences.values[row], *sequences.covariates[row])][:12]
+        print("  " + "  ".join([_date(sequences, row), *values] if sequences.times is not None else values))
 
 
 def _covered(windows: Windows) -> int:
     """Rows that some window reads or has as its target."""
     last = windows.last_start // windows.stride * windows.stride
     ahead = windows.length + (1 if windows.sequences.next_values is None else 0)
-    return (
-        int(np.where(windows.last_start >= 0, last + ahead, 0).sum())
-        if windows.stride <= ahead
-        else len(windows) * ahead
-    )
+    if windows.stride > ahead:
+        return len(windows) * ahead
+    return int(np.where(windows.last_start >= 0, last + ahead, 0).sum())
 
 
 def _span(part: Sequences) -> str:
     if part.times is None or not len(part):
         return ""
-    ends = part.bounds[:, 1] - 1
-    first = part.bounds[np.argmin(part.times[part.bounds[:, 0]]), 0]
-    return f"  {_date(part, int(first))} to {_date(part, int(ends[np.argmax(part.times[ends])]))}"
+    firsts, lasts = part.bounds[:, 0], part.bounds[:, 1] - 1
+    ends = firsts[np.argmin(part.times[firsts])], lasts[np.argmax(part.times[lasts])]
+    return "  " + " to ".join(_date(part, row) for row in ends)
 
 
 def _date(sequences: Sequences, row: int) -> str:
     assert sequences.times is not None, "asked for where there are times"
     time = int(sequences.times[row])
-    return (
-        str(np.datetime64(time, "ns").astype("M8[ms]")).removesuffix(".000")
-        if sequences.has_dates
-        else f"{time / 1e9:g} s"
-    )
+    if not sequences.has_dates:
+        return f"{time / 1e9:g} s"
+    return str(np.datetime64(time, "ns").astype("M8[ms]")).removesuffix(".000")
 
 
 def _write(sequences: Sequences, output: Path) -> None:
     """Write the canonical table: episode, time where it is known, features, covariates."""
     names = [*sequences.feature_names, *sequences.covariate_names]
-    own = {"episode": pa.string()}
+    kinds = {"episode": pa.string()}
     if sequences.times is not None:
-        own["time"] = pa.timestamp("ns") if sequences.has_dates else pa.float64()
-    labels = {name: name + "_" * (name in names) for name in own}
-    schema = pa.schema([*((labels[n], kind) for n, kind in own.items()), *((n, pa.float32()) for n in names)])
+        kinds["time"] = pa.timestamp("ns") if sequences.has_dates else pa.float64()
+    schema = pa.schema([*((name + "_" * (name in names), kind) for name, kind in kinds.items()),
+                        *((name, pa.float32()) for name in names)])  # fmt: skip
     with atomic_write(output) as aside, parquet.ParquetWriter(str(aside), schema) as writer:
         for name, bounds in zip(sequences.episode_names, sequences.bounds, strict=True):
             for first, end in blocks(bounds[None]):
-                columns: list[Any] = [pa.array([name] * (end - first))]
+                columns: list[Any] = [[name] * (end - first)]
                 if sequences.times is not None:
                     times = sequences.times[first:end]
-                    columns.append(
-                        pa.array(times, pa.timestamp("ns")) if sequences.has_dates else pa.array(times / 1e9)
-                    )
-                rows = np.concatenate([sequences.values[first:end], sequences.covariates[first:end]], axis=1)
-                columns += [pa.array(np.ascontiguousarray(column)) for column in rows.T]
-                writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+                    columns.append(times if sequences.has_dates else times / 1e9)
+                columns += [*sequences.values[first:end].T, *sequences.covariates[first:end].T]
+                arrays = [
+                    pa.array(np.asarray(c), kind) for c, kind in zip(columns, schema.types, strict=True)
+                ]
+                writer.write_table(pa.Table.from_arrays(arrays, schema=schema))

@@ -12,32 +12,18 @@ from foretrace.errors import UserError
 # Another value for settings of every kind and depth. A mapping stands for all of its settings at once.
 OTHER = {
     "seed": 7,
-    "data.window": 20,
     "data.split": {"train": 0.4, "valid": 0.3, "test": 0.3},
-    "data.random_offset": False,
     "model.hidden_sizes": [4, 5],
     "model.output": "value",
-    "model.input_clip": 3.0,
-    "model.frozen": ["lstm.0"],
-    "loss.units": "raw",
     "loss.open_loop": {"weight": 5.0, "horizon": 7, "growth_epochs": 1},
     "optimizer.lr": 0.5,
-    "scheduler.gamma": 0.5,
     "trainer.max_epochs": 9,
-    "trainer.early_stopping": {"patience": 2, "min_delta": 0.1},
     "trainer.gradient_clip": 2.0,
     "trainer.progress": False,
     "evaluation": {"warmup": 10, "horizon": 20},
-    "tracking.experiment": "other",
     "tracking.tags": {"who": "me"},
 }
-OPTIONAL = [
-    "model.input_clip",
-    "loss.open_loop",
-    "trainer.early_stopping",
-    "trainer.gradient_clip",
-    "tracking.tags",
-]
+OPTIONAL = ["loss.open_loop", "trainer.gradient_clip", "tracking.tags"]
 
 
 def get(settings, key):

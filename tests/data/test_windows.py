@@ -124,3 +124,26 @@ def test_a_random_offset_shows_windows_between_the_grid():
     windows = Windows(numbered([50]), length=5, stride=5)
     loader = WindowLoader(windows, batch_size=4, seed=1, random_offset=True)
     assert len({start % 5 for _ in range(20) for start in order_of(loader)}) == 5
+
+
+@pytest.fixture
+def without_a_table(monkeypatch):
+    """As with more windows than a table of their order holds."""
+    monkeypatch.setattr("foretrace.data.windows.MOST_IN_A_TABLE", 10)
+
+
+def test_an_order_without_a_table_is_complete_resumable_and_the_same_for_all_processes(without_a_table):
+    windows = Windows(numbered([500, 300]), length=5, stride=3)
+    whole = WindowLoader(windows, batch_size=7, seed=1, random_offset=True)
+    parts = [WindowLoader(windows, batch_size=7, seed=1, random_offset=True, shard=(r, 2)) for r in (0, 1)]
+    for epoch in range(2):
+        batches = list(whole)
+        assert len({float(v) // 3 for batch in batches for v in batch.values[:, 0, 0]}) == len(windows)
+        for one, two, batch in zip(*parts, batches, strict=True):
+            assert torch.equal(torch.cat([one.values, two.values]), batch.values)
+        resumed = WindowLoader(windows, batch_size=7, seed=1, random_offset=True)
+        resumed.load_state_dict({"epoch": epoch, "batch": 20})
+        assert all(torch.equal(a.values, b.values) for a, b in zip(resumed, batches[20:], strict=True))
+        origins, again = whole.part(epoch, 3)
+        assert torch.equal(again.values, batches[3].values)
+        assert origins.shape == (7, 2)

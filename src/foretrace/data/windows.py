@@ -3,16 +3,23 @@
 Shapes: B windows in a batch, T steps, F features, K covariates, W windows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from foretrace.data.permutation import KeyedPermutation
 from foretrace.data.sequences import Sequences
 
 BATCHES_PER_LOOKUP = 64  # looking rows up batch by batch takes as long as reading them
+MOST_IN_A_TABLE = (
+    2**20
+)  # windows whose shuffled order is kept, 8 bytes each; beyond, it is computed as it is used
+
+Order = Callable[[int, int], Tensor]  # the numbers of windows from one place to another
 
 
 class Batch(NamedTuple):
@@ -154,9 +161,10 @@ class WindowLoader:
             self._epoch, self._batch = self._epoch + 1, 0
         self._is_restored = False
         order, offset = self._draw(self._epoch)
-        for several in torch.split(
-            order[self._batch * self.batch_size :], BATCHES_PER_LOOKUP * self.batch_size
+        for first in range(
+            self._batch * self.batch_size, len(self.windows), BATCHES_PER_LOOKUP * self.batch_size
         ):
+            several = order(first, min(first + BATCHES_PER_LOOKUP * self.batch_size, len(self.windows)))
             for whole in torch.split(self.windows.first_rows(several, offset=offset), self.batch_size):
                 self._batch += 1
                 if self._batch == len(self):
@@ -167,7 +175,8 @@ class WindowLoader:
     def part(self, epoch: int, number: int) -> tuple[Tensor, Batch]:
         """Return any batch again, after the origin of each of its windows; see `Windows.origins`."""
         order, offset = self._draw(epoch)
-        part, weight = self._part(torch.split(order, self.batch_size)[number])
+        first = number * self.batch_size
+        part, weight = self._part(order(first, min(first + self.batch_size, len(self.windows))))
         batch = self.windows.gather(part, offset=offset)
         return self.windows.origins(part, offset=offset), batch._replace(weight=weight)
 
@@ -187,15 +196,25 @@ class WindowLoader:
         part = torch.tensor_split(whole, size)[rank]
         return (part if len(part) else whole[:1]), len(part) * size / len(whole)
 
-    def _draw(self, epoch: int) -> tuple[Tensor, Tensor | None]:
+    def _draw(self, epoch: int) -> tuple[Order, Tensor | None]:
+        """Return the order of windows in an epoch, and the offset of each episode's windows, (E,)."""
         if self.seed is None:
-            return torch.arange(len(self.windows)), None
+            return torch.arange, None
+        count = len(self.windows)
         words = np.random.SeedSequence([self.seed, epoch]).generate_state(2, np.uint32)
         generator = torch.Generator().manual_seed(int(words[0]) << 31 ^ int(words[1]))
-        order = torch.randperm(len(self.windows), generator=generator)
+        order: Order
+        if count > MOST_IN_A_TABLE:
+            order = KeyedPermutation(count, seeds=(self.seed, epoch))
+        else:
+            order = partial(_places, torch.randperm(count, generator=generator))
         if not self.random_offset:
             return order, None
         return order, torch.randint(self.windows.stride, (len(self.windows.sequences),), generator=generator)
+
+
+def _places(table: Tensor, first: int, end: int) -> Tensor:
+    return table[first:end]
 
 
 def _at(values: Tensor, index: Tensor) -> Tensor:

@@ -17,8 +17,7 @@ from trained import checkpoint, saved
 from foretrace.commands import evaluate, export, predict, train
 from foretrace.commands.metadata import NOT_RECORDED
 from foretrace.config import ExportConfig, PredictConfig, TrainConfig, parse
-from foretrace.sweeps.parent import Sweep
-from foretrace.sweeps.search import recorded_plan
+from foretrace.sweeps.sweep import reopen
 from foretrace.workspace import Workspace
 
 Files = Mapping[str, bytes | str]
@@ -137,9 +136,11 @@ class Runs:
 
 def search_or_grid(run_id: str) -> None:
     """Resumes a sweep, as the sweeper does."""
-    sweep = Sweep.reopen(run_id, uri=None, workspace=Workspace.default())
-    if sweep.jobs is None:
-        recorded_plan(sweep).space()
+    reopen(run_id, uri=None, workspace=Workspace.default()).check(lambda job: begin())
+
+
+def begin() -> None:
+    """Says that what was recorded was taken."""
     raise Begun
 
 

@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from functools import partial
 
 import pytest
 from helpers import artifacts, client
@@ -10,16 +9,15 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from foretrace.config import Tracking
 from foretrace.errors import UserError
-from foretrace.sweeps.parent import Sweep
-from foretrace.sweeps.run import Grid, run
+from foretrace.sweeps.run import run
+from foretrace.sweeps.sweep import begin, reopen
 from foretrace.tracking.process import Process
 from foretrace.workspace import Workspace
 
 pytest.importorskip("optuna")
 from optuna.trial import TrialState
 
-from foretrace.sweeps.search import Search, journal, recorded_plan
-from foretrace.sweeps.space import Plan
+from foretrace.sweeps.search import journal
 
 TRACKING = Tracking(uri=None, experiment="sweeps", run_name=None, tags=None)
 JOBS = [["model.dropout=0", "seed=1"], ["model.dropout=0.1", "seed=1"]]
@@ -85,22 +83,19 @@ class Trainer:
 @pytest.fixture
 def grid(here):
     """A new sweep of two jobs."""
-    return Sweep.begin(
+    return begin(
         {"jobs": JOBS}, tracking=TRACKING, workspace=Workspace(here), command=["model.dropout=0,0.1"]
     )
 
 
 @pytest.fixture
 def search(here):
-    """A new search of three trials, and its queue."""
-    plan = Plan.of(PLAN)
-    record = {"search": plan.model_dump()}
-    sweep = Sweep.begin(record, tracking=TRACKING, workspace=Workspace(here), command=PLAN["overrides"])
-    return sweep, partial(Search, plan=plan)
+    """A new search of three trials."""
+    return begin({"search": PLAN}, tracking=TRACKING, workspace=Workspace(here), command=PLAN["overrides"])
 
 
 def reopened(sweep):
-    return Sweep.reopen(sweep.id, uri=None, workspace=sweep.workspace)
+    return reopen(sweep.id, uri=None, workspace=sweep.workspace)
 
 
 def last_line(capsys):
@@ -108,7 +103,7 @@ def last_line(capsys):
 
 
 def test_sweep_that_is_done_has_tables_and_a_verdict(here, grid, capsys):
-    assert run(grid, Grid, Trainer(here), places=2) == 0
+    assert run(grid, Trainer(here), places=2) == 0
     said = capsys.readouterr().out
     assert said.splitlines()[-1].startswith(f"sweep={grid.id} status=FINISHED 2 of 2 jobs done; best ")
     folder = artifacts(here, grid.id)
@@ -121,7 +116,7 @@ def test_sweep_that_is_done_has_tables_and_a_verdict(here, grid, capsys):
 
 
 def test_failure_stops_no_other_job_and_is_told(here, grid, capsys):
-    assert run(grid, Grid, Trainer(here, **{"dropout=0 ": ["FAILED"]}), places=1) == 1
+    assert run(grid, Trainer(here, **{"dropout=0 ": ["FAILED"]}), places=1) == 1
     said = capsys.readouterr()
     assert "failed   model.dropout=0: MemoryError: no room" in said.err
     *_, hint, last = said.out.splitlines()
@@ -133,16 +128,16 @@ def test_failure_stops_no_other_job_and_is_told(here, grid, capsys):
 
 def test_resumed_sweep_does_what_is_missing_and_nothing_else(here, grid, capsys):
     first = Trainer(here, **{"dropout=0.1": ["NO RUN"]})
-    assert run(grid, Grid, first, places=1) == 1
+    assert run(grid, first, places=1) == 1
     again = Trainer(here)
-    assert run(reopened(grid), Grid, again, places=1) == 0
+    assert run(reopened(grid), again, places=1) == 0
     assert [overrides[0] for overrides in again.started] == ["model.dropout=0.1"]
     assert "status=FINISHED 2 of 2 jobs done" in last_line(capsys)
 
 
 def test_killed_job_is_taken_up_again_in_its_own_run(here, grid):
     trainer = Trainer(here, **{"dropout=0.1": ["KILLED"]})
-    assert run(grid, Grid, trainer, places=2) == 0
+    assert run(grid, trainer, places=2) == 0
     [killed] = [one for one in trainer.started if one[-1].startswith("resume=")]
     [resumed] = [child for child in grid.children() if child.job == tuple(JOBS[1])]
     assert killed[-1] == f"resume={resumed.run_id}"
@@ -150,7 +145,7 @@ def test_killed_job_is_taken_up_again_in_its_own_run(here, grid):
 
 def test_job_that_is_killed_again_and_again_is_given_up(here, grid):
     trainer = Trainer(here, **{"dropout=0.1": ["KILLED"] * 9})
-    assert run(grid, Grid, trainer, places=2) == 1
+    assert run(grid, trainer, places=2) == 1
     assert Counter(one[0] for one in trainer.started)["model.dropout=0.1"] == 3
 
 
@@ -165,37 +160,35 @@ def test_job_at_work_in_another_process_is_left_alone(here, grid, capsys):
     for name, value in Process.this().tags().items():
         client(here).set_tag(first.info.run_id, name, value)
     client(here).update_run(first.info.run_id, status="RUNNING")
-    assert run(grid, Grid, start, places=1) == 1
+    assert run(grid, start, places=1) == 1
     assert "is at work in another process" in capsys.readouterr().err
 
 
 def test_second_of_two_resumes_refuses_in_one_line(grid):
     with grid, pytest.raises(UserError) as refused:
-        run(reopened(grid), Grid, lambda overrides: Job(0), places=1)
+        run(reopened(grid), lambda overrides: Job(0), places=1)
     assert len(str(refused.value).splitlines()) == 1
     assert "work" in str(refused.value)
 
 
 def test_search_tells_the_study_what_became_of_each_trial(here, search, capsys):
-    sweep, queue = search
     ends = {"trial=0": ["PRUNED"], "trial=1": ["DIVERGED"]}
-    assert run(sweep, queue, Trainer(here, **ends), places=1) == 0
+    assert run(search, Trainer(here, **ends), places=1) == 0
     assert " 3 of 3 jobs done, 1 of them pruned, 1 of them diverged; best " in last_line(capsys)
-    found = queue(reopened(sweep)).study.trials
+    with reopened(search) as again:
+        found = again.study.trials
     assert [trial.state for trial in found] == [TrialState.PRUNED, TrialState.FAIL, TrialState.COMPLETE]
 
 
 def test_failed_trial_stops_no_other(here, search):
-    sweep, queue = search
     trainer = Trainer(here, **{"trial=1": ["NO RUN"]})
-    assert run(sweep, queue, trainer, places=2) == 1
+    assert run(search, trainer, places=2) == 1
     assert len(trainer.started) == 3
 
 
 def test_killed_trial_is_taken_up_again(here, search):
-    sweep, queue = search
     trainer = Trainer(here, **{"trial=1": ["KILLED"]})
-    assert run(sweep, queue, trainer, places=2) == 0
+    assert run(search, trainer, places=2) == 0
     of_second = [one for one in trainer.started if "sweep.trial=1" in one]
     assert len(of_second) == 2
     assert of_second[0][0] == of_second[1][0]  # the same learning rate
@@ -203,18 +196,16 @@ def test_killed_trial_is_taken_up_again(here, search):
 
 def test_search_that_was_cut_proposes_what_it_would_have(here, search):
     whole, cut = Trainer(here), Trainer(here)
-    plan = Plan.of(PLAN | {"n_trials": 14})  # the last ones are modeled
+    plan = PLAN | {"n_trials": 14}  # the last ones are modeled
     for trainer, interrupted in ((whole, False), (cut, True)):
-        sweep = Sweep.begin(
-            {"search": plan.model_dump()}, tracking=TRACKING, workspace=Workspace(here), command=[]
-        )
+        sweep = begin({"search": plan}, tracking=TRACKING, workspace=Workspace(here), command=[])
         if interrupted:
             with pytest.raises(KeyboardInterrupt):
-                run(sweep, partial(Search, plan=plan), interrupting(trainer, after=12), places=1)
+                run(sweep, interrupting(trainer, after=12), places=1)
             with journal(sweep.workspace, sweep.id).open("a") as file:
                 file.write('{"half a li')
             sweep = reopened(sweep)
-        assert run(sweep, partial(Search, plan=recorded_plan(sweep)), trainer, places=1) == 0
+        assert run(sweep, trainer, places=1) == 0
     assert [one[0] for one in whole.started] == [one[0] for one in cut.started]
 
 
@@ -228,8 +219,7 @@ def interrupting(trainer, *, after):
 
 
 def test_search_whose_study_is_elsewhere_is_refused(here, search):
-    sweep, queue = search
-    run(sweep, queue, Trainer(here), places=1)
-    journal(sweep.workspace, sweep.id).unlink()
+    run(search, Trainer(here), places=1)
+    journal(search.workspace, search.id).unlink()
     with pytest.raises(UserError, match="there is no study"):
-        recorded_plan(reopened(sweep))
+        reopened(search).check(lambda job: pytest.fail("composed"))

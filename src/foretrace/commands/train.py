@@ -28,7 +28,7 @@ from foretrace.serving.model_file import ModelCard
 from foretrace.serving.predictor import Predictor
 from foretrace.serving.registry import write_mlflow_model
 from foretrace.sweeps.jobs import own
-from foretrace.sweeps.pruning import TrialPruner, pruner_for
+from foretrace.sweeps.pruning import TrialPruner
 from foretrace.tracking import provenance, store
 from foretrace.tracking.logger import BatchLoss, RunLogger
 from foretrace.tracking.redaction import redact
@@ -241,8 +241,8 @@ def _watch(
     watching: list[Callback] = [BatchLoss(tracked, TRAIN_LOSS)]
     if every := config.trainer.diagnose_every:
         watching.insert(0, Diagnostics(data.windows["valid"], every_n_epochs=every))
-    if pruner := pruner_for(config.sweep, workspace):
-        watching.append(pruner)
+    if config.sweep.parent is not None and config.sweep.trial is not None:
+        watching.append(TrialPruner(workspace, sweep=config.sweep.parent, number=config.sweep.trial))
     return [*watching, progress.TrainingBar()] if config.trainer.progress else watching
 
 

@@ -20,30 +20,21 @@ CHECKPOINTS = ("checkpoints/last.ckpt", "checkpoints/previous.ckpt")  # a kill m
 
 @dataclass(frozen=True)
 class Child:
-    """One job of a sweep, with the run that counts for it.
+    """One job of a sweep, with the run that counts for it."""
 
-    Args:
-        job: The job's own overrides.
-        run_id: None if it was never begun.
-        status: MLflow's word for the run; NOT STARTED; in a search also PRUNED, if it was stopped early, and
-            DIVERGED: to a search, that is a result.
-        trial: Number of the search's trial; None in a grid.
-        metrics: Last value of each of the run's metrics, but of ``val/mse`` the lowest: that of the kept weights.
-        has_checkpoint: Whether it can be resumed.
-        at_work: Whether a process is at work on it, or may be, on another host.
-        duration_s: From its first beginning to its last end; NaN while it runs.
-        error: What it failed of, in one line.
-    """
-
-    job: Job
-    run_id: str | None = None
-    status: str = "NOT STARTED"
-    trial: int | None = None
-    metrics: dict[str, float] = field(default_factory=dict)
+    job: Job  # its own overrides
+    run_id: str | None = None  # None if it was never begun
+    status: str = (
+        "NOT STARTED"  # else MLflow's word for the run; in a search also PRUNED, and DIVERGED: a result
+    )
+    trial: int | None = None  # of a search
+    metrics: dict[str, float] = field(
+        default_factory=dict
+    )  # last values; of val/mse the lowest, as weights are kept
     has_checkpoint: bool = False
-    at_work: bool = False
-    duration_s: float = nan
-    error: str = ""
+    at_work: bool = False  # a process is at work on it, or may be, on another host
+    duration_s: float = nan  # from its first beginning to its last end
+    error: str = ""  # what it failed of, in one line
 
     @property
     def key(self) -> Job | int:
@@ -64,10 +55,10 @@ def read_child(client: MlflowClient, run: Run, *, staging: Path) -> Child:
     """
     info, tags, metrics = run.info, run.data.tags, dict(run.data.metrics)
     try:
-        job, trial = json.loads(tags["sweep.job"]), tags.get("sweep.trial")
+        job = json.loads(tags["sweep.job"])
+        trial = int(tags["sweep.trial"]) if "sweep.trial" in tags else None
         if not (isinstance(job, list) and all(isinstance(one, str) for one in job)):
             raise ValueError("no list of settings")
-        number = None if trial is None else int(trial)
     except (ValueError, RecursionError) as wrong:
         hint = f"`mlflow runs delete --run-id {info.run_id}` leaves it out."
         raise UserError(f"run {info.run_id}: its tags name no job of a sweep ({wrong})", hint=hint) from wrong
@@ -75,16 +66,16 @@ def read_child(client: MlflowClient, run: Run, *, staging: Path) -> Child:
         points = client.get_metric_history(info.run_id, VALID)
         metrics[VALID] = min((point.value for point in points if isfinite(point.value)), default=nan)
     error = tags.get("error", "") if info.status != "FINISHED" else ""
-    diverged = number is not None and error.startswith(DivergedError.__name__)
-    process, tracked = Process.of_tags(tags), StoredRun(client, run, staging=staging)
+    diverged = trial is not None and error.startswith(DivergedError.__name__)
+    process, stored = Process.of_tags(tags), StoredRun(client, run, staging=staging)
+    found = [name for name in CHECKPOINTS if stored.has_artifact(name) or (stored.folder / name).exists()]
     return Child(
         job=own(job),
         run_id=info.run_id,
         status="PRUNED" if "pruned" in tags else "DIVERGED" if diverged else info.status,
-        trial=number,
+        trial=trial,
         metrics=metrics,
-        has_checkpoint=info.status != "FINISHED"
-        and any(tracked.has_artifact(name) or (tracked.folder / name).exists() for name in CHECKPOINTS),
+        has_checkpoint=info.status != "FINISHED" and bool(found),
         at_work=info.status == "RUNNING" and process is not None and process.is_alive() is not False,
         duration_s=(info.end_time - info.start_time) / 1000 if info.end_time else nan,
         error=error,
@@ -98,7 +89,6 @@ def the_one_that_counts(children: Sequence[Child]) -> Child:
     >>> the_one_that_counts([killed, Child(("seed=1",), "b", "FAILED")]).run_id
     'a'
     """
-    rank = [
-        (one.status == "FINISHED", one.is_done, one.has_checkpoint, at) for at, one in enumerate(children)
-    ]
-    return children[max(rank)[-1]]
+    return max(
+        reversed(children), key=lambda one: (one.status == "FINISHED", one.is_done, one.has_checkpoint)
+    )

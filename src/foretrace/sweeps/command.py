@@ -5,9 +5,7 @@ Imports nothing heavy at its start: a wrong setting is answered at once.
 
 import sys
 from collections.abc import Sequence
-from functools import partial
-from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
@@ -15,10 +13,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, open_dict
 
 from foretrace.config import TrainConfig
-from foretrace.errors import UserError
 from foretrace.sweeps import jobs, workers
 from foretrace.sweeps.jobs import Compose
 from foretrace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from foretrace.sweeps.sweep import Sweep
 
 OF_THE_SWEEP = ("hydra.mode=", "hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweep")
 
@@ -54,82 +54,36 @@ def sweep(
 
     if resumed := jobs.sweep_to_resume(typed):
         asked = any(one.startswith("hydra.sweeper.n_trials=") for one in hydra.overrides.hydra)
-        changes = {"n_trials": search["n_trials"]} if asked and search else {}
-        parent, make_queue = _resume(resumed, typed, changes, compose)
+        begun = _resume(resumed, typed, {"n_trials": search["n_trials"]} if asked and search else {}, compose)
     elif search:
-        parent, make_queue = _begin_search(typed, search, compose)
+        begun = _begin_search(typed, search, compose)
     else:
         parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(typed))
         jobs.check_number(parsed)
         [asked_for] = BasicSweeper.split_arguments(parsed, None)
-        parent, make_queue = _begin_grid(typed, asked_for, compose)
+        begun = _begin(typed, {"jobs": list(asked_for)}, jobs.check(asked_for, compose))
     from foretrace.sweeps.run import run
 
     folders = [one.path for one in hydra.runtime.config_sources if one.provider == "command-line"]
     options = [f"--config-name={hydra.job.config_name}", *(f"--config-dir={folder}" for folder in folders)]
     passed = [one for one in hydra.overrides.hydra if not one.startswith(OF_THE_SWEEP)]
     start = workers.starter(launcher, places=places, command=[*workers.COMMAND, *options, *passed])
-    if status := run(parent, make_queue, start, places=places):
+    if status := run(begun, start, places=places):
         sys.exit(status)
 
 
-def _begin_grid(typed: Sequence[str], asked: Sequence[Sequence[str]], compose: Compose) -> Any:
-    checked = jobs.check(asked, compose)
-    _check_parts(checked)
-    from foretrace.sweeps.parent import Sweep
-    from foretrace.sweeps.run import Grid
-
-    tracking, workspace = checked[0].tracking, Workspace.default()
-    return Sweep.begin({"jobs": list(asked)}, tracking=tracking, workspace=workspace, command=typed), Grid
-
-
-def _begin_search(typed: Sequence[str], settings: dict[str, Any], compose: Compose) -> Any:
-    _require_optuna()
+def _begin_search(typed: Sequence[str], settings: dict[str, Any], compose: Compose) -> "Sweep":
+    jobs.require_optuna()
     from foretrace.sweeps.space import Plan, check_space
 
     plan = Plan.of({"overrides": list(jobs.own(typed)), **settings})
     space, fixed = plan.space()
     checked = check_space(space, [*fixed, *_uri(typed)], compose)
-    _check_parts(checked)
-    from foretrace.sweeps.parent import Sweep
-    from foretrace.sweeps.search import Search
-
-    record, workspace = {"search": plan.model_dump()}, Workspace.default()
-    parent = Sweep.begin(record, tracking=checked[0].tracking, workspace=workspace, command=typed)
-    return parent, partial(Search, plan=plan)
+    return _begin(typed, {"search": plan.model_dump()}, checked)
 
 
-def _resume(run_id: str, typed: Sequence[str], changes: dict[str, Any], compose: Compose) -> Any:
-    """Return the sweep as what it was begun, whatever sweeper is named now."""
-    [checked] = jobs.check([_uri(typed)], compose)
-    from foretrace.sweeps.parent import Sweep
-    from foretrace.sweeps.run import Grid
-
-    parent = Sweep.reopen(run_id, uri=checked.tracking.uri, workspace=Workspace.default())
-    if parent.jobs is not None:
-        jobs.check([child.job for child in parent.children() if not child.is_done], compose)
-        return parent, Grid
-    _require_optuna()
-    from foretrace.sweeps.search import Search, recorded_plan
-    from foretrace.sweeps.space import check_space
-
-    plan = recorded_plan(parent, **changes)
-    check_space(*plan.space(), compose)
-    parent.record["search"] = plan.model_dump()
-    return parent, partial(Search, plan=plan)
-
-
-def _uri(typed: Sequence[str]) -> list[str]:
-    return [one for one in typed if one.startswith("tracking.uri=")]
-
-
-def _require_optuna() -> None:
-    if find_spec("optuna") is None:
-        raise UserError("a search needs Optuna", hint='Run: pip install "foretrace[sweeps]"')
-
-
-def _check_parts(checked: Sequence[TrainConfig]) -> None:
-    """Check what torch alone can tell, and whether data can be made, once for jobs that share them."""
+def _begin(typed: Sequence[str], record: dict[str, Any], checked: Sequence[TrainConfig]) -> "Sweep":
+    """Check what torch alone can tell, and whether data can be made, once for jobs that share them; then begin."""
     from foretrace.data import sources
     from foretrace.training import optimizers
 
@@ -137,3 +91,20 @@ def _check_parts(checked: Sequence[TrainConfig]) -> None:
     for config in parts.values():
         sources.check(config.data)
         optimizers.check_optimizer(config)
+    from foretrace.sweeps.sweep import begin
+
+    return begin(record, tracking=checked[0].tracking, workspace=Workspace.default(), command=typed)
+
+
+def _resume(run_id: str, typed: Sequence[str], changes: dict[str, Any], compose: Compose) -> "Sweep":
+    """Return the sweep as what it was begun, whatever sweeper is named now."""
+    [checked] = jobs.check([_uri(typed)], compose)
+    from foretrace.sweeps.sweep import reopen
+
+    found = reopen(run_id, uri=checked.tracking.uri, workspace=Workspace.default(), **changes)
+    found.check(compose)
+    return found
+
+
+def _uri(typed: Sequence[str]) -> list[str]:
+    return [one for one in typed if one.startswith("tracking.uri=")]

@@ -1,7 +1,9 @@
 """The jobs of a sweep before any begins. Imports nothing heavy: a wrong setting is answered at once."""
 
-import math
 from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
+from itertools import islice
+from typing import Any
 
 from hydra.core.override_parser.types import Override, RangeSweep
 from omegaconf import DictConfig
@@ -58,7 +60,7 @@ def brief(job: Sequence[str], names: Sequence[str]) -> str:
     return " ".join(f"{name}={values[name]}" for name in names if name in values)
 
 
-def sweep_to_resume(arguments: Sequence[str]) -> str | None:
+def sweep_to_resume(typed: Sequence[str]) -> str | None:
     """Return the id of the sweep to resume, if that is what is asked for.
 
     Raises:
@@ -68,17 +70,16 @@ def sweep_to_resume(arguments: Sequence[str]) -> str | None:
     >>> sweep_to_resume(["sweep.resume=0a1b", "tracking.uri=http://somewhere"])
     '0a1b'
     """
-    typed = [argument.lstrip("+") for argument in arguments]
-    if any(argument.startswith("resume=") for argument in typed):
-        hint = "Leave out -m, or resume a whole sweep: sweep.resume=<id>."
-        raise UserError("resume: names a single run, but -m asks for a sweep", hint=hint)
-    for argument in typed:
-        if argument.startswith(("sweep.", "sweep=")) and not argument.startswith(RESUME):
-            raise UserError(f"{argument.partition('=')[0]}: the sweep sets it for each of its jobs")
-    ids = [argument.removeprefix(RESUME) for argument in arguments if argument.startswith(RESUME)]
+    for one in (one.lstrip("+") for one in typed):
+        if one.startswith("resume="):
+            hint = "Leave out -m, or resume a whole sweep: sweep.resume=<id>."
+            raise UserError("resume: names a single run, but -m asks for a sweep", hint=hint)
+        if one.startswith(("sweep.", "sweep=")) and not one.startswith(RESUME):
+            raise UserError(f"{one.partition('=')[0]}: the sweep sets it for each of its jobs")
+    ids = [one.removeprefix(RESUME) for one in typed if one.startswith(RESUME)]
     if not ids or ids[-1] in ("", "null"):
         return None
-    if others := own(arguments):
+    if others := own(typed):
         hint = "Only hydra/launcher=…, hydra.sweeper.n_jobs=… and tracking.uri=… may stand beside it."
         raise UserError(f"sweep.resume: takes settings from its record, got {' '.join(others)}", hint=hint)
     return ids[-1]
@@ -90,20 +91,19 @@ def check_number(asked: Sequence[Override]) -> None:
     Raises:
         UserError: If there is none, or there are more than `MAX_JOBS`.
     """
-    number = 1.0
+    number = 1
     for one in (one for one in asked if one.is_discrete_sweep()):
-        values = one.value()
-        if isinstance(values, RangeSweep):
-            length = (values.stop - values.start) / values.step if values.step else 0  # type: ignore[operator]
-            count = max(0, math.ceil(length)) if math.isfinite(length) else math.inf
+        values: Any = one.value()
+        if isinstance(values, RangeSweep):  # whose other iterator makes a shuffled one as a whole
+            iterator: Iterable[Any] = values.range() if values.step else ()
         else:
-            count = sum(1 for _ in one.sweep_iterator())
-        if not count:
+            iterator = one.sweep_iterator()
+        number *= sum(1 for _ in islice(iterator, MAX_JOBS + 1))
+        if not number:
             raise UserError(f"{one.input_line}: no value to try")
-        number *= count
-    if number > MAX_JOBS:
-        hint = "Try fewer values, or search: hydra/sweeper=optuna."
-        raise UserError(f"a sweep has at most {MAX_JOBS:,} jobs, got {number:,.0f}", hint=hint)
+        if number > MAX_JOBS:
+            hint = "Try fewer values, or search: hydra/sweeper=optuna."
+            raise UserError(f"{one.input_line}: a sweep has at most {MAX_JOBS:,} jobs", hint=hint)
 
 
 def check(jobs: Sequence[Sequence[str]], compose: Compose) -> list[TrainConfig]:
@@ -112,8 +112,7 @@ def check(jobs: Sequence[Sequence[str]], compose: Compose) -> list[TrainConfig]:
     Raises:
         UserError: If a setting of any job cannot be used; names the job unless all are wrong alike.
     """
-    checked: list[TrainConfig] = []
-    wrong: dict[int, UserError] = {}
+    checked, wrong = list[TrainConfig](), dict[int, UserError]()
     for number, job in enumerate(jobs, start=1):
         try:
             checked.append(parse(compose(job), TrainConfig))
@@ -128,3 +127,9 @@ def check(jobs: Sequence[Sequence[str]], compose: Compose) -> list[TrainConfig]:
     message = f"job {number} of {len(jobs)} ({brief(jobs[number - 1], names)}): {first.message}"
     more = f" And {len(wrong) - 1} more jobs are wrong." if len(wrong) > 1 else ""
     raise UserError(message, hint=(first.hint + more).strip()) from first
+
+
+def require_optuna() -> None:
+    """Say what a search takes, where it is not installed."""
+    if find_spec("optuna") is None:
+        raise UserError("a search needs Optuna", hint='Run: pip install "foretrace[sweeps]"')

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from foretrace.config import Sweep
 from foretrace.training.module import VALID_MSE
 from foretrace.workspace import Workspace
 
@@ -49,19 +48,20 @@ class TrialPruner(Callback):
 
         from foretrace.sweeps.search import PRUNING, storage_of
 
-        storage = storage_of(self._workspace, self._sweep)
-        study = optuna.load_study(study_name=self._sweep, storage=storage)
-        study_id = storage.get_study_id_from_name(self._sweep)
-        trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, self._number)
-        self._reported = set(storage.get_trial(trial_id).intermediate_values)
-        study.pruner = optuna.pruners.NopPruner()
+        study = optuna.load_study(
+            study_name=self._sweep,
+            storage=storage_of(self._workspace, self._sweep),
+            pruner=optuna.pruners.NopPruner(),
+        )
         if (settings := study.user_attrs[PRUNING]) is not None:
             study.pruner = optuna.pruners.MedianPruner(
                 n_startup_trials=settings["startup_trials"],
                 n_warmup_steps=ceil(settings["warmup"] * (trainer.max_epochs or 0)),
                 n_min_trials=settings["startup_trials"],  # that got so far: some end early by themselves
             )
-        self._trial = optuna.trial.Trial(study, trial_id)
+        trial = study.get_trials(deepcopy=False)[self._number]
+        self._reported = set(trial.intermediate_values)
+        self._trial = optuna.trial.Trial(study, trial._trial_id)
         trainer.should_stop = trainer.should_stop or self.pruned_at is not None
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
@@ -73,10 +73,3 @@ class TrialPruner(Callback):
         if epoch + 1 != trainer.max_epochs and self._trial.should_prune():
             self.pruned_at = epoch
             trainer.should_stop = True
-
-
-def pruner_for(sweep: Sweep, workspace: Workspace) -> TrialPruner | None:
-    """Return what reports and stops a training run that is a search's trial; None if it is none."""
-    if sweep.parent is None or sweep.trial is None:
-        return None
-    return TrialPruner(workspace, sweep=sweep.parent, number=sweep.trial)

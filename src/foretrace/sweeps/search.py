@@ -1,24 +1,27 @@
 """A search: Optuna's study of it proposes what to try, and learns what came of it."""
 
-from collections import deque
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
+from mlflow import MlflowClient
+from mlflow.entities import Run
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
 
 from foretrace.errors import UserError
 from foretrace.sweeps.children import VALID, Child
-from foretrace.sweeps.jobs import own
-from foretrace.sweeps.parent import Sweep
-from foretrace.sweeps.space import Plan, texts
+from foretrace.sweeps.jobs import Compose, own
+from foretrace.sweeps.space import Plan, check_space, texts
+from foretrace.sweeps.sweep import Sweep
 from foretrace.workspace import Workspace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # we say ourselves what is tried and what came of it
 
 PRUNING = "pruning"  # attribute of the study
+STATES = {"FINISHED": TrialState.COMPLETE, "PRUNED": TrialState.PRUNED}
 
 
 def journal(workspace: Workspace, sweep_id: str) -> Path:
@@ -35,96 +38,96 @@ def storage_of(workspace: Workspace, sweep_id: str) -> JournalStorage:
     return JournalStorage(JournalFileBackend(str(journal(workspace, sweep_id))))
 
 
-def recorded_plan(sweep: Sweep, **changes: int) -> Plan:
-    """Return the plan of a search to resume.
+class Search(Sweep):
+    """A sweep of trials: those that were begun and have not ended, then new ones up to their number.
 
     Args:
-        sweep: The search, reopened.
-        changes: What is asked for otherwise today: ``n_trials``.
+        client: Client of the store.
+        run: The parent run.
+        workspace: Where it is kept, with the study.
+        record: Its ``search`` is a `Plan` as a dictionary.
 
     Raises:
-        UserError: If the record has none, the study is not in this checkout, or more trials were begun already.
-    """
-    plan, begun = Plan.of(sweep.record["search"] | changes), len(sweep.children())
-    file = journal(sweep.workspace, sweep.id)
-    if begun and not file.exists():
-        hint = "Resume it in the checkout in which it was begun."
-        raise UserError(f"sweep.resume: there is no study {file}", hint=hint)
-    if plan.n_trials < begun:
-        raise UserError(f"hydra.sweeper.n_trials: {begun} trials were begun, got {plan.n_trials}")
-    return plan
-
-
-class Search:
-    """The trials of a search: those that were begun and have not ended, then new ones up to their number.
-
-    Args:
-        sweep: Its parent run, within its block.
-        plan: What is searched.
+        UserError: If there can be no such search.
     """
 
-    def __init__(self, sweep: Sweep, plan: Plan) -> None:
-        self._sweep, self._plan, self.number = sweep, plan, plan.n_trials
-        self._space, self._fixed = plan.space()
-        sweep.names = [key.lstrip("+") for key in self._space]
-        file = journal(sweep.workspace, sweep.id)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if file.exists():
-            _cut_broken_end(file)
-        storage = storage_of(sweep.workspace, sweep.id)
-        self.study = optuna.create_study(study_name=sweep.id, storage=storage, load_if_exists=True)
-        self.study.set_user_attr(PRUNING, plan.pruning and plan.pruning.model_dump())
-        begun = sweep.begun()
-        for trial in self._trials():
-            if trial.number in begun and not trial.state.is_finished():
-                self.tell(begun[trial.number])
-        left = [trial.number for trial in self._trials() if not trial.state.is_finished()]
-        self._left = deque(number for number in left if number not in begun or not begun[number].at_work)
+    def __init__(
+        self, client: MlflowClient, run: Run, *, workspace: Workspace, record: dict[str, Any]
+    ) -> None:
+        super().__init__(client, run, workspace=workspace, record=record)
+        self.plan = Plan.of(record["search"])
+        self.number = self.plan.n_trials
+        self._space, self._fixed = self.plan.space()
+        self.names = [key.lstrip("+") for key in self._space]
+        self._journal = journal(workspace, self.id)
 
-    def _trials(self) -> list[FrozenTrial]:
-        """Return those that know what to try; a kill may have come between."""
-        return [
-            one for one in self.study.get_trials(deepcopy=False) if one.params.keys() == self._space.keys()
-        ]
+    def check(self, compose: Compose) -> None:
+        """See whether what is left can still be done.
+
+        Raises:
+            UserError: If the study is not in this checkout, more trials were begun already, or settings have changed.
+        """
+        begun = len(self.children())
+        if begun and not self._journal.exists():
+            hint = "Resume it in the checkout in which it was begun."
+            raise UserError(f"sweep.resume: there is no study {self._journal}", hint=hint)
+        if self.number < begun:
+            raise UserError(f"hydra.sweeper.n_trials: {begun} trials were begun, got {self.number}")
+        check_space(self._space, self._fixed, compose)
+
+    def __enter__(self) -> "Search":
+        super().__enter__()
+        self._journal.parent.mkdir(parents=True, exist_ok=True)
+        if self._journal.exists():
+            _cut_broken_end(self._journal)
+        storage = storage_of(self.workspace, self.id)
+        self.study = optuna.create_study(study_name=self.id, storage=storage, load_if_exists=True)
+        self.study.set_user_attr(PRUNING, self.plan.pruning and self.plan.pruning.model_dump())
+        begun = self.begun()
+        unfinished = [trial for trial in self._trials() if not trial.state.is_finished()]
+        trials = [begun.get(trial.number) or self._child(trial) for trial in unfinished]
+        for child in trials:  # a kill may have come between a trial's end and the study
+            self.tell(child)
+        self._left.clear()
+        self._left.extend(child for child in trials if not self._has_ended(child) and not child.at_work)
+        return self
+
+    def children(self) -> list[Child]:
+        """Return one child per trial that was begun, in the order of their numbers."""
+        begun = self.begun()
+        return [begun[key] for key in sorted(key for key in begun if isinstance(key, int))]
 
     def propose(self) -> Child | None:
         """Return the next trial, with its run if it has one."""
-        if self._left:
-            number = self._left.popleft()
-        elif (begun := len(self._trials())) < self.number:
-            self.study.sampler = _sampler(self._plan.seed, begun)
-            number = self.study.ask(self._space).number
-        else:
-            return None
-        params = self.study.get_trials(deepcopy=False)[number].params
-        values = [f"{key}={texts(kind, [params[key]])[0]}" for key, kind in self._space.items()]
-        return self._sweep.begun().get(number, Child(own([*self._fixed, *values]), trial=number))
-
-    def again(self, child: Child) -> None:
-        """Take up a trial that was killed."""
-        assert child.trial is not None, "given by `propose`"
-        self._left.append(child.trial)
+        if (child := super().propose()) or (begun := len(self._trials())) >= self.number:
+            return child
+        # One at a time, each draws from numbers of its own: a search that is resumed proposes the same. Trials at
+        # work count as bad, lest a place that becomes free tries what another one tries already.
+        drawn = np.random.SeedSequence(self.plan.seed, spawn_key=(begun,)).generate_state(1)
+        seed = None if self.plan.seed is None else int(drawn[0])
+        self.study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+        number = self.study.ask(self._space).number
+        return self._child(self.study.get_trials(deepcopy=False)[number])
 
     def tell(self, child: Child) -> None:
         """Tell the study what became of a trial. What was killed has not ended: it is taken up again."""
-        assert child.trial is not None, "given by `propose`"
-        if child.status == "FINISHED":
-            self.study.tell(child.trial, child.metrics[VALID])
-        elif child.status == "PRUNED":
-            self.study.tell(child.trial, state=TrialState.PRUNED)
-        elif child.status in ("FAILED", "DIVERGED") or child.job in self._sweep.failures:
-            self.study.tell(child.trial, state=TrialState.FAIL)
+        if self._has_ended(child):
+            assert child.trial is not None, "given by `propose`"
+            state = STATES.get(child.status, TrialState.FAIL)
+            value = child.metrics[VALID] if state == TrialState.COMPLETE else None
+            self.study.tell(child.trial, value, state=state)
 
+    def _has_ended(self, child: Child) -> bool:
+        return child.is_done or child.status == "FAILED" or child.job in self.failures
 
-def _sampler(seed: int | None, number: int) -> optuna.samplers.TPESampler:
-    """Return one that draws from numbers of the trial's own: one at a time, a resumed search proposes the same.
+    def _trials(self) -> list[FrozenTrial]:
+        """Return those that know what to try; a kill may have come between."""
+        trials = self.study.get_trials(deepcopy=False)
+        return [trial for trial in trials if trial.params.keys() == self._space.keys()]
 
-    Trials at work count as bad, lest a place that becomes free tries what another one tries already.
-    """
-    drawn = (
-        None if seed is None else int(np.random.SeedSequence(seed, spawn_key=(number,)).generate_state(1)[0])
-    )
-    return optuna.samplers.TPESampler(seed=drawn, constant_liar=True)
+    def _child(self, trial: FrozenTrial) -> Child:
+        values = [f"{key}={texts(kind, [trial.params[key]])[0]}" for key, kind in self._space.items()]
+        return Child(own([*self._fixed, *values]), trial=trial.number)
 
 
 def _cut_broken_end(file: Path) -> None:

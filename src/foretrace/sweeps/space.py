@@ -22,9 +22,7 @@ from foretrace.sweeps import jobs
 from foretrace.sweeps.jobs import Compose
 
 DIGITS = 5  # of a number that a search proposes; more only make names long
-BETWEEN = (
-    0.62745  # of the way from one end to the other: where a setting takes whole numbers only, that is none
-)
+BETWEEN = 0.62745  # of the way between two ends: where a setting takes whole numbers only, that is none
 
 Space = dict[str, BaseDistribution]  # by setting, with a leading + if it is to be added
 
@@ -81,26 +79,24 @@ def _distribution(override: Override) -> BaseDistribution:
     if tags - {"log"} or (tags and not isinstance(value, IntervalSweep)):
         hint = "Example: tag(log,interval(1e-4,1e-2))"
         raise UserError(f"{typed}: only an interval may have a tag, and only log", hint=hint)
+    choices = [] if isinstance(value, IntervalSweep) else list(override.sweep_string_iterator())
+    more: dict[str, Any] = {"log": "log" in tags}
+    if isinstance(value, IntervalSweep):
+        low, high = value.start or 0, value.end or 0
+    elif isinstance(value, RangeSweep) and not value.shuffle and len(choices) > 1:
+        ends = [float(one) if "." in choices[0] else int(one) for one in (choices[0], choices[-1])]
+        low, high = sorted(ends)  # without the range's own end, as Hydra has it
+        more = {"step": abs(value.step)}
+    else:
+        return CategoricalDistribution(list(dict.fromkeys(choices)))
     try:
-        if isinstance(value, IntervalSweep):
-            low, high = value.start or 0, value.end or 0
-            if not isfinite(high - low):
-                raise ValueError("both ends must be finite")
-            whole = isinstance(low, int) and isinstance(high, int)
-            return _numbers(whole, low, high, log="log" in tags)
-        choices = list(override.sweep_string_iterator())
-        if isinstance(value, RangeSweep) and not value.shuffle and len(choices) > 1:
-            whole = "." not in choices[0]  # without the range's own end, as Hydra has it
-            low, high = sorted(int(one) if whole else float(one) for one in (choices[0], choices[-1]))
-            return _numbers(whole, low, high, step=abs(value.step))
+        if not isfinite(high - low):
+            raise ValueError("both ends must be finite")
+        whole = isinstance(low, int) and isinstance(high, int)
+        kind: Any = IntDistribution if whole else FloatDistribution
+        return kind(low, high, **more)  # type: ignore[no-any-return]
     except ValueError as error:
         raise UserError(f"{typed}: {error}") from error
-    return CategoricalDistribution(list(dict.fromkeys(choices)))
-
-
-def _numbers(whole: bool, low: float, high: float, **more: Any) -> BaseDistribution:
-    kind: Any = IntDistribution if whole else FloatDistribution
-    return kind(low, high, **more)  # type: ignore[no-any-return]
 
 
 def texts(distribution: Any, values: Iterable[Any]) -> list[str]:
@@ -121,16 +117,15 @@ def check_space(space: Space, fixed: Sequence[str], compose: Compose) -> list[Tr
     Raises:
         UserError: If a value within a range is none that the setting may have.
     """
-    samples = {key: texts(distribution, _samples(distribution)) for key, distribution in space.items()}
+    samples = {key: texts(kind, _samples(kind)) for key, kind in space.items()}
     usual = {key: values[0] for key, values in samples.items()}
     tried = [usual] + [usual | {key: value} for key, values in samples.items() for value in values[1:]]
     typed = [[*fixed, *(f"{key}={value}" for key, value in values.items())] for values in tried]
     return [jobs.check([one], compose)[0] for one in typed]
 
 
-def _samples(distribution: Any) -> list[Any]:
-    if isinstance(distribution, CategoricalDistribution):
-        return list(distribution.choices)
-    low, high = distribution.low, distribution.high
-    is_continuous = isinstance(distribution, FloatDistribution) and not distribution.step
-    return [low, high, low + BETWEEN * (high - low)] if is_continuous else [low, high]
+def _samples(kind: Any) -> list[Any]:
+    if isinstance(kind, CategoricalDistribution):
+        return list(kind.choices)
+    is_continuous = isinstance(kind, FloatDistribution) and not kind.step
+    return [kind.low, kind.high, *([kind.low + BETWEEN * (kind.high - kind.low)] if is_continuous else [])]

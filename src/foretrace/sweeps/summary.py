@@ -49,35 +49,29 @@ class Summary:
         columns = ["status", *names, *RESULTS, "best epoch", "duration_s", "run_id", "error"]
         rows = [self._row(child, failures) for child in children]
         self.jobs = pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="job"), columns=columns)
-        self.combinations = self._combine()
-        counted = self.jobs["status"].value_counts()
-        self.counts = {"jobs": len(rows), "done": sum(child.is_done for child in children)}
-        self.counts |= {word.lower(): int(counted.get(word, 0)) for word in ("FAILED", "PRUNED", "DIVERGED")}
-
-    def _row(self, child: Child, failures: Mapping[Job, str]) -> dict[str, object]:
-        unbegun = child.run_id is None and child.job in failures
-        shown = RESULTS if child.status == "FINISHED" else [VALID] if child.status == "PRUNED" else []
-        return {
-            "status": "FAILED" if unbegun else child.status,
-            **{name: value for name, value in settings(child.job).items() if name in self._names},
-            **{name: child.metrics.get(name) for name in shown},
-            "best epoch": child.metrics.get("best epoch"),
-            "duration_s": child.duration_s,
-            "run_id": child.run_id,
-            "error": failures[child.job] if unbegun else child.error,
-        }
-
-    def _combine(self) -> pd.DataFrame:
         results = self.jobs[RESULTS].astype(float).where(self.jobs["status"] == "FINISHED")
         by = [self.jobs[name].fillna("") for name in self._by]
         groups = results.groupby(by or [pd.Series("all", self.jobs.index, name="settings")], sort=False)
         mean, sd, n = groups.mean(), groups.std(), groups.count()
         half = stdtrit(np.maximum(n - 1, 1), (1 + LEVEL) / 2) * sd / np.sqrt(n)
-        columns = {"n": n[VALID]}
-        for name in RESULTS:
-            columns |= {name: mean[name], f"{name} 95% low": (mean - half)[name]}
-            columns |= {f"{name} 95% high": (mean + half)[name], f"{name} sd": sd[name]}
-        return pd.DataFrame(columns).sort_values(VALID, kind="stable")
+        parts = {"": mean, " 95% low": mean - half, " 95% high": mean + half, " sd": sd}
+        table = {f"{name}{part}": values[name] for name in RESULTS for part, values in parts.items()}
+        self.combinations = pd.DataFrame({"n": n[VALID]} | table).sort_values(VALID, kind="stable")
+        self.counts = {"jobs": len(rows), "done": sum(child.is_done for child in children)}
+        for word in ("FAILED", "PRUNED", "DIVERGED"):
+            self.counts[word.lower()] = int((self.jobs["status"] == word).sum())
+
+    def _row(self, child: Child, failures: Mapping[Job, str]) -> dict[str, object]:
+        unbegun = child.run_id is None and child.job in failures
+        shown = {"FINISHED": RESULTS, "PRUNED": [VALID]}.get(child.status, [])
+        return {
+            "status": "FAILED" if unbegun else child.status,
+            **settings(child.job),
+            **{name: child.metrics.get(name) for name in [*shown, "best epoch"]},
+            "duration_s": child.duration_s,
+            "run_id": child.run_id,
+            "error": failures[child.job] if unbegun else child.error,
+        }
 
     @property
     def best(self) -> Best | None:
@@ -88,25 +82,23 @@ class Summary:
         """
         is_search = any(child.trial is not None for child in self._children)
         least = 1 if is_search or self.combinations.empty else max(1, self.combinations["n"].max())
-        fit = self.combinations[self.combinations["n"] >= least]
+        fit = self.combinations[self.combinations["n"] >= least].reset_index()
         if fit.empty:
             return None
         finished = self.jobs[self.jobs["status"] == "FINISHED"].fillna(dict.fromkeys(self._by, ""))
-        for name in self._by:
-            finished = finished[finished[name] == fit.reset_index()[name].iloc[0]]
-        child = self._children[int(finished[VALID].astype(float).idxmin()) - 1]
-        means, n = fit.iloc[0][RESULTS].dropna().to_dict(), int(fit.iloc[0]["n"])
-        return Best(brief(child.job, self._by) or "all the same", child, means, n)
+        alike = finished[(finished[self._by] == fit.iloc[0][self._by]).all(axis=1)]
+        child = self._children[int(alike[VALID].astype(float).idxmin()) - 1]
+        means = fit.iloc[0][RESULTS].dropna().to_dict()
+        return Best(brief(child.job, self._by) or "all the same", child, means, int(fit.iloc[0]["n"]))
 
     def verdict(self, number: int) -> str:
         """Return how far the sweep got of a number of jobs, what failed, and what is best, in a sentence."""
         told = f"{self.counts['done']} of {number} jobs done"
         for word in ("pruned", "diverged"):
             told += f", {self.counts[word]} of them {word}" if self.counts[word] else ""
-        failed = [self._children[at - 1] for at in self.jobs.index[self.jobs["status"] == "FAILED"]]
-        if failed:
-            told += f", {len(failed)} failed: {'; '.join(brief(one.job, self._names) for one in failed[:5])}"
-            told += ", …" if len(failed) > 5 else ""
+        if (failed := self.jobs.index[self.jobs["status"] == "FAILED"]).size:
+            names = [brief(self._children[at - 1].job, self._names) for at in failed[:5]]
+            told += f", {len(failed)} failed: {'; '.join(names)}{', …' if len(failed) > 5 else ''}"
         if best := self.best:
             told += f"; best {best.child.run_id} {VALID}={best.child.metrics[VALID]:.6g}"
             told += f" ({brief(best.child.job, self._names)})" if self._names else ""
@@ -121,10 +113,9 @@ class Summary:
         """Return the first combinations for people, with ``mean ± half of the interval`` in one column each."""
         found = self.combinations.head(MAX_ROWS).reset_index()
         for name in SHOWN:
-            half = (found[f"{name} 95% high"] - found[f"{name} 95% low"]) / 2
-            arms = [f" ± {arm:.2g}" if np.isfinite(arm) else "" for arm in half]
-            means = ["" if np.isnan(mean) else f"{mean:.4g}" for mean in found[name]]
-            found[name] = [mean + arm for mean, arm in zip(means, arms, strict=True)]
+            arms = found[f"{name} 95% high"] - found[name]
+            texts = [f"{mean:.4g} ± {arm:.2g}" for mean, arm in zip(found[name], arms, strict=True)]
+            found[name] = [text.removesuffix(" ± nan").removeprefix("nan") for text in texts]
         return found[[*(self._by or ["settings"]), "n", *SHOWN]].astype(str)
 
     def markdown(self) -> str:

@@ -22,21 +22,17 @@ from foretrace.workspace import CHECKOUT
 POLL_S = 0.05
 STOP_S = 25.0  # for jobs that were told to end: a store that is away takes 20 of them
 SCRIPT = CHECKOUT / "src" / "train.py"  # an installed package has a console command instead
-COMMAND = (
-    [sys.executable, str(SCRIPT)]
-    if SCRIPT.exists()
-    else [str(Path(sys.executable).with_name("foretrace")), "train"]
-)
+CONSOLE = Path(sys.executable).with_name("foretrace")
+COMMAND = [sys.executable, str(SCRIPT)] if SCRIPT.exists() else [str(CONSOLE), "train"]
+# The process turns into the command, so that signals reach it. SLURM's warning before the time is up is left
+# unheard: the SIGTERM that follows ends a run with a checkpoint.
+SHELL = ["/bin/sh", "-c", 'trap \'\' USR1 USR2; exec "$0" "$@"']
 
 Task = TypeVar("Task")
 
 
 class Submitted:
-    """A job in the hands of submitit, with the methods of `subprocess.Popen`.
-
-    Args:
-        job: A `submitit.Job`.
-    """
+    """A `submitit.Job` with the methods of `subprocess.Popen`."""
 
     def __init__(self, job: Any) -> None:
         self._job = job
@@ -91,18 +87,14 @@ def work_off(
             if not ended:
                 time.sleep(POLL_S)
     finally:
-        _stop([worker for _, worker in at_work])
-
-
-def _stop(workers: Sequence[Worker]) -> None:
-    alive = [worker for worker in workers if worker.poll() is None]
-    for worker in alive:
-        worker.terminate()
-    deadline = time.monotonic() + STOP_S
-    while time.monotonic() < deadline and (alive := [worker for worker in alive if worker.poll() is None]):
-        time.sleep(POLL_S)
-    for worker in alive:
-        worker.kill()
+        alive = [worker for _, worker in at_work if worker.poll() is None]
+        for worker in alive:
+            worker.terminate()
+        deadline = time.monotonic() + STOP_S
+        while time.monotonic() < deadline and (alive := [one for one in alive if one.poll() is None]):
+            time.sleep(POLL_S)
+        for worker in alive:
+            worker.kill()
 
 
 def count_places(launcher: DictConfig, asked: int | None) -> int:
@@ -117,12 +109,11 @@ def count_places(launcher: DictConfig, asked: int | None) -> int:
     """
     kind = str(launcher.get("_target_")).rpartition(".")[2]
     if kind not in ("BasicLauncher", "JoblibLauncher", "LocalLauncher", "SlurmLauncher"):
-        raise UserError(
-            f"hydra/launcher: {kind} is not supported", hint="Use basic, joblib or submitit_slurm."
-        )
-    key = "hydra.launcher.n_jobs" if asked is None and kind == "JoblibLauncher" else "hydra.sweeper.n_jobs"
+        hint = "Use basic, joblib or submitit_slurm."
+        raise UserError(f"hydra/launcher: {kind} is not supported", hint=hint)
     number = asked if asked is not None else launcher.get("n_jobs", launcher.get("array_parallelism", 1))
     if not isinstance(number, int) or isinstance(number, bool) or (number < 1 and number != -1):
+        key = "hydra.launcher.n_jobs" if asked is None else "hydra.sweeper.n_jobs"
         raise UserError(f"{key}: must be a number of jobs, or -1 for one on each core, got {number}")
     return (os.cpu_count() or 1) if number == -1 else number
 
@@ -137,18 +128,10 @@ def starter(
         places: How many jobs share this machine's cores.
         command: The command of a job, without its overrides.
     """
-    if "submitit" in str(launcher.get("_target_")):
-        return _submitter(launcher, command)
-    share = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // places))}
-
-    def start(overrides: Sequence[str]) -> Worker:
+    if "submitit" not in str(launcher.get("_target_")):
+        share = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // places))} | os.environ
         # In a group of its own, as Ctrl-C would come to it twice: from the terminal and from here.
-        return subprocess.Popen([*command, *overrides], env=share | os.environ, process_group=0)  # noqa: S603
-
-    return start
-
-
-def _submitter(launcher: DictConfig, command: Sequence[str]) -> Callable[[Sequence[str]], Worker]:
+        return lambda job: subprocess.Popen([*command, *job], env=share, process_group=0)  # noqa: S603
     import submitit
     from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 
@@ -157,10 +140,6 @@ def _submitter(launcher: DictConfig, command: Sequence[str]) -> Callable[[Sequen
     executor = submitit.AutoExecutor(folder=settings.pop("submitit_folder"), cluster=cluster)
     settings.pop("max_num_timeout", None)  # a job whose time is up is taken up again by the sweep
     common = {field.name for field in fields(BaseQueueConf)}
-    executor.update_parameters(
-        **{name if name in common else f"{cluster}_{name}": value for name, value in settings.items()}
-    )
-    # The process turns into the command, so that signals reach it. SLURM's warning before the time is up is left
-    # unheard: the SIGTERM that follows ends a run with a checkpoint.
-    shell = ["/bin/sh", "-c", 'trap \'\' USR1 USR2; exec "$0" "$@"', *command]
-    return lambda overrides: Submitted(executor.submit(os.execv, shell[0], [*shell, *overrides]))
+    named = {name if name in common else f"{cluster}_{name}": value for name, value in settings.items()}
+    executor.update_parameters(**named)
+    return lambda job: Submitted(executor.submit(os.execv, SHELL[0], [*SHELL, *command, *job]))

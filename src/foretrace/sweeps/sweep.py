@@ -1,0 +1,232 @@
+"""The parent run of a sweep: what was asked for, what became of it, and which of its children is best."""
+
+import json
+import os
+import sys
+import time
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from itertools import chain
+from types import TracebackType
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
+
+from foretrace.config import Tracking
+from foretrace.config.run_config import check_overrides, read_json
+from foretrace.errors import UserError
+from foretrace.sweeps.children import VALID, Child, read_child, the_one_that_counts
+from foretrace.sweeps.jobs import Compose, Job, check, own, require_optuna, varied
+from foretrace.sweeps.summary import Summary
+from foretrace.tracking import provenance, store
+from foretrace.tracking.recovery import recover
+from foretrace.tracking.run import TrackedRun
+from foretrace.tracking.stored import StoredRun
+from foretrace.training.log_filters import filter_library_logs
+from foretrace.workspace import Workspace
+
+RECORD = "sweep.json"
+# Children learn of the store by it, in whatever process: an override would put a password into their records.
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
+TABLES_SHARE = 30.0  # writing the tables takes at most a thirtieth of the time
+TAG = "sweep.jobs"  # which only parents have
+MOST_RUNS = 50_000  # of one sweep; as many as MLflow gives at once
+
+
+class Sweep:
+    """A grid at work; `foretrace.sweeps.search.Search` is a sweep that finds its jobs as it goes.
+
+    A context manager: its run ends FINISHED, FAILED or KILLED as the block does. Within the block it says what to
+    do next.
+
+    Args:
+        client: Client of the store.
+        run: The parent run, see `begin` and `reopen`.
+        workspace: Where it is kept.
+        record: Artifact ``sweep.json``: ``jobs`` has the overrides of every job, or ``search`` how to search.
+
+    Attributes:
+        id: The parent's run id, which the children name by ``sweep.parent``.
+        names: Settings that set the jobs apart.
+        number: How many jobs there are in all.
+        failures: Reasons by job of what failed without a run; shown in the tables.
+    """
+
+    def __init__(
+        self, client: MlflowClient, run: Run, *, workspace: Workspace, record: dict[str, Any]
+    ) -> None:
+        self.tracked = TrackedRun(client, run, staging=workspace.staging)
+        self.id, self.workspace, self.record = self.tracked.id, workspace, record
+        self._jobs: list[Job] = list(dict.fromkeys(own(job) for job in record.get("jobs", [])))
+        self.names, self.number = varied(self._jobs), len(self._jobs)
+        self.failures: dict[Job, str] = {}
+        self._experiment, self._done, self._due = run.info.experiment_id, dict[str, Child](), 0.0
+        self._left = deque[Child]()
+
+    def check(self, compose: Compose) -> None:
+        """See whether what is left can still be done.
+
+        Raises:
+            UserError: If not.
+        """
+        check([child.job for child in self.children() if not child.is_done], compose)
+
+    def __enter__(self) -> "Sweep":
+        self.tracked.__enter__()
+        self.tracked.log_text(RECORD, json.dumps(self.record, indent=1))
+        self.tracked.flush()
+        self.recover()
+        self._left.extend(child for child in self.children() if not child.is_done and not child.at_work)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._due = 0.0
+            self.refresh()
+        finally:
+            self.tracked.__exit__(kind, error, trace)
+
+    def propose(self) -> Child | None:
+        """Return the next job, with its run if it has one; None if there is none at the moment."""
+        return self._left.popleft() if self._left else None
+
+    def again(self, child: Child) -> None:
+        """Take up a job that was killed."""
+        self._left.append(child)
+
+    def tell(self, child: Child) -> None:
+        """Learn what became of a job. The tracking store knows it; a search's study does not yet."""
+
+    def overrides(self, child: Child) -> list[str]:
+        """Return the overrides by which a job's run becomes a child of this sweep, resumed if it can be."""
+        trial = [] if child.trial is None else [f"sweep.trial={child.trial}"]
+        resumed = [f"resume={child.run_id}"] if child.has_checkpoint else []
+        return [*child.job, f"sweep.parent={self.id}", *trial, *resumed]
+
+    def begun(self) -> dict[Job | int, Child]:
+        """Return the children that have a run, by job; in a search by the trial's number."""
+        client, found = self.tracked.client, defaultdict(list)
+        condition, order = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self.id}'", ["attributes.start_time ASC"]
+        for run in client.search_runs([self._experiment], condition, max_results=MOST_RUNS, order_by=order):
+            if "sweep.job" in run.data.tags:
+                child = self._done.get(run.info.run_id)
+                child = child or read_child(client, run, staging=self.workspace.staging)
+                if child.is_done:  # and stays so
+                    self._done[run.info.run_id] = child
+                found[child.key].append(child)
+        return {key: the_one_that_counts(children) for key, children in found.items()}
+
+    def children(self) -> list[Child]:
+        """Return one child per job, in the order of the jobs; in a search one per trial that was begun."""
+        begun = self.begun()
+        return [begun.get(job, Child(job)) for job in self._jobs]
+
+    def recover(self) -> None:
+        """Mark children of dead processes KILLED."""
+        recover(self.tracked.client, experiments=[self._experiment], staging=self.workspace.staging)
+
+    def summary(self) -> Summary:
+        """Return the tables as they are now."""
+        return Summary(self.children(), names=self.names, failures=self.failures)
+
+    def refresh(self) -> None:
+        """Bring tables, tags and the best combination's metrics up to date, unless that was done just now.
+
+        That the store is away ends no sweep.
+        """
+        if (started := time.monotonic()) < self._due:
+            return
+        try:
+            summary = self.summary()
+            self.tracked.log_text("children.csv", summary.csv(summary.jobs))
+            self.tracked.log_text("summary.csv", summary.csv(summary.combinations))
+            tags = {f"sweep.{what}": str(number) for what, number in summary.counts.items()}
+            if best := summary.best:
+                tags |= {"best_child": str(best.child.run_id), "best_settings": best.label}
+                tags |= {MLFLOW_RUN_NOTE: summary.markdown()}
+                step = 1 + max(self.tracked.history(VALID)[0], default=-1)
+                self.tracked.log_metrics(best.means, step=step)
+            self.tracked.set_tags(tags)
+            self.tracked.flush()
+        except (*store.NO_ANSWER, OSError) as error:
+            told = f"the sweep's tables wait for the tracking store: {store.unavailable(error)}"
+            print(told, file=sys.stderr)
+        self._due = started + (1 + TABLES_SHARE) * (time.monotonic() - started)
+
+
+def begin(
+    record: dict[str, Any], *, tracking: Tracking, workspace: Workspace, command: Sequence[str]
+) -> Sweep:
+    """Make the parent run of a sweep.
+
+    Args:
+        record: What is to be found again in `reopen`: ``jobs`` or ``search``. No secrets.
+        tracking: Where it is recorded; as one of the jobs has it.
+        workspace: Where it is kept.
+        command: What the user typed after ``-m``, for the record.
+
+    Raises:
+        UserError: If the store cannot be reached.
+    """
+    filter_library_logs()
+    if tracking.uri:
+        os.environ[URI_VARIABLE] = tracking.uri
+    tags = (tracking.tags or {}) | provenance.code(workspace.root)
+    tags |= {"command": provenance.command(["-m", *command]), TAG: "begun"}
+    jobs = record.get("jobs")
+    name = f"sweep of {', '.join(varied(jobs)) or 'nothing'}, {len(jobs)} jobs" if jobs else "search"
+    client, run = store.create_run(
+        workspace=workspace,
+        uri=tracking.uri,
+        experiment=tracking.experiment,
+        name=tracking.run_name or name,
+        tags=tags,
+    )
+    return _kind(record)(client, run, workspace=workspace, record=record)
+
+
+def reopen(run_id: str, *, uri: str | None, workspace: Workspace, **changes: Any) -> Sweep:
+    """Resume a sweep of which something is left; its run is RUNNING again within the block.
+
+    Args:
+        run_id: The parent's.
+        uri: A tracking server or database, or None for the workspace's own.
+        workspace: Where it is kept.
+        changes: What a search is asked for otherwise today: ``n_trials``.
+
+    Raises:
+        UserError: If there is no such run, it is not a sweep's parent, or (on entering) it is at work; if
+            what it or a child recorded makes no sense.
+    """
+    filter_library_logs()
+    if uri:
+        os.environ[URI_VARIABLE] = uri
+    client, run = store.find_run(run_id, workspace=workspace, uri=uri, key="sweep.resume")
+    if TAG not in run.data.tags:
+        raise UserError(f"sweep.resume: {run_id} is not the parent run of a sweep")
+    found = StoredRun(client, run, staging=workspace.staging).download_artifact(RECORD)
+    record = read_json(found, key="sweep.resume")
+    jobs, search = record.get("jobs"), record.get("search")
+    if isinstance(jobs, list) and all(isinstance(job, list) for job in jobs):
+        check_overrides(chain.from_iterable(jobs), key="sweep.resume")
+    elif jobs is None and isinstance(search, dict):
+        record = {"search": search | changes}
+    else:
+        hint = "Version 0.1 resumes the searches that it began."
+        raise UserError(f"sweep.resume: no jobs of a sweep and no search in {found}", hint=hint)
+    sweep = _kind(record)(client, run, workspace=workspace, record=record)
+    sweep.children()  # what is wrong with them is said before anything is done
+    return sweep
+
+
+def _kind(record: dict[str, Any]) -> type[Sweep]:
+    if "search" not in record:
+        return Sweep
+    require_optuna()
+    from foretrace.sweeps.search import Search
+
+    return Search

@@ -36,19 +36,6 @@ Arrays = Mapping[str, npt.NDArray[np.float32]]
 class ModelCard(BaseModel):
     """What a model's numbers mean: beside the weights, everything that it takes to use it.
 
-    Args:
-        feature_names: What is read and forecast, in the order of the columns.
-        units: One per feature; empty where unknown.
-        covariate_names: What is read but not forecast, in the columns after the features.
-        dt_s: Time from one row to the next in seconds; None where unknown.
-        data_digest: SHA-256 of the training data.
-        model: Settings of the network.
-        reading: How files become rows, in plain JSON: categories, calendar, time, missing values.
-        calibration: What the calibration's arrays mean, in plain JSON; empty where there are none.
-        run_id: The run that trained it.
-        foretrace_version: Of the code that wrote the card.
-        format: Of the file.
-
     >>> card = ModelCard(
     ...     feature_names=["height"], units=["m"], covariate_names=[], dt_s=0.01, data_digest="",
     ...     model={"hidden_sizes": [4]},
@@ -59,16 +46,20 @@ class ModelCard(BaseModel):
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    feature_names: Annotated[tuple[str, ...], Field(min_length=1)]
-    units: tuple[str, ...]
-    covariate_names: tuple[str, ...]
-    dt_s: PositiveFloat | None
-    data_digest: str
+    feature_names: Annotated[
+        tuple[str, ...], Field(min_length=1)
+    ]  # read and forecast, in the order of the columns
+    units: tuple[str, ...]  # one per feature; empty where unknown
+    covariate_names: tuple[str, ...]  # read but not forecast, in the columns after the features
+    dt_s: PositiveFloat | None  # from one row to the next in seconds; None where unknown
+    data_digest: str  # SHA-256 of the training data
     model: Network
-    reading: dict[str, Any] = {}
-    calibration: dict[str, Any] = {}
-    run_id: str | None = None
-    foretrace_version: str = metadata.version("foretrace")
+    reading: dict[
+        str, Any
+    ] = {}  # how files become rows, in plain JSON: categories, calendar, time, missing values
+    calibration: dict[str, Any] = {}  # what the calibration's arrays mean, in plain JSON
+    run_id: str | None = None  # the run that trained it
+    foretrace_version: str = metadata.version("foretrace")  # of the code that wrote the card
     format: int = FORMAT
 
     @property

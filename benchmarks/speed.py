@@ -1,4 +1,4 @@
-"""How fast it is: python benchmarks/speed.py [steps rates commands growth memory job gpu].
+"""How fast it is: python benchmarks/speed.py [steps rates commands growth memory sweeps job gpu].
 
 Prints a table and writes it into docs/performance.md, between the two marks there. Without a name, all but the job,
 which takes as long as the main job does, and the GPU. Rows that are not measured keep their figures, with their date.
@@ -25,6 +25,7 @@ PARTS = {
     "commands": ("speed_commands", "rows"),
     "growth": ("speed_growth", "rows"),
     "memory": ("speed_memory", "rows"),
+    "sweeps": ("speed_sweeps", "rows"),
     "job": ("speed_commands", "job_rows"),
 }
 PAGE, FIGURES = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.json"

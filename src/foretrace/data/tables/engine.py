@@ -5,7 +5,7 @@ It reads within a memory limit, sorts on disk, loads no extensions, and answers 
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,9 @@ class Engine:
             "temp_directory": str(scratch),
         }
         self._connection = duckdb.connect(scratch / "tables.duckdb", config=settings)
-        self._connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+        self._connection.execute("SET TimeZone = 'UTC'")
+        with suppress(duckdb.InvalidInputException):  # in a notebook without ipywidgets, which has no bar anyway
+            self._connection.execute("SET enable_progress_bar = false")
 
     def __enter__(self) -> "Engine":
         return self

@@ -16,7 +16,7 @@ from foretrace.errors import UserError, suggest
 SAMPLE_ROWS, SAMPLE_CELLS = 20_000, 400_000
 MOST_CATEGORIES = 100
 NUMERIC = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL.*")
-CALENDAR = re.compile(r"(?i)(year|month|week|day|hour|minute|weekday|dayofyear|yr|mon|dow|doy)s?")
+CALENDAR = re.compile(r"(?i)(year|month|week|day|hour|minute|weekday|dayofyear|yr|mon?|dy|dow|doy)s?")
 COUNTER = re.compile(
     r"(?i).*(index|idx)|no\.?|nr\.?|id|row|n|number|frame|sample|count(er)?|seq|record|unnamed.*|"
 )
@@ -56,6 +56,8 @@ def choose_uses(engine: Engine, tables: Sequence[Table], given: Reading) -> Uses
     """
     first, reading, notes = tables[0], given, list[str]()
     _check_named(tables, reading)
+    if first.dialect and (above := first.dialect.above):
+        notes.append(f"lines above the header passed over: {listed(above)}")
     texts = _sample(engine, first, reading)
     commas = [t for column in texts.values() for t in column[:2000] if t and DECIMAL_COMMA.fullmatch(t)]
     if first.dialect and reading.decimal is None and not all(map(THOUSANDS.fullmatch, commas)):
@@ -136,7 +138,8 @@ def _sample(engine: Engine, table: Table, reading: Reading) -> Texts:
     """The first rows of each column as texts, None where there is no value."""
     limit = max(20, min(SAMPLE_ROWS, SAMPLE_CELLS // max(len(table.columns), 1)))
     chosen = ", ".join(table.text(name, reading) for name in table.columns)
-    found = engine.rows(f"SELECT {chosen} FROM {table.relation} LIMIT {limit}", table.where)
+    rows = f"FROM {table.relation} WHERE NOT {table.repeats} LIMIT {limit}"
+    found = engine.rows(f"SELECT {chosen} {rows}", table.where)
     if not found:
         raise UserError(f"{table.where}: not one row of values")
     return dict(zip(table.columns, zip(*found, strict=True), strict=True))
@@ -175,7 +178,9 @@ def _reason(name: str, kind: str, texts: Sequence[str | None], reading: Reading)
     numbers = _numbers(texts, reading) if COUNTER.fullmatch(name) else np.zeros(0)
     if len(numbers) > 2 and np.mean(np.diff(numbers) == 1) >= 0.95:
         return "only counts rows"
-    return "index" if name == "" or name.startswith("__index_level_") else ""
+    if name.startswith("__index_level_"):
+        return "index"
+    return "" if name else "no name"
 
 
 def _doubts(

@@ -14,7 +14,7 @@ import numpy as np
 
 from foretrace.config.data import Reading
 from foretrace.data.tables.columns import choose_uses, not_a_number
-from foretrace.data.tables.dialect import NUMBER, as_number
+from foretrace.data.tables.dialect import BOMB, NUMBER, as_number
 from foretrace.data.tables.engine import Engine, Table, literal
 from foretrace.data.tables.episodes import (
     BLOCK,
@@ -26,7 +26,7 @@ from foretrace.data.tables.episodes import (
     map_times,
     split_future,
 )
-from foretrace.data.tables.quality import profile_columns
+from foretrace.data.tables.quality import profile_columns, time_facts
 from foretrace.data.tables.steps import (
     Times,
     derive,
@@ -34,12 +34,11 @@ from foretrace.data.tables.steps import (
     resample,
     usual_step,
 )
-from foretrace.data.tables.times import FIRST_DATE_NS, order_columns, time_facts, time_sql
+from foretrace.data.tables.times import FIRST_DATE_NS, order_columns, time_sql
 from foretrace.errors import UserError
 
 LARGEST = 1e36  # float32 ends at 3.4e38: differences and forecasts need room above what was recorded
 FILES = ("values", "covariates", "times")
-BOMB = 200  # rows of numbers take at most so many times the bytes of their file
 NOTES = ("rows", "missing values", "values interpolated", "gaps in time", "rows left out", "rows repeated",
          "rows without anything", "episodes dropped", "episodes too short")  # fmt: skip
 
@@ -118,9 +117,15 @@ class Conversion:
             time = time_sql(table, self._order, self._reading.time_format) if self._order else "NULL"
             numbers = ", ".join(self._number(table, name, text) for name, text in self._columns)
             most = BOMB * table.size // (8 * len(self._columns)) + 2**24
-            chosen = f"SELECT {part}, row_number() OVER (), {literal(group)}, {label}, {time}, {numbers}"
-            self._engine.rows(f"INSERT INTO raw {chosen} FROM {table.relation} LIMIT {most}", table.where)
+            numbered = f'(SELECT *, row_number() OVER () AS "row of the file" FROM {table.relation})'
+            chosen = f'SELECT {part}, "row of the file", {literal(group)}, {label}, {time}, {numbers} FROM {numbered}'
+            self._engine.rows(f"INSERT INTO raw {chosen} WHERE NOT {table.repeats} LIMIT {most}", table.where)
             before, rows = rows, self._engine.rows("SELECT count(*) FROM raw")[0][0]
+            last = self._engine.rows(f"SELECT max(r) FROM raw WHERE part = {part}")[0][0] or 0
+            if last > rows - before:
+                self._warnings.append(
+                    f"{table.where}: {last - rows + before} line(s) with the header again passed over"
+                )
             if rows == before:
                 raise UserError(f"{table.where}: not one row of values")
             if rows - before == most:
@@ -223,7 +228,7 @@ class Conversion:
         for labels, end, length in zip(episodes, np.cumsum(ends).tolist(), ends, strict=True):
             name, first = "/".join(filter(None, labels)), end - length
             recent = None if stamps is None else stamps[first : min(end, first + 4 * BLOCK)]
-            step = None if recent is None else usual_step(np.diff(recent))
+            step = None if recent is None else usual_step(recent)
             stretches.append(Stretch(name=name, recording=name, first=first, end=end, step=step))
         return stretches
 

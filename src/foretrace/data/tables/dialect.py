@@ -18,6 +18,7 @@ from foretrace.config.data import Reading
 from foretrace.errors import UserError
 
 UNSET = Reading()
+BOMB = 200  # rows of numbers take at most so many times the bytes of their file
 HEAD = 2**20  # bytes of a file by which its dialect is judged
 LINES = 60
 ENDS = re.compile(r"\r\n|\n|\r")
@@ -41,7 +42,8 @@ class Dialect:
         width: Values in a row.
         units: By column, where the file has a row of them.
         comment: With what lines that are passed over begin.
-        is_plain: Whether it is UTF-8 with one separator between two values and one kind of line ends.
+        above: Lines above the header that are passed over.
+        is_plain: Whether it is UTF-8, not compressed, with one separator between two values and one kind of line ends.
     """
 
     separator: str
@@ -50,6 +52,7 @@ class Dialect:
     width: int
     units: dict[str, str] = field(default_factory=dict)
     comment: str = ""
+    above: tuple[str, ...] = ()
     is_plain: bool = True
 
     def __str__(self) -> str:
@@ -77,6 +80,10 @@ def find_dialect(file: Path, reading: Reading) -> Dialect:
     separator = separator or _separator([line for _, line in lines])
     cells = [_split(line, separator) for _, line in lines]
     _check_comments(file, lines, cells, reading)
+    above = _lines_above(cells) if reading.header == "auto" else 0
+    if any(line.count('"') % 2 for _, line in lines[:above]):  # a quoted name over several lines
+        above = 0
+    title, lines, cells = lines[:above], lines[above:], cells[above:]
     width, body = max(len(cells[0]), 1), cells[1:] or cells
     usual = Counter(map(len, body)).most_common(1)[0][0]
     usual_rows = [row for row in body if len(row) == usual]
@@ -108,7 +115,12 @@ def find_dialect(file: Path, reading: Reading) -> Dialect:
         width=width,
         units={name: unit.strip() for name, unit in zip(names, units, strict=False) if unit.strip()},
         comment=reading.comment or "",
-        is_plain=reading.encoding is None and separator != " " and len({*ENDS.findall(text)}) < 2,
+        above=tuple(line.strip() for _, line in title),
+        is_plain=reading.encoding is None
+        and separator != " "
+        and len({*ENDS.findall(text)}) < 2
+        and file.suffix.lower()
+        not in (".gz", ".zst"),  # the engine takes a file that ends too soon for whole
     )
 
 
@@ -116,14 +128,19 @@ def plain_copy(file: Path, dialect: Dialect, reading: Reading, scratch: Path) ->
     """The file itself if it is plain, else a copy of it that is."""
     if dialect.is_plain:
         return file
-    copy = scratch / f"{abs(hash(file))}.txt"
+    copy, encoding = scratch / f"{abs(hash(file))}.txt", reading.encoding or "utf-8-sig"
+    has_spaces, most = dialect.separator == " ", BOMB * file.stat().st_size + BOMB * HEAD
     try:
         with (
-            io.TextIOWrapper(pa.input_stream(str(file)), encoding=reading.encoding or "utf-8-sig") as text,
+            io.TextIOWrapper(pa.input_stream(str(file)), encoding=encoding) as text,
             copy.open("w", encoding="utf-8") as out,
         ):
-            for line in text:
-                out.write(f"{' '.join(line.split())}\n" if dialect.separator == " " else line)
+            for piece in iter(lambda: text.readline(HEAD) if has_spaces else text.read(HEAD), ""):
+                most -= out.write(f"{' '.join(piece.split())}\n" if has_spaces else piece)
+                if most < 0:
+                    raise UserError(
+                        f"{file}: over {BOMB} times as long as its bytes on disk", hint="Unpack it"
+                    )
     except (OSError, UnicodeError) as error:
         raise UserError(f"{file}: cannot be read: {error}", hint="Set another data.encoding") from error
     return copy
@@ -208,6 +225,15 @@ def _check_comments(
             f"{file}, line {lines[0][0] + 1}: looks like a comment, not a header",
             hint=f"Set data.comment='{marks[0]}'{units}, or data.header=true if it holds the names",
         )
+
+
+def _lines_above(cells: list[list[str]]) -> int:
+    """How many lines with fewer values stand above one of names, with values under it."""
+    widths = [max((n + 1 for n, cell in enumerate(row) if cell.strip()), default=0) for row in cells]
+    usual = Counter(widths[1:] or widths).most_common(1)[0][0]
+    first = next((n for n, width in enumerate(widths) if width >= usual), 0)
+    kinds = [{_kind(cell) for cell in row[:usual]} for row in cells[first : first + 3]]
+    return first if len(kinds) > 1 and kinds[0] == {"text"} and {"number", "date"} & kinds[-1] else 0
 
 
 def _has_header(file: Path, cells: list[list[str]], reading: Reading) -> bool:

@@ -39,6 +39,7 @@ class Table:
         array: Name of the array in the file, if it has several.
         folders: Columns that folders named ``key=value`` give.
         dialect: How a file of text is written.
+        repeats: The condition that a row has the header again.
     """
 
     where: str
@@ -49,6 +50,7 @@ class Table:
     array: str = ""
     folders: dict[str, str] = field(default_factory=dict)
     dialect: Dialect | None = None
+    repeats: str = "false"
 
     def text(self, name: str, reading: Reading = UNSET) -> str:
         """SQL of a column as a text without spaces around it, NULL where it stands for no value."""
@@ -149,7 +151,7 @@ class Engine:
             )
 
     def _table(self, file: Path, stem: str, kind: str, reading: Reading) -> Table:
-        where, dialect = str(file), None
+        where, dialect, repeats = str(file), None, "false"
         if kind == ".parquet":
             path = literal(_no_pattern(file))
             relation = f"read_parquet({path}, hive_partitioning = false)"
@@ -168,10 +170,12 @@ class Engine:
                 f"{dialect.comment and ', comment = ' + literal(dialect.comment)})"
             )
             columns = {name: (f"c{n}", "VARCHAR") for name, n in dialect.columns.items()}
+            same = [f"trim(c{n}) = {literal(name)}" for name, n in list(dialect.columns.items())[:3]]
+            repeats = f"coalesce({' AND '.join(same)}, false)"
         folders = partitions(file)
         columns |= {key: (literal(value), "VARCHAR") for key, value in folders.items()}
         return Table(where=where, name=stem, relation=relation, columns=columns, size=file.stat().st_size,
-                     folders=folders, dialect=dialect)  # fmt: skip
+                     folders=folders, dialect=dialect, repeats=repeats)  # fmt: skip
 
     def _expand_lists(
         self, columns: dict[str, tuple[str, str]], relation: str, where: str

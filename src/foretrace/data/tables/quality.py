@@ -1,5 +1,6 @@
-"""What the numbers of recordings give reason to doubt: values that stand for none, outliers, lost digits."""
+"""What recordings give reason to doubt: values that stand for none, outliers, lost digits, uneven time."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,9 @@ import numpy as np
 from foretrace.config.data import Reading
 from foretrace.data.tables.columns import Uses
 from foretrace.data.tables.engine import Engine, Table
+from foretrace.data.tables.episodes import BLOCK, Stretch
+from foretrace.data.tables.steps import JUMP, Times, constant_step
+from foretrace.data.tables.times import FIRST_DATE_NS, TIME_NAME, UNITS, order_columns
 from foretrace.errors import UserError
 
 FEWEST_STEPS = 30  # of single precision in a standard deviation: rounding is then a hundredth of it
@@ -53,6 +57,10 @@ def profile_columns(
         for value, gap, span, times in sides:
             if abs(value) in SENTINELS and gap > span:
                 doubtful[name] = value, times
+                if given.missing_values is not None:
+                    uses.warnings.append(
+                        f"column {name!r}: {value:g} ({times:,} times) looks like a missing value"
+                    )
             elif gap > FAR * span > 0:
                 told = f"column {name!r}: {value:g} ({times:,} times) lies far outside of all others"
                 uses.warnings.append(told)
@@ -66,6 +74,57 @@ def profile_columns(
             hint=f"Set {settings}, or data.missing_values=[] to keep it",
         )
     return profile
+
+
+def time_facts(
+    stretches: Sequence[Stretch],
+    pieces: Sequence[Stretch],
+    times: Times | None,
+    reading: Reading,
+    notes: Mapping[str, int],
+    warnings: list[str],
+) -> dict[str, Any]:
+    """The time step, its spread, and whether the time has dates; adds to the warnings what is doubtful.
+
+    Args:
+        stretches: Whole recordings.
+        pieces: What they were cut into.
+        times: Time of each row; None if no column gives it.
+        reading: The settings, with the order column and its format.
+        notes: Has the number of gaps.
+        warnings: What a person should know before training.
+
+    Raises:
+        UserError: If something is asked for that the time does not give.
+    """
+    facts = {"has_times": False, "has_dates": False, "dt_s": reading.dt_s}
+    if times is None:
+        if reading.elapsed or reading.calendar or reading.resample_s:
+            raise UserError("data.order_column: needed for data.elapsed, data.calendar and data.resample_s")
+        return facts
+    order, time_format = order_columns(reading), str(reading.time_format)
+    is_number = time_format in UNITS and len(order) == 1
+    is_clock = "%" in time_format and not re.search("%[djyYG]", time_format)
+    has_dates = not is_clock and (not is_number or int(times[0]) > FIRST_DATE_NS)
+    if reading.calendar and not has_dates:
+        hint = "Set data.time_format if it counts since 1970"
+        raise UserError("data.calendar: the time has no dates", hint=hint)
+    spacings = [np.diff(times[p.first : min(p.end, p.first + BLOCK)]) for p in pieces[:1000]]
+    apart = np.concatenate(spacings) / 1e9
+    if is_number and not has_dates and (apart == 1).all() and not TIME_NAME.search(order[0]):
+        return facts  # it only counts rows
+    usual, given = next((s.step / 1e9 for s in stretches if s.step), None), reading.dt_s
+    if given and usual and abs(usual - given) > JUMP * given:
+        raise UserError(f"data.dt_s: {given:g}, but rows are {usual:g} s apart", hint="Leave it out")
+    if usual is None and not reading.elapsed and not reading.resample_s:
+        irregular = f"irregular time steps ({apart.min():.4g} to {apart.max():.4g} s)"
+        warnings.append(f"{irregular}: data.elapsed=true tells the model, data.resample_s makes them even")
+    if gaps := notes["gaps in time"]:
+        cuts = f"{len(stretches):,} recording(s) were cut into {len(pieces):,} pieces"
+        warnings.append(f"gaps in time: {gaps:,}, at which {cuts}; data.gaps=keep spans them")
+    spread = {"median": float(np.median(apart)), "min": float(apart.min()), "max": float(apart.max())}
+    step = given or constant_step([times[p.first : p.end] for p in pieces])
+    return {"has_times": True, "has_dates": has_dates, "dt_s": step, "steps": spread}
 
 
 def _check_digits(name: str, column: Mapping[str, Any], table: Table) -> None:

@@ -19,19 +19,24 @@ MONTH_S = 27 * 86_400  # steps from here on are months, quarters, years: even on
 JUMP = 0.5  # a spacing this far from the time step, as a share of it, is no step
 
 
-def is_regular(times: npt.NDArray[Any]) -> bool:
-    """Whether at least half of the steps are alike."""
-    return _median_step(np.abs(np.diff(times).astype(np.float64)), SAME_STEP) is not None
+def regularity(values: npt.NDArray[Any], *, tolerance: float = SAME_STEP) -> float:
+    """The share of steps that are within a share of the median step.
+
+    >>> regularity(np.array([0, 1, 2, 9, 10]))
+    0.75
+    """
+    steps = np.abs(np.diff(values).astype(np.float64))
+    step = np.median(steps) if len(steps) else 0
+    return float(np.mean(np.abs(steps - step) <= tolerance * step)) if len(steps) else 0.0
 
 
-def usual_step(spacings: Times) -> int | None:
-    """The median of spacings, if at least half of them are near it; None if there is no such step.
+def usual_step(times: Times) -> int | None:
+    """The median step, if at least half of all are near it; None if there is no such step.
 
-    >>> usual_step(np.array([60, 60, 180])), usual_step(np.array([1, 7, 30]))
+    >>> usual_step(np.array([0, 60, 120, 300])), usual_step(np.array([0, 1, 8, 38]))
     (60, None)
     """
-    step = _median_step(spacings, JUMP)
-    return None if step is None else round(step)
+    return round(float(np.median(np.diff(times)))) if regularity(times, tolerance=JUMP) >= 0.5 else None
 
 
 def constant_step(stretches: Iterable[Times]) -> float | None:
@@ -154,11 +159,3 @@ def derive(times: Times, reading: Reading, *, before: int) -> npt.NDArray[np.flo
         angle = 2 * np.pi * (turns[name] % 1)
         columns += [np.sin(angle), np.cos(angle)]
     return np.array(columns, np.float32).reshape(len(columns), len(times)).T
-
-
-def _median_step(spacings: npt.NDArray[Any], tolerance: float) -> float | None:
-    """The median, if at least half of all are within a share of it."""
-    if not len(spacings):
-        return None
-    step = float(np.median(spacings))
-    return step if np.mean(np.abs(spacings - step) <= tolerance * step) >= 0.5 else None

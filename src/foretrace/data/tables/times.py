@@ -6,6 +6,7 @@ Times are whole nanoseconds: since 1970 where the columns hold dates, else since
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from itertools import product
 from typing import Any
 
@@ -15,8 +16,7 @@ import numpy.typing as npt
 from foretrace.config.data import Reading
 from foretrace.data.tables.dialect import NUMBER
 from foretrace.data.tables.engine import Engine, Table, listed, literal
-from foretrace.data.tables.episodes import BLOCK, Stretch
-from foretrace.data.tables.steps import JUMP, Times, constant_step, is_regular
+from foretrace.data.tables.steps import Times, regularity
 from foretrace.errors import UserError
 
 Texts = Mapping[str, Sequence[str | None]]
@@ -39,7 +39,11 @@ TIME_NAME = re.compile(
     r"(?i)(^|[^a-z])(t|ts|time|times|timestamps?|stamp|datetime|date|secs?|seconds?|epoch|clock)([^a-z]|$)"
 )
 YEAR_NAME, HOUR_NAME = re.compile("(?i)year|yr|jahr"), re.compile("(?i)hour|hr|time|hhmm|hh")
-PARTS = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S"}
+PARTS = {"%Y": "year|yr|yyyy|jahr", "%m": "month|mon?|mm|monat", "%d": "day|dy|dd|tag", "%H": "hour|hr|hh|stunde",
+         "%M": "minute|min|mi", "%S": "second|sec|ss"}  # fmt: skip
+ENOUGH = 31  # steps: the first days of a year are as even as its months, 01/02 as 02/01
+MISFITS = 50  # one of so many texts may be no time: footers, notes
+ZONE = re.compile(r"(Z|[+-]\d\d:?\d\d)\s*$")
 FIRST_DATE_NS = (
     3 * 10**17
 )  # mid-1979: numbers since 1970 are above it, seconds since a recording's start below
@@ -84,37 +88,26 @@ def find_time(
     Raises:
         UserError: If it cannot be told how the time is written.
     """
-    named, given, backwards = order_columns(reading), reading.time_format, ""
+    named, given = order_columns(reading), reading.time_format
     if given is not None and "%" not in given and given not in (*UNITS, "iso"):
         hint = "Give one as strptime takes it, e.g. '%d/%m/%Y %H:%M', or s, ms, us or ns since 1970"
         raise UserError(f"data.time_format: {given!r} is no format", hint=hint)
     if named and given is not None:
         return reading
+    repeated: tuple[list[str], dict[str, Times]] | None = None
+    backwards = ""
     for columns in [named] if named else _candidates(kinds, texts, reading):
-        formats = fitting = _formats_of(table, columns, texts)
-        times = {each: _times(engine, table, columns, each) for each in formats}
-        if not named:
-            fitting = [each for each in formats if len(times[each]) > 2 and is_monotonic(times[each])]
-        if len(fitting) > 1:
-            fitting = [each for each in fitting if is_regular(np.sort(times[each]))] or fitting
-        if len(fitting) > 1 or (named and not fitting):
-            first = next((text for text in texts[columns[0]] if text is not None), None)
-            ways = "in several ways" if fitting else "neither as a number nor as a date"
-            raise UserError(
-                f"{table.where}, column {columns[0]!r}: {str(first)[:100]!r} can be read {ways}",
-                hint=f"Set {as_setting(columns)} and data.time_format, e.g. "
-                + (" or ".join(map(repr, fitting[:3])) or "'%d/%m/%Y %H:%M'"),
-            )
-        if fitting:
-            order = columns[0] if len(columns) == 1 else columns
-            if not named:
-                shown = f" ({fitting[0]})" if fitting[0] not in ("iso", "s") else ""
-                notes.append(
-                    f"time taken from {listed(columns)}{shown}; data.order_column can name another column"
-                )
-            return reading.model_copy(update={"order_column": order, "time_format": fitting[0]})
-        if formats and kinds[columns[0]] in ("time", "text"):
+        formats = _formats_of(table, columns, texts)
+        times = {each: _times(engine, table, columns, each, reading) for each in formats}
+        rising = times if named else {each: t for each, t in times.items() if is_monotonic(t)}
+        if named or rising:
+            return _settled(table, columns, rising, texts, reading, notes)
+        if kinds[columns[0]] in ("time", "text") and times:
+            nearly = {each: t for each, t in times.items() if is_monotonic(t, most_equal=0.1)}
+            repeated = repeated or ((columns, nearly) if nearly else None)
             backwards = backwards or columns[0]
+    if repeated is not None:
+        return _settled(table, *repeated, texts, reading, notes)
     if backwards and reading.features is None:
         raise UserError(
             f"{table.where}, column {backwards!r}: dates that do not rise from row to row",
@@ -126,72 +119,51 @@ def find_time(
 
 def as_setting(columns: Sequence[str]) -> str:
     """The setting that names columns as the time, as one would type it."""
-    words = [f"'{name}'" if re.search(r"[^\w.]", name) else name for name in columns]
+    words = [f"'{name}'" if re.search(r"[^\w.]|^$", name) else name for name in columns]
     return f"data.order_column={words[0] if len(words) == 1 else '[' + ','.join(words) + ']'}"
 
 
-def time_facts(
-    stretches: Sequence[Stretch],
-    pieces: Sequence[Stretch],
-    times: Times | None,
-    reading: Reading,
-    notes: Mapping[str, int],
-    warnings: list[str],
-) -> dict[str, Any]:
-    """The time step, its spread, and whether the time has dates; adds to the warnings what is doubtful.
-
-    Args:
-        stretches: Whole recordings.
-        pieces: What they were cut into.
-        times: Time of each row; None if no column gives it.
-        reading: The settings, with the order column and its format.
-        notes: Has the number of gaps.
-        warnings: What a person should know before training.
-
-    Raises:
-        UserError: If something is asked for that the time does not give.
-    """
-    facts = {"has_times": False, "has_dates": False, "dt_s": reading.dt_s}
-    if times is None:
-        if reading.elapsed or reading.calendar or reading.resample_s:
-            raise UserError("data.order_column: needed for data.elapsed, data.calendar and data.resample_s")
-        return facts
-    order, time_format = order_columns(reading), str(reading.time_format)
-    is_number = time_format in UNITS and len(order) == 1
-    is_clock = "%" in time_format and not re.search("%[djyYG]", time_format)
-    has_dates = not is_clock and (not is_number or int(times[0]) > FIRST_DATE_NS)
-    if reading.calendar and not has_dates:
-        hint = "Set data.time_format if it counts since 1970"
-        raise UserError("data.calendar: the time has no dates", hint=hint)
-    spacings = [np.diff(times[p.first : min(p.end, p.first + BLOCK)]) for p in pieces[:1000]]
-    apart = np.concatenate(spacings) / 1e9
-    if is_number and not has_dates and (apart == 1).all() and not TIME_NAME.search(order[0]):
-        return facts  # it only counts rows
-    usual, given = next((s.step / 1e9 for s in stretches if s.step), None), reading.dt_s
-    if given and usual and abs(usual - given) > JUMP * given:
-        raise UserError(f"data.dt_s: {given:g}, but rows are {usual:g} s apart", hint="Leave it out")
-    if usual is None and not reading.elapsed and not reading.resample_s:
-        irregular = f"irregular time steps ({apart.min():.4g} to {apart.max():.4g} s)"
-        warnings.append(f"{irregular}: data.elapsed=true tells the model, data.resample_s makes them even")
-    if gaps := notes["gaps in time"]:
-        cuts = f"{len(stretches):,} recording(s) were cut into {len(pieces):,} pieces"
-        warnings.append(f"gaps in time: {gaps:,}, at which {cuts}; data.gaps=keep spans them")
-    spread = {"median": float(np.median(apart)), "min": float(apart.min()), "max": float(apart.max())}
-    step = given or constant_step([times[p.first : p.end] for p in pieces])
-    return {"has_times": True, "has_dates": has_dates, "dt_s": step, "steps": spread}
-
-
-def is_monotonic(values: npt.NDArray[Any]) -> bool:
-    """Whether each row is later than the one before, or each is earlier."""
+def is_monotonic(values: npt.NDArray[Any], *, most_equal: float = 0.0) -> bool:
+    """Whether of at least 3 rows each is later than the one before, or each is earlier; a share may be equal."""
     before, after = values[:-1], values[1:]
-    return len(after) > 0 and bool((after > before).all() or (after < before).all())
+    if len(after) < 2 or np.mean(after == before) > most_equal:
+        return False
+    return bool((after >= before).all() or (after <= before).all())
+
+
+def _settled(
+    table: Table,
+    columns: list[str],
+    times: Mapping[str, Times],
+    texts: Texts,
+    reading: Reading,
+    notes: list[str],
+) -> Reading:
+    """The settings with these columns as the time, in the one format by which rows are the most even."""
+    even = {each: regularity(np.sort(t)) for each, t in times.items()}
+    sure = [each for each, t in times.items() if even[each] == 1 and len(t) > ENOUGH]
+    least = 1.0 if sure else 0.5
+    fitting = [each for each in even if even[each] >= least] or list(even)
+    if len(fitting) != 1:
+        first = next((text for text in texts[columns[0]] if text is not None), None)
+        ways = "in several ways" if fitting else "neither as a number nor as a date"
+        raise UserError(
+            f"{table.where}, column {columns[0]!r}: {str(first)[:100]!r} can be read {ways}",
+            hint=f"Set {as_setting(columns)} and data.time_format, e.g. "
+            + (" or ".join(map(repr, fitting[:3])) or "'%d/%m/%Y %H:%M'"),
+        )
+    if reading.order_column is None:
+        shown = f" ({fitting[0]})" if fitting[0] not in ("iso", "s") else ""
+        notes.append(f"time taken from {listed(columns)}{shown}; data.order_column can name another column")
+    order = columns[0] if len(columns) == 1 else columns
+    return reading.model_copy(update={"order_column": order, "time_format": fitting[0]})
 
 
 def _candidates(kinds: Mapping[str, str], texts: Texts, reading: Reading) -> Iterator[list[str]]:
     """Columns that may give the time, alone or together, the likeliest first."""
     taken = {reading.episode_column, *reading.covariates, *(reading.features or ())}
     free = {name: kind for name, kind in kinds.items() if name not in taken}
-    parts = [next((name for name in free if name.lower() == part), "") for part in PARTS]
+    parts = [next((n for n in free if re.fullmatch(f"(?i){part}", n)), "") for part in PARTS.values()]
     parts = parts[: parts.index("")] if "" in parts else parts
     if len(parts) > 1:
         yield parts
@@ -220,32 +192,61 @@ def _formats_of(table: Table, columns: Sequence[str], texts: Texts) -> list[str]
         second = max(int(text.split()[1]) for text in joined)
         if len(columns) == 2 and second > 12:
             return ["%G %V" if second <= 53 else "%Y %j"]
-        return [" ".join(list(PARTS.values())[: len(columns)])]
+        return [" ".join(list(PARTS)[: len(columns)])]
     if len(columns) == 1 and all(NUMBER.fullmatch(text) for text in joined):
         digits = DIGITS.get(len(joined[0]), "")
         return [digits] if digits and _fitting(joined, [digits]) else _unit(columns[0], joined)
-    if all(re.match(r"\d{4}-\d\d?-\d\d?([T ]|$)", text) for text in joined):
-        if len({re.search(r"(Z|[+-]\d\d:?\d\d)\s*$", text[10:]) is None for text in joined}) > 1:
+    iso = [text for text in joined if re.match(r"\d{4}-\d\d?-\d\d?([T ]|$)", text)]
+    if len(joined) - len(iso) <= len(joined) // MISFITS:
+        if len({ZONE.search(text[10:]) is None for text in iso}) > 1:
             raise UserError(f"{table.where}, column {columns[0]!r}: some times have a zone, others have none")
-        if _are(joined[:100], datetime.fromisoformat):
+        if _are(iso[:100], datetime.fromisoformat):
             return ["iso"]
     return _fitting(joined, FORMATS) or _fitting(joined, CLOCKS)
 
 
-def _times(engine: Engine, table: Table, columns: Sequence[str], time_format: str) -> Times:
-    sql = time_sql(table, columns, time_format)
-    found = engine.rows(f"SELECT {sql} FROM {table.relation} LIMIT 20000", table.where)
-    return np.array([row[0] for row in found if row[0] is not None], np.int64)
+def _times(engine: Engine, table: Table, columns: Sequence[str], time_format: str, reading: Reading) -> Times:
+    """The times of the first rows, of one episode."""
+    episode = reading.episode_column
+    label = "''" if episode is None else table.text(episode)
+    chosen = f"SELECT {time_sql(table, columns, time_format)}, {label} FROM {table.relation} LIMIT 20000"
+    found = engine.rows(chosen, table.where)
+    return np.array([t for t, name in found if t is not None and name == found[0][1]], np.int64)
 
 
 def _fitting(values: Sequence[str | None], formats: Sequence[str]) -> list[str]:
-    """Formats that fit all values."""
+    """Formats that fit almost all values."""
     texts = list(dict.fromkeys(text for text in values if text))
     if not texts or len(texts[0]) > LONGEST or not re.search(r"\d", texts[0]):
         return []
-    for text in texts[:100] + texts[100 :: max(1, len(texts) // 300)]:
-        formats = [f for f in formats if _are([text], lambda t, f=f: datetime.strptime(t, f))]
-    return list(formats)
+    texts = texts[:100] + texts[100 :: max(1, len(texts) // 300)]
+    likely: list[str] = []
+    for text in texts[:3]:
+        shapes = _shape(text), _shape(ZONE.sub("%z", text))
+        likely = likely or [f for f in formats if _shape(f) in shapes and _fits(text, f)]
+    return [f for f in likely if sum(not _fits(text, f) for text in texts) <= len(texts) // MISFITS]
+
+
+@lru_cache(4096)
+def _shape(text: str) -> str:
+    """A time or a format with its numbers as 0 and its words as A: where these differ, it cannot fit.
+
+    >>> _shape("03 Mar 2024, 1:05 PM"), _shape("%d %b %Y, %I:%M %p")
+    ('0 A 0, 0:0 A', '0 A 0, 0:0 A')
+    """
+    for pattern, sign in (
+        ("%z", "±"),
+        ("%[abBp]", "A"),
+        ("%[a-zA-Z]", "0"),
+        (r"[^\W\d_]+", "A"),
+        (r"\d+", "0"),
+    ):
+        text = re.sub(pattern, sign, text)
+    return re.sub(r"\s+", " ", text)
+
+
+def _fits(text: str, time_format: str) -> bool:
+    return _are([text], lambda each: datetime.strptime(each, time_format))
 
 
 def _are(texts: Sequence[str], parse: Any) -> bool:
@@ -272,4 +273,4 @@ def _is_time_by_size(name: str, texts: Sequence[str | None], first: str) -> bool
         return False
     is_unnamed = name in ("", "column_0") and name == first and not (np.diff(numbers) == 1).all()
     is_late = bool(numbers.min() * 1e9 > FIRST_DATE_NS) or YEAR_NAME.fullmatch(name) is not None
-    return is_regular(numbers) and (is_unnamed or is_late)
+    return regularity(numbers) >= 0.5 and (is_unnamed or is_late)

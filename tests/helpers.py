@@ -15,6 +15,7 @@ from mlflow.entities import Run
 
 from foretrace.data.sequences import Sequences
 from foretrace.data.windows import Batch
+from foretrace.evaluation.calibration import Calibration
 from foretrace.serving.model_file import ModelCard
 from foretrace.serving.predictor import Predictor
 from foretrace.training.module import Forecaster
@@ -140,6 +141,23 @@ def made(*, covariates: bool = True, seed: int = 0, **settings: object) -> Predi
         covariate_std=torch.full((int(covariates),), 2.0),
     )
     return Predictor(card, model)
+
+
+def calibrated(predictor: Predictor) -> Predictor:
+    """The same model with intervals, which for two features and three steps ahead are all different."""
+    widths = np.arange(1.0, 13.0).reshape(2, 3, 2) / 10
+    predictor.calibration = Calibration(
+        levels=(50.0, 90.0),
+        center=np.array([0.1, -0.2]),
+        shrinkage=np.linspace(1, 0.5, 6).reshape(3, 2),
+        half_width=widths,
+        warmup=5,
+        starts=40,
+        groups=8,
+        by="recording",
+        independent=20.0,
+    )
+    return predictor
 
 
 def rows(count: int, *, covariates: bool = True, seed: int = 0) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from foretrace.data.sequences import Sequences
 from foretrace.data.statistics import Statistics
 from foretrace.data.windows import Windows
 from foretrace.evaluation.evaluate import evaluate
+from foretrace.evaluation.references import fit_references
 from foretrace.evaluation.result import EvaluationResult
 from foretrace.model.next_step import NextStepModel
 
@@ -45,6 +46,7 @@ def evaluated():
     def evaluated(model, sequences, *, length=10, warmup=10, horizon=12, **settings) -> EvaluationResult:
         windows = Windows(sequences, length=length, stride=7)
         settings = Evaluation(warmup=warmup, horizon=horizon, **settings)
-        return evaluate(model, train=sequences, valid=sequences, test=windows, settings=settings)
+        references = fit_references(model, train=sequences, valid=sequences, settings=settings)
+        return evaluate(model, windows, references, settings=settings)
 
     return evaluated

@@ -7,7 +7,8 @@ from foretrace.evaluation.baselines import fit_baselines, fit_ridge
 from foretrace.evaluation.chunks import Scalings
 from foretrace.evaluation.forecast_errors import Groups
 from foretrace.evaluation.one_step import evaluate_carried_state
-from foretrace.evaluation.rollout import evaluate_open_loop
+from foretrace.evaluation.open_loop import evaluate_open_loop
+from foretrace.evaluation.references import References
 
 A = np.array([[0.9, 0.3, 0.0], [-0.3, 0.9, 0.1], [0.0, 0.0, 0.7]])
 NOISE = np.array([0.1, 0.05, 0.2])
@@ -38,7 +39,14 @@ def test_ridge_reaches_the_noise_floor_one_step_and_at_each_horizon(untrained):
     added = [np.diag(power @ np.diag(NOISE**2) @ power.T) / scale**2 for power in powers]
     floor = np.cumsum(added, axis=0)  # (H, F): what noise after the start alone does
 
-    loop = evaluate_open_loop(model, baselines, test, Groups.of(test, stretch=8), warmup=8, horizon=20)
+    loop = evaluate_open_loop(
+        model,
+        References(baselines=baselines, calibration=None),
+        test,
+        Groups.of(test, stretch=8),
+        warmup=8,
+        horizon=20,
+    )
     np.testing.assert_allclose(loop.errors["ridge"].mean_mse, floor.mean(axis=1), rtol=0.02)
     np.testing.assert_allclose(loop.errors["ridge"].mse, floor, rtol=0.03)
     carried = evaluate_carried_state(model, baselines, test, Groups.of(test, stretch=8), warmup=8)
@@ -49,7 +57,14 @@ def test_ridge_uses_known_inputs_and_finds_an_exact_system(untrained):
     train, valid = (linear_system(10, 200, noise=0, seed=s, input_gain=0.5) for s in (1, 2))
     model = untrained(train)
     baselines = fit_baselines(train, valid, scalings=Scalings.of(model), longest=8)
-    loop = evaluate_open_loop(model, baselines, valid, Groups.of(valid, stretch=8), warmup=8, horizon=30)
+    loop = evaluate_open_loop(
+        model,
+        References(baselines=baselines, calibration=None),
+        valid,
+        Groups.of(valid, stretch=8),
+        warmup=8,
+        horizon=30,
+    )
     assert loop.errors["ridge"].mean_mse.max() < 1e-9
     assert loop.valid["ridge"][:, -1].sum() == loop.num_starts
 

@@ -8,7 +8,7 @@ from foretrace.evaluation import chunks
 from foretrace.evaluation.baselines import fit_baselines
 from foretrace.evaluation.chunks import Scalings
 from foretrace.evaluation.forecast_errors import Groups
-from foretrace.evaluation.one_step import evaluate_carried_state, evaluate_zero_state, forecast_episode
+from foretrace.evaluation.one_step import evaluate_carried_state, evaluate_zero_state, forecast_episodes
 
 
 def carried(model, sequences, warmup):
@@ -69,7 +69,7 @@ def test_one_long_recording_is_grouped_by_time(untrained):
 
 
 def test_forecast_episode_is_aligned_with_what_came(untrained, waves):
-    prediction, truth = forecast_episode(untrained(waves), waves, 3, max_steps=25)
+    prediction, truth = forecast_episodes(untrained(waves), waves, count=4, max_steps=25)[3]
     assert prediction.shape == truth.shape == (25, 2)
     np.testing.assert_array_equal(truth, waves.episode(3)[1:26])
 

@@ -5,7 +5,7 @@ import torch
 
 from foretrace.data.sequences import Sequences
 from foretrace.evaluation import rollout as rollout_module
-from foretrace.evaluation.rollout import rollout
+from foretrace.evaluation.open_loop import VALID_BELOW
 
 
 def test_rollout_equals_reading_the_whole_history_again_at_each_step(untrained):
@@ -26,14 +26,14 @@ def test_rollout_equals_reading_the_whole_history_again_at_each_step(untrained):
         for step in range(15, 40):
             forecast, _ = model.forward_scaled(history, covariates[:, :step])
             history = torch.cat([history, forecast[:, -1:]], dim=1)
-        found = rollout(model, x[:, :15], covariates[:, :39], horizon=25)
+        found = model.rollout(x[:, :15], covariates[:, :39], horizon=25)
     torch.testing.assert_close(found, history[:, 15:], rtol=1e-4, atol=1e-5)
 
 
 def test_rollout_reads_the_warmup_once_and_then_one_step_at_a_time(untrained, waves):
     model, read = untrained(waves), []
     model.stack.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].shape[1]))
-    rollout(model, torch.zeros(1, 20, 2), torch.zeros(1, 34, 0), horizon=15)
+    model.rollout(torch.zeros(1, 20, 2), torch.zeros(1, 34, 0), horizon=15)
     assert read == [20] + [1] * 14
 
 
@@ -49,7 +49,7 @@ def test_starts_tile_each_episode(untrained, evaluated, monkeypatch):
     np.testing.assert_allclose(loop.errors["persistence"].l1, ahead, rtol=1e-5)
     np.testing.assert_allclose(loop.errors["velocity"].l1, 0, atol=1e-5)
     assert loop.valid["velocity"].sum(axis=0).tolist() == [0] * 10 + [8]
-    within = int((ahead <= rollout_module.VALID_BELOW).sum())
+    within = int((ahead <= VALID_BELOW).sum())
     assert loop.valid["persistence"].sum(axis=0)[within] == 8
 
 

@@ -7,31 +7,26 @@ import pytest
 from helpers import client, made, rows
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from foretrace.errors import UserError
+from foretrace.model.ensemble import Ensemble
 from foretrace.serving.loading import load_ensemble
-from foretrace.serving.predictor import Ensemble
+from foretrace.serving.predictor import Predictor
 from foretrace.workspace import Workspace
 
 MEMBERS = [made(seed=seed) for seed in (1, 2, 3)]
+TOGETHER = Predictor(MEMBERS[0].card, Ensemble([member.model for member in MEMBERS]))
 
 
 def test_forecast_is_the_mean_of_the_members_own_rollouts():
-    found = Ensemble(MEMBERS).predict(rows(20), 4, [[1.0]] * 3)
+    found = TOGETHER.predict(rows(20), 4, [[1.0]] * 3)
     each = [member.predict(rows(20), 4, [[1.0]] * 3).to_numpy() for member in MEMBERS]
     assert found.to_numpy() == pytest.approx(np.mean(each, axis=0), rel=1e-5)
 
 
 def test_step_by_step_the_ensemble_says_the_same():
-    ensemble = Ensemble(MEMBERS)
-    state = ensemble.start()
+    state = TOGETHER.start()
     for values in rows(20).to_numpy():
-        forecast, state = ensemble.step(values, state)
-    assert forecast == pytest.approx(ensemble.predict(rows(20)).to_numpy()[0], rel=1e-5)
-
-
-def test_models_of_other_columns_are_no_ensemble():
-    with pytest.raises(UserError, match="different columns"):
-        Ensemble([made(), made(covariates=False)])
+        forecast, state = TOGETHER.step(values, state)
+    assert forecast == pytest.approx(TOGETHER.predict(rows(20)).to_numpy()[0], rel=1e-5)
 
 
 def test_sweep_is_the_ensemble_of_the_seeds_of_its_best_settings(trained, bare):
@@ -45,4 +40,4 @@ def test_sweep_is_the_ensemble_of_the_seeds_of_its_best_settings(trained, bare):
         store.set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent)
         store.set_tag(run_id, "sweep.job", json.dumps(job))
     found = load_ensemble(parent, uri=None, workspace=Workspace(here.root))
-    assert [member.card.run_id for member in found.members] == here.run_ids
+    assert list(found.run_ids) == here.run_ids

@@ -7,9 +7,10 @@ import struct
 from contextlib import suppress
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from helpers import made, rows
+from helpers import calibrated, made, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
@@ -20,7 +21,7 @@ from foretrace.errors import UserError
 from foretrace.serving.model_file import DIGEST, digest, save_model
 from foretrace.serving.registry import write_mlflow_model
 
-MODEL = made()
+MODEL, CALIBRATED = made(), calibrated(made())
 TEXTS = MODEL.card.texts()
 TENSORS = MODEL.model.state_dict()
 WEIGHT = "stack.lstm.0.weight_hh_l0"
@@ -173,12 +174,13 @@ def test_model_of_version_0_1_0_is_read(tmp_path):
 
 
 def test_reading_and_calibration_travel_with_the_model(tmp_path):
-    card = MODEL.card.model_copy(update={"reading": {"missing": "drop"}, "calibration": {"levels": [80, 90]}})
-    widths = np.arange(6, dtype=np.float32).reshape(1, 3, 2)
-    save_model(tmp_path / "model.safetensors", card, MODEL.model, {"widths": widths})
+    card = MODEL.card.model_copy(update={"reading": {"missing": "drop"}})
+    save_model(tmp_path / "model.safetensors", card, MODEL.model, CALIBRATED.calibration)
     found = foretrace.load(tmp_path)
-    assert found.card == card
-    assert (found.calibration["widths"] == widths).all()
+    assert found.card.reading == card.reading
+    assert found.calibration.facts() == CALIBRATED.calibration.facts()
+    forecast = {"rows": rows(9), "horizon": 4, "future": [[1.0]] * 3, "intervals": [90, 50]}
+    pd.testing.assert_frame_equal(found.predict(**forecast), CALIBRATED.predict(**forecast))
 
 
 @given(place=st.integers(0, len(WHOLE) - 1), bit=st.integers(0, 7))

@@ -17,18 +17,17 @@ from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.sequences import Sequences
 from foretrace.data.splits import Splits
 from foretrace.errors import UserError
+from foretrace.evaluation.references import fit_references
 from foretrace.evaluation.storage import EVALUATION, load_evaluation
 from foretrace.reports import console
-from foretrace.serving.loading import trained_model
+from foretrace.serving.loading import find_trained, load_ensemble, load_path
+from foretrace.serving.model_file import ModelCard
 from foretrace.tracking import provenance, store
 from foretrace.tracking.run import TrackedRun
 from foretrace.tracking.stored import StoredRun
-from foretrace.training.checkpoint_io import read_checkpoint
 from foretrace.training.log_filters import filter_library_logs
-from foretrace.training.module import Forecaster
 from foretrace.workspace import Workspace
 
-BEST = "checkpoints/best.ckpt"
 SAME_STEP = 0.01  # relative difference of time steps that rounding may make
 
 
@@ -50,29 +49,51 @@ def run(
     filter_library_logs()
     if config.runs is not None:
         return _compare(config.runs[0], config.runs[1], config, workspace)
-    trained = _find(config.run, config, workspace) if config.run is not None else None
-    checkpoint = trained.download_artifact(BEST) if trained else Path(str(config.checkpoint))
-    forecaster = _load_forecaster(checkpoint)
+    trained = None
+    if config.run is not None:
+        trained = find_trained(config.run, uri=config.tracking.uri, workspace=workspace)
+        predictor = load_ensemble(config.run, uri=config.tracking.uri, workspace=workspace)
+    else:
+        predictor = load_path(Path(str(config.checkpoint)).expanduser())
     recorded = recorded_data(trained) if trained else None
     settings = config.data or recorded
     assert settings is not None, "a checkpoint comes with data"
     sources.check(settings)
     is_split = any(text.lstrip("+").startswith(("data.split=", "data.split.")) for text in overrides)
-    data, same_data = _load_data(forecaster, settings, recorded, workspace, is_split=is_split)
-    with _tracked(config, trained, settings.source, overrides, workspace, apart=not same_data) as tracked:
+    data, same_data = _load_data(predictor.card, settings, recorded, workspace, is_split=is_split)
+    train, valid = (data.windows[part].sequences for part in ("train", "valid"))
+    with _tracked(
+        config, predictor.run_ids, settings.source, overrides, workspace, apart=not same_data
+    ) as tracked:
         record_data(settings.source, data, tracked)
         prefix = "" if same_data or config.log_to == "new_run" else f"{settings.source}/"
-        title = f"{trained.id if trained else checkpoint.name} on {settings.source}"
+        title = f"{config.run or Path(str(config.checkpoint)).name} on {settings.source}"
+        references = fit_references(predictor.model, train=train, valid=valid, settings=config.evaluation)
         metrics = evaluate_and_report(
-            forecaster.model, data, tracked, config.evaluation, title=title, prefix=prefix
+            predictor.model, data, references, tracked, config.evaluation, title=title, prefix=prefix
         )
+    if len(predictor.run_ids) > 1 and metrics and same_data:
+        _tell_members(predictor.run_ids, tracked, config, workspace)
     print(f"report   {tracked.folder / 'report.html'}")
     print(console.last_line(tracked.id, "FINISHED", metrics), flush=True)
     return metrics
 
 
+def _tell_members(
+    run_ids: Sequence[str], tracked: TrackedRun, config: EvaluateConfig, workspace: Workspace
+) -> None:
+    """Say how the models together compare with each of them, one step and farthest ahead."""
+    print(f"ensemble the mean of {len(run_ids)} models, at {len(run_ids)} times the cost of one")
+    ours = load_evaluation(tracked.folder / EVALUATION)
+    for run_id in run_ids:
+        theirs = load_evaluation(_find(run_id, config, workspace).download_artifact(EVALUATION))
+        found = list(ours.compare(theirs, names=("the ensemble", run_id[:8])).values())
+        for comparison in dict.fromkeys((found[0], found[-1])):
+            print(f"  {comparison.where:<16}{comparison.sentence()}")
+
+
 def _load_data(
-    forecaster: Forecaster,
+    card: ModelCard,
     settings: sources.DataSettings,
     recorded: sources.DataSettings | None,
     workspace: Workspace,
@@ -84,7 +105,7 @@ def _load_data(
     New recordings are evaluated whole, beside baselines that are fitted to the training data, read again.
 
     Args:
-        forecaster: What is evaluated.
+        card: Of what is evaluated.
         settings: Of the data.
         recorded: Settings of the training data; None for a checkpoint, which names none.
         workspace: Where data are cached.
@@ -93,10 +114,10 @@ def _load_data(
     Raises:
         UserError: If the training data cannot be read, or the new ones differ in features, time step or a unit.
     """
-    features, by_part = forecaster.hparams["features"], is_split or isinstance(settings, PublishedData)
+    by_part = is_split or isinstance(settings, PublishedData)
     whole = None if isinstance(settings, PublishedData) else sources.read(settings, cache=workspace.cache)[0]
     if whole is not None:
-        _check_features(features, whole)
+        _check_features(card, whole)
     try:
         data = sources.load(settings, cache=workspace.cache)
     except UserError:
@@ -104,8 +125,8 @@ def _load_data(
             raise
         data = None  # too short to be split, which is not asked for
     if data is not None:
-        _check_features(features, data.windows["train"].sequences)
-        if features["digest"] == data.windows["train"].sequences.digest:
+        _check_features(card, data.windows["train"].sequences)
+        if card.data_digest == data.windows["train"].sequences.digest:
             return data, True
         if recorded is None:
             print(
@@ -167,18 +188,20 @@ def _find(run_id: str, config: EvaluateConfig, workspace: Workspace) -> TrackedR
 
 def _tracked(
     config: EvaluateConfig,
-    trained: TrackedRun | None,
+    run_ids: Sequence[str],
     source: str,
     overrides: Sequence[str],
     workspace: Workspace,
     *,
     apart: bool,
 ) -> TrackedRun:
-    if config.log_to == "evaluated_run" and trained is not None:
+    if config.log_to == "evaluated_run" and config.run is not None:
+        trained = _find(config.run, config, workspace)
         trained.folder = trained.folder / "evaluations" / source if apart else trained.folder
         return trained
     tracking = config.tracking
-    of = {"evaluated_run": trained.id} if trained else {"evaluated_checkpoint": str(config.checkpoint)}
+    of = {"evaluated_run": config.run} if config.run else {"evaluated_checkpoint": str(config.checkpoint)}
+    of |= {"ensemble": ", ".join(run_ids)} if len(run_ids) > 1 else {}
     tags = (tracking.tags or {}) | of | provenance.code(workspace.root)
     client, created = store.create_run(
         workspace=workspace,
@@ -188,18 +211,6 @@ def _tracked(
         tags=tags | {"command": provenance.command(overrides)},
     )
     return TrackedRun(client, created, staging=workspace.staging)
-
-
-def _load_forecaster(path: Path) -> Forecaster:
-    checkpoint = read_checkpoint(path)
-    _, model = trained_model(path, checkpoint)
-    try:
-        forecaster = Forecaster(**checkpoint["hyper_parameters"])
-    except (TypeError, KeyError) as error:
-        said = f"{path}: a checkpoint of another version ({type(error).__name__}: {error})"
-        raise UserError(said, hint="Evaluate it with the version that wrote it.") from error
-    forecaster.model = model
-    return forecaster.eval()
 
 
 def recorded_data(trained: StoredRun) -> sources.DataSettings:
@@ -217,10 +228,10 @@ def recorded_data(trained: StoredRun) -> sources.DataSettings:
         raise UserError(said, hint="Name the data to evaluate the run on: data=…") from error
 
 
-def _check_features(features: Mapping[str, Any], sequences: Sequences) -> None:
+def _check_features(card: ModelCard, sequences: Sequences) -> None:
     for what, ours, theirs in (
-        ("features", features["names"], sequences.feature_names),
-        ("covariates", features["covariates"], sequences.covariate_names),
+        ("features", card.feature_names, sequences.feature_names),
+        ("covariates", card.covariate_names, sequences.covariate_names),
     ):
         if tuple(ours) != tuple(theirs):
             raise UserError(

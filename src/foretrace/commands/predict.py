@@ -3,6 +3,7 @@
 Shapes: T rows, F features, K covariates, H rows ahead.
 """
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +12,20 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
 
-from foretrace.config import PredictConfig, Reading
+from foretrace.config import Evaluation, PredictConfig, Reading
+from foretrace.config.run_config import read_run_config
+from foretrace.data import sources
 from foretrace.data.sequences import FloatArray, Sequences
 from foretrace.data.tables import Recordings, read_recordings
 from foretrace.data.tables.files import ARRAYS, file_format, find_files
 from foretrace.data.tables.steps import SAME_STEP, Times, derive, derived_names, times_after
 from foretrace.errors import UserError
+from foretrace.evaluation.calibration import Calibration, calibrate
+from foretrace.evaluation.forecast_errors import MODEL
 from foretrace.reports.figures.forecasts import fan_chart, feature_lines
 from foretrace.serving.forecast_table import FORMATS, ForecastTable
-from foretrace.serving.loading import load, load_ensemble
-from foretrace.serving.predictor import BLOCK, Ensemble, Predictor
+from foretrace.serving.loading import find_trained, load, load_ensemble
+from foretrace.serving.predictor import BLOCK, Predictor
 from foretrace.workspace import Workspace, atomic_write, check_target
 
 PICTURED_ROWS = 200  # of the recording: as many as a picture shows apart
@@ -52,19 +57,26 @@ def run(config: PredictConfig, *, workspace: Workspace) -> Path:
     _check(sequences, predictor)
     last_of = {recording: e for e, recording in enumerate(sequences.recordings)}
     chosen = list(last_of.values()) if goes_on else range(len(sequences))
-    columns, time = predictor.feature_names, _time_type(sequences, predictor.dt_s)
+    if len(predictor.run_ids) > 1:
+        predictor.calibration = _calibrate(predictor, config, workspace)
+    wanted = predictor.levels if config.intervals == "all" else (config.intervals or ())
+    levels, time = predictor.check_levels(wanted), _time_type(sequences, predictor.dt_s)
     with atomic_write(table) as aside, atomic_write(picture) as drawn:
-        with closing(ForecastTable(aside, table.suffix, feature_names=columns, time=time)) as writer:
-            forecaster = _Forecaster(recordings, predictor, writer, config.horizon if goes_on else None)
+        with closing(
+            ForecastTable(aside, table.suffix, columns=predictor.column_names(levels), time=time)
+        ) as writer:
+            horizon = config.horizon if goes_on else None
+            forecaster = _Forecaster(recordings, predictor, writer, horizon, levels)
             for e in chosen:
                 forecaster.forecast(e)
         assert forecaster.figure is not None, "there is an episode"
         forecaster.figure.savefig(drawn, format="png")
     for warning in recordings.warnings:
         print(f"warning  {warning}")
-    if isinstance(predictor, Ensemble):
-        ids = ", ".join(str(member.card.run_id)[:8] for member in predictor.members)
-        print(f"model    mean of the {len(predictor.members)} seeds of the best settings: {ids}")
+    if len(predictor.run_ids) > 1:
+        ids = ", ".join(run_id[:8] for run_id in predictor.run_ids)
+        print(f"model    mean of the {len(predictor.run_ids)} seeds of the best settings: {ids}")
+    print(f"forecast {_describe(predictor.calibration, levels, config.horizon)}")
     rows = f"{writer.rows} row{'s' * (writer.rows > 1)}"
     print(f"forecast {rows} of {len(chosen)} episode{'s' * (len(chosen) > 1)}")
     print(f"table    {table}\npicture  {picture}", flush=True)
@@ -79,6 +91,7 @@ class _Forecaster:
     predictor: Predictor
     writer: ForecastTable
     horizon: int | None  # H; None: one step ahead of each row
+    levels: tuple[float, ...]  # of the intervals, in percent
     figure: Figure | None = None
 
     def __post_init__(self) -> None:
@@ -102,6 +115,7 @@ class _Forecaster:
             known = self._future(episode, self.horizon)
             ahead = predictor.continue_rollout(one_step[-1], state, self.horizon, known)
             self._add(episode, end - first, ahead)
+        one_step = predictor.limits(one_step[:, None], ())[0][:, 0]
         self.figure = self.figure or self._draw(episode, one_step[:-1], ahead)
 
     def _draw(self, episode: int, one_step: FloatArray, ahead: FloatArray) -> Figure:
@@ -119,8 +133,10 @@ class _Forecaster:
         if sequences.has_dates and sequences.times is not None:
             after = times_after(sequences.times[first:end], len(ahead), dt_s)
             dates = np.concatenate([sequences.times[end - len(past) : end], after]).astype("M8[ns]")
-        return fan_chart(past, ahead, feature_names=names, units=units, first_step=end - first - len(past), dt_s=dt_s,
-                         dates=dates, title=f"Forecast after {name}")  # fmt: skip
+        point, *ends = (part[..., 0, :, :] for part in predictor.limits(ahead[None], self.levels))
+        bands = {level: (low, high) for level, low, high in zip(self.levels, *ends, strict=True)}
+        return fan_chart(past, point, bands=bands, feature_names=names, units=units, dt_s=dt_s, dates=dates,
+                         first_step=end - first - len(past), title=f"Forecast after {name}")  # fmt: skip
 
     def _add(self, episode: int, step: int, forecasts: FloatArray) -> None:
         """Write forecasts of the rows from ``step`` of an episode on."""
@@ -136,7 +152,9 @@ class _Forecaster:
             times = np.concatenate([known, times_after(own, len(forecasts) - len(known), dt_s)])
         elif dt_s is not None:
             times = np.round((row + np.arange(len(forecasts))) * dt_s * 1e9).astype(np.int64)
-        self.writer.add(name, row, forecasts, times)
+        shaped = forecasts[:, None] if self.horizon is None else forecasts[None]  # (N, H, F)
+        columns = self.predictor.interleave(*self.predictor.limits(shaped, self.levels))
+        self.writer.add(name, row, columns, times)
 
     def _future(self, episode: int, horizon: int) -> FloatArray:
         """Covariates of the rows to come: those in the file, or made from the time alone. Shape (H − 1, K)."""
@@ -158,6 +176,33 @@ def _time_type(sequences: Sequences, dt_s: float | None) -> pa.DataType | None:
         is_whole = not (sequences.times[:1000] % 10**9).any() and (dt_s or 1) % 1 == 0
         return pa.timestamp("s" if is_whole else "ns")
     return pa.float64() if sequences.times is not None or dt_s else None
+
+
+def _describe(calibration: Calibration | None, levels: Sequence[float], horizon: int) -> str:
+    """Say how the forecast is calibrated."""
+    if calibration is None:
+        return "as the model gives it: it was not calibrated, so there are no intervals"
+    which = ", ".join(f"{level:g} %" for level in levels)
+    said = f"calibrated{f', with intervals of {which},' if which else ''} on {calibration.origin}"
+    if horizon > calibration.horizon:
+        said += f"; beyond {calibration.horizon} steps ahead as for that many"
+    return said
+
+
+def _calibrate(predictor: Predictor, config: PredictConfig, workspace: Workspace) -> Calibration | None:
+    """Return the calibration of several models together, on the data that they were trained on, read again."""
+    from foretrace.commands.evaluate import recorded_data  # and with it MLflow, which takes seconds
+
+    trained = find_trained(str(config.run), uri=config.tracking.uri, workspace=workspace)
+    try:
+        parts = sources.load(recorded_data(trained), cache=workspace.cache).windows
+    except UserError as error:
+        print(f"warning  no intervals: the training data cannot be read again: {error.message}")
+        return None
+    recorded = read_run_config(trained.download_artifact("config.yaml"), key="run")
+    settings = Evaluation.model_validate(recorded["evaluation"])
+    train, valid = (parts[part].sequences for part in ("train", "valid"))
+    return calibrate(predictor.model, [], train=train, valid=valid, settings=settings)[0].get(MODEL)
 
 
 def _reading(config: PredictConfig, predictor: Predictor, *, is_array: bool) -> Reading:

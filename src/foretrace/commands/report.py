@@ -5,6 +5,7 @@ from foretrace.data.datamodule import WindowDataModule
 from foretrace.evaluation.evaluate import evaluate
 from foretrace.evaluation.inside.overview import look_inside
 from foretrace.evaluation.metrics import evaluation_metrics
+from foretrace.evaluation.references import References
 from foretrace.evaluation.result import EvaluationResult
 from foretrace.evaluation.storage import EVALUATION, save_evaluation
 from foretrace.model.next_step import NextStepModel
@@ -17,6 +18,7 @@ from foretrace.training.module import VALID_MSE
 def evaluate_and_report(
     model: NextStepModel,
     data: WindowDataModule,
+    references: References,
     tracked: TrackedRun,
     settings: Evaluation,
     *,
@@ -28,6 +30,7 @@ def evaluate_and_report(
     Args:
         model: On any device.
         data: What it was trained on, or other data with the same features.
+        references: What the model is held against.
         tracked: Where the record goes.
         settings: Warm-up and horizon.
         title: Of the page.
@@ -42,8 +45,7 @@ def evaluate_and_report(
         print(f"test     not done: {data.test_missing}")
         tracked.set_tags({f"{prefix}test": f"not done: {data.test_missing}"})
     else:
-        train, valid = (data.windows[part].sequences for part in ("train", "valid"))
-        result = evaluate(model, train=train, valid=valid, test=windows, settings=settings)
+        result = evaluate(model, windows, references, settings=settings)
         print(console.evaluation(result, windows=len(windows), length=windows.length), flush=True)
         metrics, curves = evaluation_metrics(result)
         tracked.log_metrics(
@@ -59,5 +61,7 @@ def evaluate_and_report(
         {prefix + name: value for name, value in inside.metrics.items()}, step=epoch, replace=True
     )
     tracked.flush()
-    write_report(tracked, title=title, model=model, data=data, result=result, inside=inside)
+    write_report(
+        tracked, title=title, model=model, data=data, references=references, result=result, inside=inside
+    )
     return metrics

@@ -20,6 +20,7 @@ from foretrace.config import Model, TrainConfig
 from foretrace.data import sources
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.errors import DivergedError, Interrupted, UserError, sanitize
+from foretrace.evaluation.references import fit_references
 from foretrace.model.next_step import count_parameters
 from foretrace.reports import console
 from foretrace.serving.ancestor import begin_from, find_ancestor
@@ -217,13 +218,17 @@ def _conclude(
     what = "not validated yet" if score is None else f"the best on validation data (MSE {score:.6f})"
     print(f"weights  of epoch {epoch}, {what}", flush=True)
     tracked.log_metrics({"best epoch": epoch}, step=trainer.current_epoch)
+    calibration = None
     if evaluate:
         title = f"{config.data.source}: {model_name(config.model)}, seed {config.seed}"
-        module.to(trainer.strategy.root_device)
-        metrics |= evaluate_and_report(module.model, data, tracked, config.evaluation, title=title)
+        model = module.model.to(trainer.strategy.root_device)
+        train, valid = (data.windows[part].sequences for part in ("train", "valid"))
+        references = fit_references(model, train=train, valid=valid, settings=config.evaluation)
+        metrics |= evaluate_and_report(model, data, references, tracked, config.evaluation, title=title)
+        calibration = references.calibration
     card = ModelCard.from_training(module.hparams["features"], module.hparams["model"])
     card = card.model_copy(update={"run_id": tracked.id})
-    write_mlflow_model(tracked.folder / MODEL, Predictor(card, module.model))
+    write_mlflow_model(tracked.folder / MODEL, Predictor(card, module.model, calibration))
     return metrics
 
 

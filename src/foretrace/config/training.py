@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PositiveFloat, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, field_validator, model_validator
 
 from foretrace.config.base import LARGEST, Count, Fraction, OpenSettings, Settings
 from foretrace.config.data import DataConfig
@@ -100,6 +100,16 @@ class Evaluation(Settings):
 
     warmup: Annotated[int, Field(ge=2, le=LARGEST)]  # steps read before a forecast counts or a rollout starts
     horizon: Count  # steps of a rollout
+    # Of intervals, in percent.
+    levels: list[Annotated[float, Field(gt=0, lt=100)]] = Field(default_factory=lambda: [50.0, 80.0, 90.0])
+
+    @field_validator("levels")
+    @classmethod
+    def _ascend(cls, levels: list[float]) -> list[float]:
+        """Intervals are told apart by their levels."""
+        if len(set(levels)) < len(levels):
+            raise ValueError("levels must differ from one another")
+        return sorted(levels)
 
 
 class Tracking(Settings):

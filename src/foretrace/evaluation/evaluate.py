@@ -1,45 +1,44 @@
 """The evaluation of a model on a test part, beside baselines that were fitted to its training part."""
 
 from foretrace.config import Evaluation
-from foretrace.data.sequences import Sequences
 from foretrace.data.windows import Windows
-from foretrace.evaluation.baselines import fit_baselines
-from foretrace.evaluation.chunks import Scalings
 from foretrace.evaluation.forecast_errors import Groups
 from foretrace.evaluation.one_step import (
     carried_state_unavailable,
     evaluate_carried_state,
     evaluate_zero_state,
 )
+from foretrace.evaluation.open_loop import evaluate_open_loop
+from foretrace.evaluation.references import References
 from foretrace.evaluation.result import EvaluationResult
-from foretrace.evaluation.rollout import evaluate_open_loop, rollout_unavailable
+from foretrace.evaluation.rollout import rollout_unavailable
 from foretrace.model.next_step import NextStepModel
 
 
 def evaluate(
-    model: NextStepModel, *, train: Sequences, valid: Sequences, test: Windows, settings: Evaluation
+    model: NextStepModel, test: Windows, references: References, *, settings: Evaluation
 ) -> EvaluationResult:
     """Evaluate a model on a test part.
 
     Args:
         model: On any device.
-        train: What the baselines are fitted to.
-        valid: What they are chosen on.
         test: What model and baselines are evaluated on.
+        references: What it is held against, see `fit_references`.
         settings: Warm-up, horizon and more.
     """
     sequences, warmup, horizon = test.sequences, settings.warmup, settings.horizon
-    baselines = fit_baselines(train, valid, scalings=Scalings.of(model), longest=warmup)
+    baselines = references.baselines
     groups = Groups.of(sequences, stretch=horizon)
     unavailable = {
         "carried_state": carried_state_unavailable(sequences, warmup=warmup),
         "open_loop": rollout_unavailable(sequences, warmup=warmup, horizon=horizon),
+        "intervals": references.unavailable,
     }
     carried_state = open_loop = None
     if not unavailable["carried_state"]:
         carried_state = evaluate_carried_state(model, baselines, sequences, groups, warmup=warmup)
     if not unavailable["open_loop"]:
-        open_loop = evaluate_open_loop(model, baselines, sequences, groups, warmup=warmup, horizon=horizon)
+        open_loop = evaluate_open_loop(model, references, sequences, groups, warmup=warmup, horizon=horizon)
     return EvaluationResult(
         feature_names=sequences.feature_names,
         units=sequences.units,
@@ -53,5 +52,6 @@ def evaluate(
         carried_state=carried_state,
         open_loop=open_loop,
         unavailable={part: reason for part, reason in unavailable.items() if reason},
+        calibrated_on=references.calibration.origin if references.calibration else "",
         chosen={baseline.name: baseline.chosen for baseline in baselines if baseline.chosen},
     )

@@ -17,6 +17,8 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 MODEL = "model"  # the name under which the model stands among the baselines
+CALIBRATED = "calibrated"  # the model's forecast as it is given, see `foretrace.evaluation.calibration`
+CLIMATOLOGY = "climatology"  # quantiles of the training part
 FEWEST = 5  # groups: an interval from fewer was far too narrow in simulations with skewed errors
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from foretrace.evaluation.baselines import PERSISTENCE
-from foretrace.evaluation.forecast_errors import MODEL, FloatArray
+from foretrace.evaluation.forecast_errors import CALIBRATED, MODEL, FloatArray
 from foretrace.evaluation.result import EvaluationResult
 
 Curve = dict[int, float]  # by steps ahead, or by position in a window, from 1
@@ -19,7 +19,10 @@ def evaluation_metrics(result: EvaluationResult) -> tuple[dict[str, float], dict
       those with the state carried;
     - ``valid_time_steps``, ``valid_time_s`` and ``valid_time_steps/<baseline>``: medians over starts;
     - the curve ``zero_state/mse`` is what a state of zero costs, by position in the window;
-    - the curves ``open_loop/mse``, ``open_loop/l1`` and ``open_loop/<baseline>/mse`` go by steps ahead.
+    - the curves ``open_loop/mse``, ``open_loop/l1`` and ``open_loop/<baseline>/mse`` go by steps ahead, and
+      ``open_loop/calibrated/mse``, which is what a forecast of the model gives;
+    - the curves ``coverage/<level>`` and ``width/<level>`` are those of its intervals, ``crps`` and
+      ``crps/<baseline>`` the scores.
 
     All errors are scaled but ``.../raw/...``. Ends of intervals are in the evaluation's file.
     """
@@ -45,6 +48,12 @@ def evaluation_metrics(result: EvaluationResult) -> tuple[dict[str, float], dict
         curves["open_loop/l1"] = _curve(loop.errors[MODEL].mean_l1)
         times: Mapping[str, float] = {name: float(result.valid_time(name).value) for name in loop.errors}
         scalars |= {_name("valid_time_steps", name): steps for name, steps in times.items()}
+        for name, scores in loop.intervals.items():
+            if name == CALIBRATED:
+                levels = [f"{level:g}" for level in scores.levels]
+                curves |= {f"coverage/{n}": _curve(c) for n, c in zip(levels, scores.coverage, strict=True)}
+                curves |= {f"width/{n}": _curve(w) for n, w in zip(levels, scores.mean_width, strict=True)}
+            curves["crps" if name == CALIBRATED else f"crps/{name}"] = _curve(scores.crps)
         if result.dt_s is not None:
             scalars["valid_time_s"] = times[MODEL] * result.dt_s
     return scalars, curves

@@ -135,24 +135,26 @@ def carried_state_unavailable(sequences: Sequences, *, warmup: int) -> str:
     return f"no episode has {warmup} steps to read and one more: the longest has {longest} with a next one"
 
 
-def forecast_episode(
-    model: NextStepModel, sequences: Sequences, index: int, *, max_steps: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Forecast the beginning of an episode one step ahead, the state carried all along.
+def forecast_episodes(
+    model: NextStepModel, sequences: Sequences, *, count: int, max_steps: int
+) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+    """Forecast the beginnings of the first episodes one step ahead, side by side, the state carried all along.
 
     Returns:
-        Forecasts and what came, in raw units; each (T, F) with T <= max_steps.
+        Forecasts and what came of each episode, in raw units; each (T, F) with T <= max_steps.
     """
-    first, end = sequences.bounds[index]
-    if sequences.next_values is None:
-        after = sequences.values[first + 1 : end][:max_steps]
-    else:
-        after = sequences.next_values[first:end][:max_steps]
-    rows, device = slice(first, first + len(after)), model.change.device
+    after, shift = (sequences.values, 1) if sequences.next_values is None else (sequences.next_values, 0)
+    steps = np.minimum(num_targets(sequences)[:count], max_steps)
+    first, rows = sequences.bounds[: len(steps), :1], np.arange(steps.max())
+    chosen = first + np.minimum(
+        rows, np.maximum(steps[:, None] - 1, 0)
+    )  # what an episode lacks is its last row
+    device = model.change.device
     values, covariates = (
-        torch.from_numpy(array[None, rows]).to(device) for array in (sequences.values, sequences.covariates)
+        torch.from_numpy(a[chosen]).to(device) for a in (sequences.values, sequences.covariates)
     )
     model.eval()
     with torch.inference_mode():
-        forecast, _ = model(values, covariates)
-    return forecast[0].cpu().numpy(), after
+        forecast = model(values, covariates)[0].cpu().numpy()
+    pairs = zip(forecast, first[:, 0], steps, strict=True)
+    return [(found[:many], after[start + shift : start + shift + many]) for found, start, many in pairs]

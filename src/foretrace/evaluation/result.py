@@ -22,9 +22,9 @@ from foretrace.evaluation.compare import (
     compare_with_baselines,
     in_words,
 )
-from foretrace.evaluation.forecast_errors import MODEL, FloatArray, ForecastErrors
+from foretrace.evaluation.forecast_errors import CALIBRATED, MODEL, FloatArray, ForecastErrors, IntArray
 from foretrace.evaluation.one_step import CarriedState, ZeroState
-from foretrace.evaluation.rollout import OpenLoop
+from foretrace.evaluation.open_loop import OpenLoop
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -47,7 +47,8 @@ class EvaluationResult:
         zero_state: One-step errors on whole windows from a state of zero, as published.
         carried_state: One-step errors with the state carried; None if no episode is long enough.
         open_loop: Errors of forecasts that feed on themselves; None where that is not defined.
-        unavailable: Why ``carried_state`` or ``open_loop`` is None.
+        unavailable: Why ``carried_state`` or ``open_loop`` is None, or which ``intervals`` there are not.
+        calibrated_on: What the intervals were fitted to, in words; empty where there are none.
         chosen: What was chosen on training and validation data, per baseline.
     """
 
@@ -63,6 +64,7 @@ class EvaluationResult:
     carried_state: CarriedState | None
     open_loop: OpenLoop | None
     unavailable: dict[str, str] = field(default_factory=dict)
+    calibrated_on: str = ""
     chosen: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -78,8 +80,36 @@ class EvaluationResult:
 
     @property
     def sentences(self) -> list[str]:
-        """The verdicts in words, the bad ones first."""
-        return in_words(self.verdicts)
+        """The verdicts in words, the bad ones first; then how good the intervals are."""
+        crps = [f"CRPS {line}" for line in in_words(self.crps_verdicts)]
+        return [
+            *in_words(self.verdicts),
+            *crps,
+            *([self.coverage_sentence] if self.coverage_sentence else []),
+        ]
+
+    @cached_property
+    def crps_verdicts(self) -> tuple[Comparison, ...]:
+        """The model's intervals against each baseline's, at each reported horizon."""
+        loop = self.open_loop
+        if loop is None or not loop.intervals:
+            return ()
+        tables = {
+            f"{OPEN_LOOP}/{steps}": {
+                MODEL if name == CALIBRATED else name: _one_error(scores.score[:, steps - 1], scores.count)
+                for name, scores in loop.intervals.items()
+            }
+            for steps in loop.horizons
+        }
+        return compare_with_baselines(tables, by=self.grouped_by)
+
+    @cached_property
+    def coverage_sentence(self) -> str:
+        """How much of what came the widest intervals cover; empty where there are none."""
+        loop = self.open_loop
+        if loop is None or not loop.intervals:
+            return ""
+        return loop.intervals[CALIBRATED].describe(loop.horizons, in_time=self._in_time)
 
     @property
     def worse_than(self) -> tuple[str, ...]:
@@ -93,9 +123,16 @@ class EvaluationResult:
             tables[CARRIED_STATE] = self.carried_state.errors
         if self.open_loop is not None:
             for steps in self.open_loop.horizons:
-                errors = self.open_loop.errors.items()
-                tables[f"{OPEN_LOOP}/{steps}"] = {name: table.at(steps) for name, table in errors}
+                tables[f"{OPEN_LOOP}/{steps}"] = {n: e.at(steps) for n, e in self._given_forecasts().items()}
         return tables
+
+    def _given_forecasts(self) -> dict[str, ForecastErrors]:
+        """Open-loop errors of the forecasts that are given: the model's is the calibrated one, where there is one."""
+        assert self.open_loop is not None
+        errors = dict(self.open_loop.errors)
+        return {MODEL: errors.pop(CALIBRATED, errors[MODEL])} | {
+            n: e for n, e in errors.items() if n != MODEL
+        }
 
     def mse_interval(self, errors: ForecastErrors) -> Interval:
         """Return the mean squared error over features with its interval. Shape () or (H,)."""
@@ -177,6 +214,11 @@ def skill(mse: float, reference_mse: float) -> float:
     if reference_mse == 0:
         return 0.0 if mse == 0 else -np.inf
     return 1 - mse / reference_mse
+
+
+def _one_error(score: FloatArray, count: IntArray) -> ForecastErrors:
+    """Return scores (G,) as errors that can be compared."""
+    return ForecastErrors(squared=score[:, None], absolute=score[:, None], count=count)
 
 
 def _draws() -> np.random.Generator:

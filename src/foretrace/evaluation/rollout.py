@@ -1,12 +1,11 @@
-"""How far ahead a forecast can see: it feeds on its own predictions.
+"""Forecasts that feed on themselves: of the model and of the baselines, from the same starts.
 
-Shapes: B starts, W steps of warm-up, H steps ahead, G groups, F features, K covariates.
+Shapes: B starts, W steps of warm-up, H steps ahead, F features, K covariates.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,56 +13,10 @@ from foretrace.data.sequences import Sequences
 from foretrace.data.windows import Windows
 from foretrace.evaluation.baselines import LinearForecast
 from foretrace.evaluation.chunks import Scalings
-from foretrace.evaluation.forecast_errors import MODEL, ErrorSums, ForecastErrors, Groups, IntArray
+from foretrace.evaluation.forecast_errors import MODEL
 from foretrace.model.next_step import NextStepModel
 
-HORIZONS = (1, 2, 5, 10, 25, 50, 100)  # those that are reported
 STARTS = 512  # at once: a layer of 512 over a warm-up of 50 then needs 50 MB
-
-# Of the valid time: root mean square error over features, in training standard deviations. The mean forecast
-# has 1 on average and two unrelated states √2, so at 0.5 a quarter of the variance is lost and the forecast
-# still follows the trajectory. The usual threshold of valid prediction times (Vlachas et al., "Backpropagation
-# algorithms and Reservoir Computing in Recurrent Neural Networks for the forecasting of complex spatiotemporal
-# dynamics", Neural Networks 126, 2020); Pathak et al. (Chaos 28, 2018) take 0.4.
-VALID_BELOW = 0.5
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class OpenLoop:
-    """Open-loop errors of the model and of all baselines, from the same starts.
-
-    Args:
-        warmup: Steps read before each start, W; the state is zero before them.
-        threshold: Below which a forecast is called valid, in training standard deviations.
-        errors: By the name of the forecast, the model's first; in scaled units. Shapes (G, H, F).
-        valid: How many starts of each group stay valid for 0 ... H steps, H meaning to the end at least.
-            Shapes (G, H + 1).
-
-    >>> two_starts = ForecastErrors(squared=np.ones((1, 3, 1)), absolute=np.ones((1, 3, 1)), count=np.array([2]))
-    >>> loop = OpenLoop(warmup=5, threshold=0.5, errors={"model": two_starts}, valid={})
-    >>> loop.horizons, loop.num_starts
-    ((1, 2, 3), 2)
-    """
-
-    warmup: int
-    threshold: float
-    errors: dict[str, ForecastErrors]
-    valid: dict[str, IntArray]
-
-    @property
-    def horizon(self) -> int:
-        """Steps ahead, H."""
-        return int(self.errors[MODEL].squared.shape[1])
-
-    @property
-    def horizons(self) -> tuple[int, ...]:
-        """Steps ahead at which errors are reported, the last one included."""
-        return (*(steps for steps in HORIZONS if steps < self.horizon), self.horizon)
-
-    @property
-    def num_starts(self) -> int:
-        """Starts in all episodes."""
-        return int(self.errors[MODEL].count.sum())
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -110,7 +63,7 @@ def iterate_rollouts(
         batch, origins = windows.gather(chosen), windows.origins(chosen)
         x = scalings.values(batch.values[:, :warmup])
         with torch.inference_mode():
-            ours = rollout(model, x.to(device), batch.covariates.to(device), horizon=horizon).cpu()
+            ours = model.rollout(x.to(device), batch.covariates.to(device), horizon=horizon).cpu()
         covariates = scalings.covariates(batch.covariates)
         theirs = {b.name: rollout_baseline(b, x, covariates, horizon=horizon) for b in baselines}
         yield Rollouts(
@@ -121,30 +74,6 @@ def iterate_rollouts(
         )
 
 
-def evaluate_open_loop(
-    model: NextStepModel,
-    baselines: Sequence[LinearForecast],
-    sequences: Sequences,
-    groups: Groups,
-    *,
-    warmup: int,
-    horizon: int,
-    threshold: float = VALID_BELOW,
-) -> OpenLoop:
-    """Evaluate rollouts that tile each episode: a start every ``horizon`` steps; see `iterate_rollouts`."""
-    names = (MODEL, *(baseline.name for baseline in baselines))
-    sums = {name: ErrorSums(groups.number, (horizon, sequences.values.shape[1])) for name in names}
-    valid = {name: np.zeros((groups.number, horizon + 1), np.int64) for name in names}
-    for some in iterate_rollouts(model, baselines, sequences, warmup=warmup, horizon=horizon, stride=horizon):
-        group = groups.find(some.episodes, some.steps)
-        for name, forecast in some.forecasts.items():
-            error = forecast.double() - some.truth
-            sums[name].add(group, error)
-            np.add.at(valid[name], (group.numpy(), valid_steps(error, threshold=threshold).numpy()), 1)
-    errors = {name: total.errors() for name, total in sums.items()}
-    return OpenLoop(warmup=warmup, threshold=threshold, errors=errors, valid=valid)
-
-
 def rollout_unavailable(sequences: Sequences, *, warmup: int, horizon: int) -> str:
     """Say why there is no open-loop error; empty if there is one."""
     if sequences.next_values is not None:
@@ -153,27 +82,6 @@ def rollout_unavailable(sequences: Sequences, *, warmup: int, horizon: int) -> s
     if longest < warmup + horizon:
         return f"no episode has {warmup} + {horizon} rows for warm-up and horizon: the longest has {longest}"
     return ""
-
-
-def rollout(model: NextStepModel, x: Tensor, covariates: Tensor, *, horizon: int) -> Tensor:
-    """Read the warm-up and continue from the model's own forecasts, the state carried: any step costs the same.
-
-    Args:
-        model: On any device, in evaluation mode.
-        x: Scaled values of the warm-up. Shape (B, W, F).
-        covariates: Raw covariates of the warm-up and of the steps after it. Shape (B, W + H - 1, K).
-        horizon: H.
-
-    Returns:
-        Scaled forecasts of the H steps after the warm-up. Shape (B, H, F).
-    """
-    warmup = x.shape[1]
-    forecast, state = model.forward_scaled(x, covariates[:, :warmup])
-    forecasts = [forecast[:, -1:]]
-    for step in range(warmup, warmup + horizon - 1):
-        forecast, state = model.forward_scaled(forecasts[-1], covariates[:, step : step + 1], state)
-        forecasts.append(forecast)
-    return torch.cat(forecasts, dim=1)
 
 
 def rollout_baseline(baseline: LinearForecast, x: Tensor, covariates: Tensor, *, horizon: int) -> Tensor:
@@ -192,13 +100,3 @@ def rollout_baseline(baseline: LinearForecast, x: Tensor, covariates: Tensor, *,
         history = torch.cat([values[:, step : step + context], known], dim=-1)
         values[:, context + step] = baseline.steps(history)[:, 0]
     return values[:, context:]
-
-
-def valid_steps(error: Tensor, *, threshold: float) -> Tensor:
-    """Count the steps before the root mean square over features of scaled errors (B, H, F) exceeds a threshold.
-
-    >>> valid_steps(torch.tensor([[[0.1], [0.6], [0.1]], [[0.1], [0.2], [0.3]]]), threshold=0.5).tolist()
-    [1, 3]
-    """
-    within = error.square().mean(dim=-1).sqrt() <= threshold  # (B, H); a NaN is not within
-    return within.long().cumprod(dim=1).sum(dim=1)

@@ -5,6 +5,7 @@ Shapes: B batch, T time, F features in, H hidden units of a layer, O features ou
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +46,14 @@ class StackedLSTM(nn.Module):
         after: list[tuple[Tensor, Tensor]] = []
         for depth, layer in enumerate(self.lstm):
             x = self.dropout(x) if depth else x
-            x, layer_state = layer(x, None if state is None else state[depth])  # (B, T, H)
+            if state is not None and x.shape[1] == 1:
+                # nn.LSTM arranges its weights for long sequences anew at each call: 20 times the cost of one step.
+                h, c = state[depth]
+                weights = cast(list[list[Tensor]], layer.all_weights)
+                h, c = torch.lstm_cell(x[:, 0], (h[0], c[0]), *weights[0])
+                x, layer_state = h[:, None], (h[None], c[None])
+            else:
+                x, layer_state = layer(x, None if state is None else state[depth])  # (B, T, H)
             after.append(layer_state)
         # The head is a thousandth of the arithmetic; in bf16 it would round the forecast to three digits.
         with torch.autocast(x.device.type, enabled=False):

@@ -86,6 +86,43 @@ class NextStepModel(nn.Module):
         update, state = self.stack(inputs, state)
         return self.forecast(x, inputs, update), state
 
+    def start(self) -> State:
+        """Return the state before the first step of a single sequence, which is zero."""
+        zeros = [self.change.new_zeros(1, 1, int(layer.hidden_size)) for layer in self.stack.lstm]  # type: ignore[arg-type]
+        return tuple((zero, zero) for zero in zeros)
+
+    def rollout(self, x: Tensor, covariates: Tensor, *, horizon: int) -> Tensor:
+        """Read a warm-up and continue from the model's own forecasts, the state carried: any step costs the same.
+
+        Args:
+            x: Scaled values of the warm-up. Shape (B, W, F).
+            covariates: Raw covariates of the warm-up and of the steps after it. Shape (B, W + H - 1, K).
+            horizon: H.
+
+        Returns:
+            Scaled forecasts of the H steps after the warm-up. Shape (B, H, F).
+        """
+        warmup = x.shape[1]
+        forecast, state = self.forward_scaled(x, covariates[:, :warmup])
+        return self.continue_rollout(forecast[:, -1:], covariates[:, warmup : warmup + horizon - 1], state)
+
+    def continue_rollout(self, first: Tensor, covariates: Tensor, state: State) -> Tensor:
+        """Let forecasts feed on themselves.
+
+        Args:
+            first: The scaled forecast of the next step. Shape (B, 1, F).
+            covariates: Raw covariates of the H - 1 steps from that one on. Shape (B, H - 1, K).
+            state: That the first one was made with.
+
+        Returns:
+            Scaled forecasts, the first one included. Shape (B, H, F).
+        """
+        forecasts = [first]
+        for known in covariates.unbind(dim=1):
+            forecast, state = self.forward_scaled(forecasts[-1], known[:, None], state)
+            forecasts.append(forecast)
+        return torch.cat(forecasts, dim=1)
+
     def inputs(self, x: Tensor, covariates: Tensor) -> Tensor:
         """What the stack reads: scaled values, then scaled covariates. Shape (B, T, F + K)."""
         if self.input_clip is not None:

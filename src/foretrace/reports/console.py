@@ -5,7 +5,8 @@ from pathlib import Path
 
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.errors import sanitize
-from foretrace.evaluation.forecast_errors import MODEL, ForecastErrors
+from foretrace.evaluation.forecast_errors import CALIBRATED, MODEL, ForecastErrors
+from foretrace.evaluation.open_loop import OpenLoop
 from foretrace.evaluation.result import EvaluationResult
 
 
@@ -101,13 +102,37 @@ def evaluation(result: EvaluationResult, *, windows: int, length: int) -> str:
         for h in loop.horizons:
             tables[f"{h:,}"] = {name: table.at(h) for name, table in loop.errors.items()}
     if tables:
-        names = list(next(iter(tables.values())))
-        cells = [(at, *(f"{float(e[n].mean_mse):.5g}" for n in names)) for at, e in tables.items()]
+        names = list(list(tables.values())[-1])  # one step ahead, nothing is calibrated
+        cells = [
+            (at, *(f"{float(errors[n].mean_mse):.5g}" if n in errors else "" for n in names))
+            for at, errors in tables.items()
+        ]
         lines.append(table(("MSE, steps ahead", *names), cells, indent="  "))
+    if result.open_loop is not None and result.open_loop.intervals:
+        lines.append(table(*interval_table(result.open_loop), indent="  "))
+        lines.append(f"  intervals fitted to {result.calibrated_on}")
     lines += [
         f"  {part.replace('_', ' ')} not evaluated: {reason}" for part, reason in result.unavailable.items()
     ]
     return "\n".join(lines + [f"  {line}" for line in result.sentences])
+
+
+def interval_table(loop: OpenLoop) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Return heading and rows, by steps ahead: coverage and width of each interval, and the scores beside it."""
+    scores = loop.intervals[CALIBRATED]
+    names = [f"{level:g} %" for level in scores.levels]
+    crps = {"CRPS" if name == CALIBRATED else name: one.crps for name, one in loop.intervals.items()}
+    heading = ("steps ahead", *(f"in {n}" for n in names), *(f"width {n}" for n in names), *crps)
+    rows = tuple(
+        (
+            f"{h:,}",
+            *(f"{share:.1%}" for share in scores.coverage[:, h - 1]),
+            *(f"{width:.3g}" for width in scores.mean_width[:, h - 1]),
+            *(f"{one[h - 1]:.4g}" for one in crps.values()),
+        )
+        for h in loop.horizons
+    )
+    return heading, rows
 
 
 def verdict(skill: float) -> str:

@@ -25,7 +25,8 @@ CAPTIONS = {
     "features": ("The same, feature by feature, in each feature's own unit.", "Forecast over truth for each feature"),
     "residuals": ("Errors with the state carried. Errors that tell of the next ones (autocorrelation) are structure "
         "that the model has not learned.", "Histogram and autocorrelation"),
-    "error_by_horizon": ("Error of forecasts that feed on themselves.", "Error by horizon"),
+    "error_by_horizon": ("Error of forecasts that feed on themselves; the calibrated one is what a forecast gives.",
+        "Error by horizon"),
     "coverage": ("How often what came lay within the intervals.", "Coverage against nominal coverage"),
     "fan_chart": ("A forecast with its intervals, and what came.", "Forecast with intervals"),
     "skill_map": ("Where the model is better (blue) and worse (red) than repeating the last value.",
@@ -99,6 +100,7 @@ def _verdict(result: EvaluationResult | None, missing: str) -> tuple[list[str], 
         return [f"Not tested: {missing}"], False
     lines = [f"One step ahead, from a state of zero: {console.verdict(result.skill)}."]
     worse = [line for line in _sentences(result) if line.startswith("Worse")]
+    lines += [f"{result.coverage_sentence}."] if result.coverage_sentence else []
     lines += worse or ["Not worse than any baseline, one step ahead or at any reported horizon."]
     return lines, result.skill > 0 and not worse
 
@@ -177,7 +179,7 @@ def _open_loop(found: Findings, result: EvaluationResult) -> Section:
     if loop is None:
         return Section("Open loop", (f"Not evaluated: {result.unavailable['open_loop']}.",))
     valid, last = (float(result.valid_time(name).value) for name in (MODEL, "persistence"))
-    text = (
+    text: tuple[str, ...] = (
         f"The model reads {loop.warmup} steps and then feeds on its own forecasts for {loop.horizon}, from "
         f"{loop.num_starts:,} starts in {result.num_episodes:,} test episodes.",
         f"Half of its forecasts stay valid (root mean square error under {loop.threshold:g} training standard "
@@ -185,10 +187,16 @@ def _open_loop(found: Findings, result: EvaluationResult) -> Section:
     )
     names = tuple(loop.errors)
     rows = tuple((f"{h:,}", *(f"{loop.errors[n].mean_mse[h - 1]:.5g}" for n in names)) for h in loop.horizons)
-    table = Table("Mean squared error in training variances, by steps ahead", ("steps", *names), rows)
+    tables = [Table("Mean squared error in training variances, by steps ahead", ("steps", *names), rows)]
+    if loop.intervals:
+        text += (f"{result.coverage_sentence}. They were fitted to {result.calibrated_on}.",)
+        heading, cells = console.interval_table(loop)
+        tables.append(Table("Intervals: coverage, width and score (CRPS), in standard deviations", heading, cells))
+    if reason := result.unavailable.get("intervals"):
+        text += (f"Intervals that there are not: {reason}.",)
     by_feature = Section("Skill of each feature", pictures=found.pictures("skill_map"))
     pictures = found.pictures("error_by_horizon", "coverage", "fan_chart", "animation")
-    return Section("Open loop", text, (table,), pictures, (by_feature,))
+    return Section("Open loop", text, tuple(tables), pictures, (by_feature,))
 
 
 def _pairs(caption: str, pairs: Mapping[str, str]) -> Table:

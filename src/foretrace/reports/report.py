@@ -13,11 +13,13 @@ from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.sequences import Sequences
 from foretrace.data.simulation.kinematics import can_locate_limbs, locate_limbs
 from foretrace.data.simulation.robots import ROBOTS
-from foretrace.evaluation.forecast_errors import MODEL, FloatArray
+from foretrace.evaluation.calibration import Calibration
+from foretrace.evaluation.forecast_errors import CALIBRATED, MODEL, FloatArray
 from foretrace.evaluation.inside.overview import Inside
-from foretrace.evaluation.one_step import forecast_episode
+from foretrace.evaluation.one_step import forecast_episodes
+from foretrace.evaluation.open_loop import OpenLoop
+from foretrace.evaluation.references import References
 from foretrace.evaluation.result import EvaluationResult
-from foretrace.evaluation.rollout import OpenLoop, rollout
 from foretrace.model.next_step import NextStepModel, count_parameters
 from foretrace.reports import page
 from foretrace.reports.figures import forecasts, learning, quality, robot
@@ -59,6 +61,7 @@ def write_report(
     title: str,
     model: NextStepModel,
     data: WindowDataModule,
+    references: References,
     result: EvaluationResult | None,
     inside: Inside,
 ) -> None:
@@ -69,10 +72,11 @@ def write_report(
         title: Of the page.
         model: What was evaluated.
         data: On what.
+        references: With the intervals of its forecasts.
         result: The evaluation; None where there is no test part.
         inside: Gradients, and gates over the first episode of the part that is shown.
     """
-    run.log_figures(draw(run, model=model, data=data, result=result, inside=inside))
+    run.log_figures(draw(run, model=model, data=data, references=references, result=result, inside=inside))
     if result is not None and result.open_loop is not None:
         draw_motion(run.folder / "figures" / "animation.gif", model, shown_part(data), result.open_loop)
     found = page.Findings(
@@ -93,6 +97,7 @@ def draw(
     *,
     model: NextStepModel,
     data: WindowDataModule,
+    references: References,
     result: EvaluationResult | None,
     inside: Inside,
 ) -> Iterator[tuple[str, Figure]]:
@@ -103,6 +108,8 @@ def draw(
     yield from _forecasts(model, sequences)
     if result is not None:
         yield from _quality(result)
+        if result.open_loop is not None and references.calibration is not None:
+            yield "fan_chart", _fan_chart(model, sequences, references.calibration, result.open_loop)
     flow, steps = inside.flow, PICTURED_STEPS
     yield "gradients", network.gradient_flow(flow.h, flow.c, layers=flow.layers)
     first = {layer: {n: gate[:steps] for n, gate in named.items()} for layer, named in inside.gates.items()}
@@ -150,7 +157,7 @@ def _learning(run: ReportedRun) -> Iterator[tuple[str, Figure]]:
 def _forecasts(model: NextStepModel, sequences: Sequences) -> Iterator[tuple[str, Figure]]:
     mean, scale = (buffer.cpu().numpy() for buffer in model.scaling.buffers())
     count = min(len(sequences), RESIDUAL_EPISODES)
-    pairs = [forecast_episode(model, sequences, episode, max_steps=MOST_STEPS) for episode in range(count)]
+    pairs = forecast_episodes(model, sequences, count=count, max_steps=MOST_STEPS)
     first = [values[:PICTURED_STEPS] for values in pairs[0]]
     shown: dict[str, Any] = {
         "feature_names": sequences.feature_names,
@@ -162,6 +169,40 @@ def _forecasts(model: NextStepModel, sequences: Sequences) -> Iterator[tuple[str
     yield "prediction_and_truth", forecasts.prediction_and_truth(*scaled, **shown)
     yield "features", forecasts.feature_lines(*first, units=sequences.units, **shown)
     yield "residuals", quality.residuals([(prediction - truth) / scale for prediction, truth in pairs])
+
+
+def _fan_chart(
+    model: NextStepModel, sequences: Sequences, calibration: Calibration, loop: OpenLoop
+) -> Figure:
+    """Show a forecast of the first episode that has room for one, as it is given, and what came."""
+    rows = loop.warmup + loop.horizon
+    episode = int((sequences.lengths >= rows).argmax())
+    first = int(sequences.bounds[episode, 0])
+    values, known = (
+        torch.from_numpy(part[first : first + rows].copy())
+        for part in (sequences.values, sequences.covariates)
+    )
+    device = model.change.device
+    with torch.inference_mode():
+        x = model.scaling(values[None, : loop.warmup].to(device))
+        raw = model.rollout(x, known[None, :-1].to(device), horizon=loop.horizon).cpu().numpy()
+    mean, scale = (buffer.cpu().numpy() for buffer in model.scaling.buffers())
+    point, lower, upper = (mean + scale * some for some in calibration.limits(raw))
+    ends = zip(calibration.levels, lower[:, 0], upper[:, 0], strict=True)
+    dates = (
+        None if sequences.times is None or not sequences.has_dates else sequences.times[first : first + rows]
+    )
+    return forecasts.fan_chart(
+        values[: loop.warmup].numpy(),
+        point[0],
+        bands={level: (low, high) for level, low, high in ends},
+        truth=values[loop.warmup :].numpy(),
+        feature_names=sequences.feature_names,
+        units=sequences.units,
+        dt_s=sequences.dt_s,
+        dates=None if dates is None else dates.astype("datetime64[ns]"),
+        title=f"{sequences.episode_names[episode]}: a forecast of {loop.horizon} steps with its intervals",
+    )
 
 
 def dates_of(sequences: Sequences, first: int, count: int) -> npt.NDArray[np.datetime64] | None:
@@ -183,6 +224,11 @@ def _quality(result: EvaluationResult) -> Iterator[tuple[str, Figure]]:
         errors = {name: table.mean_mse for name, table in loop.errors.items()}
         figure = quality.error_by_horizon(errors, low=ends[0], high=ends[1], dt_s=result.dt_s)
         yield "error_by_horizon", figure
+        if scores := loop.intervals.get(CALIBRATED):
+            found = scores.coverage_interval(in_time=result.grouped_by == "time")
+            ends = (found.low, found.high) if found.known else (None, None)
+            nominal = [level / 100 for level in scores.levels]
+            yield "coverage", quality.coverage(nominal, found.value, low=ends[0], high=ends[1])
         names = result.feature_names
         yield "skill_map", quality.skill_map(_skills(loop), feature_names=names, horizons=loop.horizons)
 
@@ -205,7 +251,7 @@ def draw_motion(path: Path, model: NextStepModel, sequences: Sequences, loop: Op
     values = torch.from_numpy(sequences.episode(0)[None, :rows].copy()).to(model.change.device)
     with torch.inference_mode():
         x = model.scaling(values)
-        forecast = rollout(model, x[:, : loop.warmup], x.new_zeros(1, rows, 0), horizon=loop.horizon)
+        forecast = model.rollout(x[:, : loop.warmup], x.new_zeros(1, rows, 0), horizon=loop.horizon)
         error = (forecast - x[:, loop.warmup :]).square().mean(dim=-1).sqrt()[0].cpu().numpy()
         states = [run[0].cpu().numpy() for run in (values[:, loop.warmup :], model.scaling.inverse(forecast))]
     limbs = [locate_limbs(kind, state, dt_s=sequences.dt_s) for state in states]

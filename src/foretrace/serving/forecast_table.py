@@ -24,20 +24,18 @@ class ForecastTable:
     Args:
         path: Of the file; written in place.
         suffix: ``.csv`` or ``.parquet``.
-        feature_names: One column each.
+        columns: Names of features and of the ends of their intervals.
         time: Type of the time, dates or seconds as floats; None leaves the time out.
     """
 
-    def __init__(
-        self, path: Path, suffix: str, *, feature_names: Sequence[str], time: pa.DataType | None
-    ) -> None:
+    def __init__(self, path: Path, suffix: str, *, columns: Sequence[str], time: pa.DataType | None) -> None:
         own = {"episode": pa.string(), "step": pa.int64()} | ({"time": time} if time is not None else {})
-        columns = [(name, pa.float32()) for name in feature_names]
+        fields = [(name, pa.float32()) for name in columns]
         for name, kind in reversed(own.items()):
-            while name in dict(columns):  # its own columns step aside until no feature has their name
+            while name in dict(fields):  # its own columns step aside until no feature has their name
                 name = f"forecast {name}"
-            columns.insert(0, (name, kind))
-        self.schema = pa.schema(columns)
+            fields.insert(0, (name, kind))
+        self.schema = pa.schema(fields)
         self.rows, self._time, self._waiting = 0, time, list[pa.Table]()
         writer: Any = csv.CSVWriter if suffix == ".csv" else parquet.ParquetWriter
         self._writer = writer(str(path), self.schema)
@@ -45,7 +43,7 @@ class ForecastTable:
     def add(
         self, episode: str, first: int, forecasts: FloatArray, times: npt.NDArray[np.int64] | None
     ) -> None:
-        """Add forecasts (T, F) of an episode's steps from ``first`` on, and their times in nanoseconds (T,)."""
+        """Add forecasts (T, columns) of an episode's steps from ``first`` on, and their times in nanoseconds (T,)."""
         steps = np.arange(first, first + len(forecasts))
         columns = [pa.array([episode] * len(steps)), pa.array(steps)]
         if self._time is not None and times is not None:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foretrace.errors import UserError
+from foretrace.model.ensemble import Ensemble
 from foretrace.model.next_step import NextStepModel
 from foretrace.serving.model_file import UNUSABLE, ModelCard, read_model, reason
-from foretrace.serving.predictor import Ensemble, Predictor
+from foretrace.serving.predictor import Predictor
 from foretrace.training.checkpoint_io import read_checkpoint
 from foretrace.workspace import Workspace
 
@@ -95,7 +96,7 @@ def load_ensemble(run_id: str, *, uri: str | None, workspace: Workspace) -> Pred
     """Load the models of all seeds of a sweep's best settings as one; of any other run its model.
 
     Args:
-        run_id: Of the sweep's parent.
+        run_id: Of the sweep's parent. Its models together are not calibrated.
         uri: A tracking server or database, or None for the workspace's own.
         workspace: Where runs are looked for.
 
@@ -105,7 +106,14 @@ def load_ensemble(run_id: str, *, uri: str | None, workspace: Workspace) -> Pred
     best = find_trained(run_id, uri=uri, workspace=workspace)
     names = [best.id] if best.id == run_id else [best.id, *_other_seeds(best, parent=run_id)]
     members = [load_run(name, uri=uri, workspace=workspace) for name in names]
-    return Ensemble(members) if len(members) > 1 else members[0]
+    cards = [member.card for member in members]
+    if len({(card.feature_names, card.covariate_names, card.data_digest) for card in cards}) > 1:
+        raise UserError("run: the models of the sweep's best settings were trained on different data")
+    if len(members) == 1:
+        return members[0]
+    together = Predictor(cards[0], Ensemble([member.model for member in members]))
+    together.run_ids = tuple(names)
+    return together
 
 
 def _other_seeds(best: "StoredRun", *, parent: str) -> list[str]:

@@ -16,7 +16,7 @@ from foretrace.serving.loading import load_path
 
 
 class Forecast(PythonModel):
-    """A model that answers rows with the rows that follow.
+    """A model that answers rows with the rows that follow, and intervals where ``intervals`` gives levels.
 
     Rows at the end that have covariates but no value in any feature are the future's: where the model has
     covariates, ``horizon`` − 1 of them are needed.
@@ -40,7 +40,9 @@ class Forecast(PythonModel):
             seen = int(has_features.nonzero()[0].max(initial=-1)) + 1
             rows, future = rows.iloc[:seen], rows.iloc[seen:][list(predictor.covariate_names)]
         try:
-            return predictor.predict(rows, int((params or {}).get("horizon", 1)), future)
+            asked = params or {}
+            intervals = [float(level) for level in asked.get("intervals", ())]
+            return predictor.predict(rows, int(asked.get("horizon", 1)), future, intervals=intervals)
         except UserError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from foretrace.config import Network
 from foretrace.errors import UserError, sanitize
+from foretrace.evaluation.calibration import Calibration
 from foretrace.model.next_step import NextStepModel
 from foretrace.training.checkpoint_io import upgrade_names
 from foretrace.workspace import atomic_write
@@ -30,7 +30,6 @@ READABLE = ("1", "2", "3")  # 1 has no digest; in 1 and 2, covariates were calle
 DIGEST = "sha256"  # of everything else in the file
 CALIBRATION = "calibration."  # prefix of the arrays that say how wrong forecasts may be
 UNUSABLE = (ValueError, TypeError, KeyError, RuntimeError)  # what cards and weights of unknown origin come to
-Arrays = Mapping[str, npt.NDArray[np.float32]]
 
 
 class ModelCard(BaseModel):
@@ -141,21 +140,23 @@ class ModelCard(BaseModel):
             raise ValueError(f"{held:,} numbers, where the network takes {taken:,} and more")
 
 
-def save_model(path: Path, card: ModelCard, model: NextStepModel, calibration: Arrays | None = None) -> None:
+def save_model(
+    path: Path, card: ModelCard, model: NextStepModel, calibration: Calibration | None = None
+) -> None:
     """Write the file, whole or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    for name, array in (calibration or {}).items():
-        tensors[CALIBRATION + name] = torch.from_numpy(np.ascontiguousarray(array, np.float32))
-    texts = card.texts()
+    for name, array in (calibration.arrays() if calibration else {}).items():
+        tensors[CALIBRATION + name] = torch.from_numpy(np.ascontiguousarray(array))
+    texts = card.model_copy(update={"calibration": calibration.facts() if calibration else {}}).texts()
     with atomic_write(path) as aside:  # safetensors' own save_file would leave it to its owner alone
         aside.write_bytes(save(tensors, texts | {DIGEST: digest(texts, tensors)}))
 
 
-def read_model(path: Path) -> tuple[ModelCard, NextStepModel, Arrays]:
+def read_model(path: Path) -> tuple[ModelCard, NextStepModel, Calibration | None]:
     """Read the file.
 
     Returns:
-        The card, the model in evaluation mode on the CPU, and the calibration's arrays by name.
+        The card, the model in evaluation mode on the CPU, and its calibration, where there is one.
 
     Raises:
         UserError: If it is something else, damaged, or of a later format.
@@ -173,8 +174,9 @@ def read_model(path: Path) -> tuple[ModelCard, NextStepModel, Arrays]:
             hint = "Copy it from the run again, or export it anew."
             raise UserError(f"{path}: a damaged model file, which differs from its SHA-256", hint=hint)
         names = [name for name in tensors if name.startswith(CALIBRATION)]
-        calibration = {name.removeprefix(CALIBRATION): tensors.pop(name).numpy() for name in names}
+        arrays = {name.removeprefix(CALIBRATION): tensors.pop(name).numpy() for name in names}
         card = ModelCard.from_texts(texts)
+        calibration = Calibration.from_parts(card.calibration, arrays)
         return card, card.build(upgrade_names(tensors)), calibration
     except UserError:
         raise

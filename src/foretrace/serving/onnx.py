@@ -3,6 +3,7 @@
 Shapes: B batch, T time, F features, K covariates, C = F + K columns, H hidden units of a layer.
 """
 
+import json
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -78,7 +79,11 @@ def write_onnx(path: Path, predictor: Predictor) -> None:
             dynamic_axes=free,
         )
     exported = onnx.load(path)
-    onnx.helper.set_model_props(exported, predictor.card.texts())
+    calibration = predictor.calibration
+    arrays = calibration.arrays() if calibration else {}
+    texts = {f"calibration.{name}": json.dumps(array.tolist()) for name, array in arrays.items()}
+    texts["calibration"] = json.dumps(calibration.facts() if calibration else {})
+    onnx.helper.set_model_props(exported, predictor.card.texts() | texts)
     exported.producer_name, exported.producer_version = "foretrace", predictor.card.foretrace_version
     onnx.checker.check_model(exported, full_check=True)
     onnx.save(exported, path)

@@ -1,6 +1,6 @@
 """A trained model for whoever wants forecasts: rows in, rows out, in the data's own units.
 
-Shapes: T rows, F features, K covariates, C = F + K columns, H steps ahead, M members of an ensemble.
+Shapes: T rows, F features, K covariates, C = F + K columns, H steps ahead, L levels.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,10 @@ import torch
 
 from foretrace.data.sequences import FloatArray
 from foretrace.errors import UserError
+from foretrace.evaluation.calibration import Calibration
 from foretrace.model.lstm import State
 from foretrace.model.next_step import NextStepModel
-from foretrace.serving.model_file import Arrays, ModelCard
+from foretrace.serving.model_file import ModelCard
 from foretrace.serving.rows import check_index, index_after, to_rows
 
 BLOCK = 4096  # rows at once: a layer of 512 units then needs 50 MB, however many rows there are
@@ -27,7 +28,7 @@ class Predictor:
     Args:
         card: What the model's numbers mean.
         model: The network, on the CPU; it is put in evaluation mode.
-        calibration: Arrays that say how wrong forecasts may be, by name.
+        calibration: How wrong forecasts may be; None where that is unknown.
 
     >>> settings = {"hidden_sizes": [4], "output": "change"}
     >>> card = ModelCard(feature_names=["x"], units=["m"], covariate_names=[], dt_s=0.1, data_digest="", model=settings)
@@ -36,13 +37,22 @@ class Predictor:
     (3, 1)
     """
 
-    def __init__(self, card: ModelCard, model: NextStepModel, calibration: Arrays | None = None) -> None:
-        self.card, self.model, self.calibration = card, model.eval(), calibration or {}
+    def __init__(self, card: ModelCard, model: NextStepModel, calibration: Calibration | None = None) -> None:
+        self.card, self.model, self.calibration = card, model.eval(), calibration
         self.feature_names, self.covariate_names = card.feature_names, card.covariate_names
         self.units, self.dt_s, self.data_digest = card.units, card.dt_s, card.data_digest
         self.columns = card.columns
+        self.run_ids: tuple[str, ...] = (card.run_id,) if card.run_id else ()
 
-    def predict(self, rows: Any, horizon: int = 1, future: Any = None) -> pd.DataFrame:
+    def predict(
+        self,
+        rows: Any,
+        horizon: int = 1,
+        future: Any = None,
+        *,
+        intervals: Sequence[float] | None = None,
+        calibrated: bool = True,
+    ) -> pd.DataFrame:
         """Forecast the rows that follow the last one; beyond the first, the model reads its own forecasts.
 
         Args:
@@ -51,6 +61,9 @@ class Predictor:
             horizon: How many rows, H.
             future: Covariates of the H − 1 rows before the last one that is forecast: a data frame or an array
                 (H − 1, K); more rows are not read. Needed where the model has covariates and H > 1.
+            intervals: Levels in percent, of `levels`: columns ``<feature>_lo90`` and ``<feature>_hi90`` follow each
+                feature's.
+            calibrated: Whether forecasts are shrunk as the calibration says; False gives the model's own.
 
         Returns:
             H rows of the features, in float32, in the data's units; an index of time or numbers continues.
@@ -58,6 +71,7 @@ class Predictor:
         Raises:
             UserError: If what is given does not fit the model; names the column, the row or the rate.
         """
+        chosen = self.check_levels(intervals or ())
         values = to_rows(rows, self.columns)
         if not len(values):
             raise UserError("rows: at least one row is needed")
@@ -68,14 +82,63 @@ class Predictor:
         for start in range(0, len(values), BLOCK):
             forecasts, state = self.forecast_steps(values[start : start + BLOCK], state)
         found = self.continue_rollout(forecasts[-1], state, horizon, covariates)
+        point, *ends = self.limits(found[None], chosen)
+        columns = self.interleave(point if calibrated else found[None], *ends)
         index = index_after(rows, horizon, self.dt_s)
-        return pd.DataFrame(found, columns=list(self.feature_names), index=index)
+        return pd.DataFrame(columns, columns=self.column_names(chosen), index=index)
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Levels of the intervals that forecasts have, in percent."""
+        return self.calibration.levels if self.calibration else ()
+
+    def check_levels(self, levels: Sequence[float]) -> tuple[float, ...]:
+        """Return the levels in ascending order.
+
+        Raises:
+            UserError: If there is no interval of one of them, or a column of its name.
+        """
+        for level in levels:
+            if level not in self.levels:
+                known = ", ".join(f"{one:g}" for one in self.levels)
+                said = f"intervals: the model has none at {level:g} %" + f", only at {known} %" * bool(known)
+                raise UserError(said, hint="evaluation.levels of a training run says which a model has.")
+        chosen = tuple(sorted(levels))
+        if len(set(names := self.column_names(chosen))) < len(names):
+            raise UserError(
+                "intervals: a feature has the name of an interval's column", hint="Leave intervals out."
+            )
+        return chosen
+
+    def column_names(self, levels: Sequence[float]) -> list[str]:
+        """Return the names of a forecast's columns: each feature's, and the ends of its intervals."""
+        ends = ["", *(f"_{end}{level:g}" for level in levels for end in ("lo", "hi"))]
+        return [f"{name}{end}" for name in self.feature_names for end in ends]
+
+    def limits(
+        self, forecast: FloatArray, levels: Sequence[float]
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return calibrated forecasts (N, H, F), lower and upper ends (L, N, H, F), of rollouts (N, H, F), all raw."""
+        if self.calibration is None:
+            none = np.zeros((0, *forecast.shape), np.float32)
+            return forecast, none, none
+        mean, scale = (part.cpu().numpy() for part in (self.model.scaling.mean, self.model.scaling.scale))
+        point, lower, upper = self.calibration.limits((forecast - mean) / scale)
+        at = [self.levels.index(level) for level in levels]
+        return tuple(  # type: ignore[return-value]
+            np.asarray(mean + scale * part, np.float32) for part in (point, lower[at], upper[at])
+        )
+
+    @staticmethod
+    def interleave(point: FloatArray, lower: FloatArray, upper: FloatArray) -> FloatArray:
+        """Return the columns of `column_names`. Shape (N H, F (1 + 2 L))."""
+        parts = [point, *(end for pair in zip(lower, upper, strict=True) for end in pair)]
+        *shape, features = point.shape
+        return np.stack(parts, axis=-1).reshape(int(np.prod(shape)), features * len(parts))
 
     def start(self) -> State:
         """Return the state before the first row, for `step`."""
-        return tuple(
-            (torch.zeros(1, 1, size), torch.zeros(1, 1, size)) for size in self.card.model.hidden_sizes
-        )
+        return self.model.start()
 
     def step(self, values: npt.ArrayLike, state: State) -> tuple[FloatArray, State]:
         """Read one more row and forecast the next: for a loop that measures and acts.
@@ -106,21 +169,10 @@ class Predictor:
         """
         model, given = self.model, torch.tensor(rows)  # a copy: the rows may be a read-only view
         values, covariates = given.tensor_split([len(self.feature_names)], dim=1)
-        found: FloatArray
         with torch.inference_mode():
-            if len(rows) > 1:
-                forecast, state = model(values[None], covariates[None], state)
-                found = forecast[0].numpy()
-                return found, state
-            # By the equations of one step: `torch.nn.LSTM` arranges its weights for long sequences anew at each
-            # call, which takes 5 times as long.
-            x, after = model.scaling(values), []
-            read = below = model.inputs(x, covariates)
-            for layer, (h, c) in zip(model.stack.lstm, state, strict=True):
-                below, cell = torch.lstm_cell(below, (h[0], c[0]), *layer.all_weights[0])  # type: ignore[index]
-                after.append((below[None], cell[None]))
-            found = model.scaling.inverse(model.forecast(x, read, model.stack.head(below))).numpy()
-        return found, tuple(after)
+            forecast, after = model(values[None], covariates[None], state)
+        found: FloatArray = forecast[0].numpy()
+        return found, after
 
     def continue_rollout(
         self, first: FloatArray, state: State, horizon: int, covariates: FloatArray
@@ -136,11 +188,11 @@ class Predictor:
         Returns:
             Shape (H, F).
         """
-        forecasts = [first]
-        for known in covariates[: horizon - 1]:
-            forecast, state = self.forecast_steps(np.concatenate([forecasts[-1], known])[None], state)
-            forecasts.append(forecast[0])
-        return np.stack(forecasts)
+        model, known = self.model, torch.tensor(covariates[None, : horizon - 1])
+        with torch.inference_mode():
+            scaled = model.continue_rollout(model.scaling(torch.tensor(first)[None, None]), known, state)
+            found: FloatArray = model.scaling.inverse(scaled)[0].numpy()
+        return found
 
     def future_covariates(self, future: Any, horizon: int, *, what: str = "future") -> FloatArray:
         """Check the covariates of the rows to come.
@@ -167,42 +219,3 @@ class Predictor:
             needed = f"{horizon - 1} rows of {', '.join(names)}"
             raise UserError(f"{what}: a horizon of {horizon} needs {needed}, got {len(covariates)}")
         return covariates
-
-
-class Ensemble(Predictor):
-    """A predictor that gives the mean of its members' forecasts, each of which reads its own forecasts.
-
-    Args:
-        members: Models of the same features and covariates, as the seeds of a sweep's best settings are.
-
-    Raises:
-        UserError: If they read or forecast something else than one another.
-    """
-
-    def __init__(self, members: Sequence[Predictor]) -> None:
-        super().__init__(members[0].card, members[0].model)
-        self.members = list(members)
-        if len({(member.columns, member.feature_names) for member in members}) > 1:
-            raise UserError("run: the models of the sweep's best settings have different columns")
-
-    def start(self) -> Any:
-        """Return the members' states before the first row, each with its own last forecast."""
-        return [(None, member.start()) for member in self.members]
-
-    def forecast_steps(self, rows: FloatArray, state: Any) -> tuple[FloatArray, Any]:
-        """Forecast one step ahead of each of the rows (T, C); the state is that of all members."""
-        pairs = zip(self.members, state, strict=True)
-        found = [member.forecast_steps(rows, before) for member, (_, before) in pairs]
-        mean: FloatArray = np.mean([forecasts for forecasts, _ in found], axis=0, dtype=np.float32)
-        return mean, [(forecasts[-1], after) for forecasts, after in found]
-
-    def continue_rollout(
-        self, first: FloatArray, state: Any, horizon: int, covariates: FloatArray
-    ) -> FloatArray:
-        """Let each member's forecasts feed on themselves, and return their mean (H, F)."""
-        each = [
-            member.continue_rollout(own, before, horizon, covariates)
-            for member, (own, before) in zip(self.members, state, strict=True)
-        ]
-        mean: FloatArray = np.mean(each, axis=0, dtype=np.float32)
-        return mean

@@ -40,7 +40,7 @@ def write_mlflow_model(folder: Path, predictor: Predictor) -> None:
     signature = ModelSignature(
         inputs=Schema([ColSpec("double", name) for name in card.columns]),
         outputs=Schema([ColSpec("float", name) for name in card.feature_names]),
-        params=ParamSchema([ParamSpec("horizon", "long", 1)]),
+        params=ParamSchema([ParamSpec("horizon", "long", 1), ParamSpec("intervals", "double", [], (-1,))]),
     )
     means = [scaling.mean.cpu().numpy() for scaling in (model.scaling, model.covariate_scaling)]
     values = np.tile(np.concatenate(means).astype(np.float64), (EXAMPLE_ROWS, 1))

@@ -1,0 +1,284 @@
+"""How wrong forecasts may be, measured on the validation part: shrinkage, and intervals by split conformal prediction.
+
+Shapes: N starts, H steps ahead, F features, L levels, K groups of starts.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from foretrace.config import Evaluation
+from foretrace.data.sequences import Sequences
+from foretrace.data.statistics import Statistics
+from foretrace.evaluation.baselines import LinearForecast
+from foretrace.evaluation.chunks import Scalings
+from foretrace.evaluation.forecast_errors import FEWEST, MODEL, FloatArray, Groups, IntArray
+from foretrace.evaluation.rollout import Rollouts, iterate_rollouts, rollout_unavailable
+from foretrace.model.next_step import NextStepModel
+
+STARTS_PER_HORIZON = 5  # starts overlap so that each step ahead is seen at many phases of a recording
+MOST_VALUES = 30_000_000  # of errors held at once, N H F
+Array = npt.NDArray[Any]
+
+
+class Intervals(Protocol):
+    """A way to say how far from a forecast the truth may be."""
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Share of the truth that each interval is to cover, in percent."""
+
+    def limits(self, forecast: Array) -> tuple[Array, Array, Array]:
+        """Return point (N, H, F), lower and upper limits (L, N, H, F) for a forecast (N, H, F)."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Calibration:
+    """What is added to a forecast so that it says how wrong it may be; all in scaled units.
+
+    A rollout f becomes center + shrinkage (f − center): a forecast that may be wrong moves towards the training
+    mean. The interval of a level is that point ± its half-width. Beyond H steps ahead, those of step H are used.
+
+    Args:
+        levels: Share of the truth that each interval is to cover, in percent, ascending. Shape (L,).
+        center: The training mean. Shape (F,).
+        shrinkage: Within 0 to 1. Shape (H, F).
+        half_width: Shape (L, H, F).
+        warmup: Steps that were read before each start.
+        starts: Forecasts that it was fitted to, N.
+        groups: Recordings, or stretches of time, that these come from.
+        by: Which of the two: ``recording`` or ``time``.
+        independent: So many independent forecasts tell as much, see `fit`; the fewest over features.
+        unavailable: Levels in percent without an interval, with the reason.
+    """
+
+    levels: tuple[float, ...]
+    center: Array
+    shrinkage: Array
+    half_width: Array
+    warmup: int
+    starts: int
+    groups: int
+    by: str
+    independent: float
+    unavailable: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def horizon(self) -> int:
+        """Steps ahead that it was fitted for, H."""
+        return len(self.shrinkage)
+
+    @property
+    def origin(self) -> str:
+        """What it was fitted to, in words."""
+        what = {"recording": "recordings", "time": "stretches of time"}[self.by]
+        return f"{self.starts:,} forecasts in {self.groups:,} {what} of the validation part"
+
+    def point(self, forecast: Array) -> Array:
+        """Return the shrunk forecast, of any shape (..., steps ahead, F)."""
+        shrinkage = self.shrinkage[self._rows(forecast)]
+        return cast(Array, self.center + shrinkage * (forecast - self.center))
+
+    def widths(self, steps: int) -> Array:
+        """Return half-widths for so many steps ahead. Shape (L, steps, F)."""
+        return self.half_width[:, np.minimum(np.arange(steps), self.horizon - 1)]
+
+    def limits(self, forecast: Array) -> tuple[Array, Array, Array]:
+        """Return point (N, H, F), lower and upper limits (L, N, H, F) for a rollout (N, H, F)."""
+        point, width = self.point(forecast), self.widths(forecast.shape[-2])[:, None]
+        return point, point - width, point + width
+
+    def _rows(self, forecast: Array) -> IntArray:
+        return np.minimum(np.arange(forecast.shape[-2]), self.horizon - 1)
+
+    def arrays(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Return what a model file keeps as arrays."""
+        names = ("center", "shrinkage", "half_width")
+        return {name: np.asarray(getattr(self, name), np.float32) for name in names}
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a model file keeps as text, in plain JSON."""
+        names = ("levels", "warmup", "starts", "groups", "by", "independent", "unavailable")
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def from_parts(cls, facts: Mapping[str, Any], arrays: Mapping[str, Array]) -> "Calibration | None":
+        """Return what `facts` and `arrays` were made from; None of empty ones.
+
+        Raises:
+            ValueError: If they do not fit together.
+        """
+        if not facts:
+            return None
+        try:
+            given: dict[str, Any] = {**facts, **arrays}
+            found = cls(**given | {"levels": tuple(facts["levels"])})
+            steps, features = found.shrinkage.shape
+            sound = found.half_width.shape == (len(found.levels), steps, features) and steps > 0
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"no calibration ({error})") from error
+        if not sound or found.center.shape != (features,):
+            raise ValueError("a calibration whose arrays do not fit together")
+        return found
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Climatology:
+    """Quantiles of the training part, whatever came before: intervals that cost nothing.
+
+    Args:
+        levels: In percent. Shape (L,).
+        median: Shape (F,).
+        lower: Shape (L, F).
+        upper: Shape (L, F).
+    """
+
+    levels: tuple[float, ...]
+    median: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+
+    @classmethod
+    def of(cls, values: FloatArray, *, levels: Sequence[float]) -> "Climatology":
+        """Return the quantiles of scaled values (rows, F)."""
+        tails = (1 - np.asarray(levels) / 100) / 2
+        ends = [np.quantile(values, share, axis=0) for share in (tails, 1 - tails)]
+        return cls(levels=tuple(levels), median=np.median(values, axis=0), lower=ends[0], upper=ends[1])
+
+    def limits(self, forecast: Array) -> tuple[Array, Array, Array]:
+        """Return the same for every forecast (N, H, F)."""
+        every = (len(self.levels), *forecast.shape)
+        point = np.broadcast_to(self.median, forecast.shape)
+        lower, upper = (np.broadcast_to(end[:, None, None], every) for end in (self.lower, self.upper))
+        return point, lower, upper
+
+
+def calibrate(
+    model: NextStepModel,
+    baselines: Sequence[LinearForecast],
+    *,
+    train: Sequences,
+    valid: Sequences,
+    settings: Evaluation,
+) -> tuple[dict[str, Calibration], str]:
+    """Fit a calibration to rollouts of the validation part: of the model, and of baselines (not shrunk).
+
+    Args:
+        model: On any device.
+        baselines: Of which there are intervals too.
+        train: Training part, whose mean forecasts are shrunk towards.
+        valid: Validation part; where its episodes are shorter than warm-up and horizon, the horizon is cut.
+        settings: Warm-up, horizon and levels.
+
+    Returns:
+        Calibrations by name; or none, and the reason.
+    """
+    warmup, longest = settings.warmup, int(valid.lengths.max(initial=0))
+    horizon = max(1, min(settings.horizon, longest - warmup))
+    if reason := rollout_unavailable(valid, warmup=warmup, horizon=horizon):
+        return {}, reason
+    rows, features = int(valid.lengths.sum()), valid.values.shape[1]
+    stride = max(1, horizon // STARTS_PER_HORIZON, -(-rows * horizon * features // MOST_VALUES))
+    found = list(iterate_rollouts(model, baselines, valid, warmup=warmup, horizon=horizon, stride=stride))
+    center = Scalings.of(model).values(torch.from_numpy(Statistics.of(train).mean)).double().numpy()
+    grouping = Groups.of(valid, stretch=horizon)
+    group = np.concatenate([grouping.find(some.episodes, some.steps).numpy() for some in found])
+    calibrations = {
+        name: fit(
+            _joined(found, name),
+            _joined(found, None),
+            group,
+            levels=settings.levels,
+            center=center,
+            shrink=name == MODEL,
+        )
+        for name in (MODEL, *(baseline.name for baseline in baselines))
+    }
+    return {name: replace(c, warmup=warmup, by=grouping.by) for name, c in calibrations.items()}, ""
+
+
+def _joined(found: Sequence[Rollouts], name: str | None) -> npt.NDArray[np.float32]:
+    """Return the forecasts of that name, or the truth. Shape (N, H, F)."""
+    return np.concatenate(
+        [(some.truth if name is None else some.forecasts[name]).float().numpy() for some in found]
+    )
+
+
+def fit(
+    forecast: Array, truth: Array, group: IntArray, *, levels: Sequence[float], center: Array, shrink: bool
+) -> Calibration:
+    """Fit shrinkage and half-widths, each per feature and step ahead.
+
+    The shrinkage is that of least squares, kept within 0 to 1. A half-width is a quantile of the absolute errors
+    of the shrunk forecast (split conformal prediction: Lei et al., JASA 113, 2018). Forecasts from one recording
+    resemble each other, so each recording's errors together weigh as much as those of any other (pooled
+    distribution functions: Dunn, Wasserman & Ramdas, JASA 118, 2023), and the finite-sample correction counts n
+    independent errors, with the quantile at level (n + 1) / n: n is the level's variance level (1 − level) divided
+    by the variance of its estimate over recordings (Kish's effective sample size), at most N. Of fewer than five
+    recordings n is their number: that is hierarchical conformal prediction (Lee, Barber & Willett, 2023), whose
+    coverage of another recording is guaranteed. A level that would need more than the largest error has no interval.
+
+    Args:
+        forecast: Rollouts. Shape (N, H, F).
+        truth: What came. Shape (N, H, F).
+        group: Recording of each start. Shape (N,).
+        levels: In percent.
+        center: What is shrunk towards. Shape (F,).
+        shrink: Whether the shrinkage may be other than 1.
+    """
+    count, steps, features = forecast.shape
+    numbers, group, sizes = np.unique(group, return_inverse=True, return_counts=True)
+    share = 1 / (len(numbers) * sizes[group])  # (N,), 1 together
+    shrinkage, widths = np.ones((steps, features)), np.zeros((len(levels), steps, features))
+    independent = np.full((len(levels), features), float(len(numbers)))
+    for f in range(features):
+        ahead, came = forecast[:, :, f] - center[f], truth[:, :, f].astype(np.float64) - center[f]
+        if shrink:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                slope = (ahead * came).sum(axis=0) / np.square(ahead, dtype=np.float64).sum(axis=0)
+            shrinkage[:, f] = np.clip(np.nan_to_num(slope, nan=1.0), 0, 1)
+        score = np.abs(shrinkage[:, f] * ahead - came)  # (N, H)
+        order = np.argsort(score, axis=0)
+        ordered, reached = np.take_along_axis(score, order, axis=0), np.cumsum(share[order], axis=0)
+        for number, level in enumerate(np.asarray(levels) / 100):
+            if len(numbers) >= FEWEST:
+                within = score <= _quantile(ordered, reached, level)
+                independent[number, f] = _effective_number(within, group, sizes, level)
+            target = level * (1 + 1 / independent[number, f])
+            widths[number, :, f] = _quantile(ordered, reached, target) if target <= 1 else np.inf
+    kept = [bool(np.isfinite(width).all()) for width in widths]
+    return Calibration(
+        levels=tuple(level for level, known in zip(levels, kept, strict=True) if known),
+        center=np.asarray(center, np.float64),
+        shrinkage=shrinkage,
+        half_width=widths[kept],
+        warmup=0,
+        starts=count,
+        groups=len(numbers),
+        by="recording",
+        independent=float(independent.min()),
+        unavailable={
+            f"{level:g}": f"{len(numbers)} validation recordings or stretches of time are too few"
+            for level, known in zip(levels, kept, strict=True)
+            if not known
+        },
+    )
+
+
+def _quantile(ordered: Array, reached: Array, target: float) -> Array:
+    """Return the first of the ordered scores (N, H) at which the weights reach the target. Shape (H,)."""
+    at = np.minimum((reached < target - 1e-9).sum(axis=0), len(ordered) - 1)
+    return cast(Array, np.take_along_axis(ordered, at[None], axis=0)[0])
+
+
+def _effective_number(within: Array, group: IntArray, sizes: IntArray, level: float) -> float:
+    """Return how many independent errors would tell the share within (N, H) as well as these; K to N."""
+    shares = np.zeros((len(sizes), within.shape[1]))
+    np.add.at(shares, group, within)
+    shares /= sizes[:, None]
+    variance = float(shares.var(axis=0, ddof=1).mean()) / len(sizes)
+    return float(np.clip(level * (1 - level) / max(variance, 1e-12), len(sizes), len(within)))

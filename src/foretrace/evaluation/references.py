@@ -1,0 +1,62 @@
+"""What forecasts are held against, and with which intervals: fitted before the test part is read."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from foretrace.config import Evaluation
+from foretrace.data.sequences import Sequences
+from foretrace.evaluation.baselines import LinearForecast, fit_baselines
+from foretrace.evaluation.calibration import Calibration, Climatology, Intervals, calibrate
+from foretrace.evaluation.chunks import Scalings
+from foretrace.evaluation.forecast_errors import CALIBRATED, CLIMATOLOGY, MODEL
+from foretrace.model.next_step import NextStepModel
+
+MOST_ROWS = 200_000  # of the training part, for its quantiles
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class References:
+    """Baselines, the model's calibration, and all intervals that are compared.
+
+    Args:
+        baselines: Fitted to the training part, chosen on the validation part.
+        calibration: Of the model; None where there is none.
+        intervals: By the name of the forecast, ``calibrated`` first; all of the same levels.
+        unavailable: Why there is no calibration, or no interval of some level.
+    """
+
+    baselines: tuple[LinearForecast, ...]
+    calibration: Calibration | None
+    intervals: dict[str, Intervals] = field(default_factory=dict)
+    unavailable: str = ""
+
+
+def fit_references(
+    model: NextStepModel, *, train: Sequences, valid: Sequences, settings: Evaluation
+) -> References:
+    """Fit baselines to the training part, and calibrations to the validation part.
+
+    Args:
+        model: On any device.
+        train: Training part.
+        valid: Validation part.
+        settings: Warm-up, horizon and levels.
+    """
+    scalings = Scalings.of(model)
+    baselines = fit_baselines(train, valid, scalings=scalings, longest=settings.warmup)
+    with_intervals = [b for b in baselines if b.name not in ("mean", "velocity")]
+    found, reason = calibrate(model, with_intervals, train=train, valid=valid, settings=settings)
+    if not found:
+        return References(baselines=baselines, calibration=None, unavailable=reason)
+    calibration = found.pop(MODEL)
+    intervals: dict[str, Intervals] = {}
+    if calibration.levels:
+        rows = torch.from_numpy(train.values[:: -(-len(train.values) // MOST_ROWS)])
+        climatology = Climatology.of(scalings.values(rows).double().numpy(), levels=calibration.levels)
+        same = {name: theirs for name, theirs in found.items() if theirs.levels == calibration.levels}
+        intervals = {CALIBRATED: calibration, CLIMATOLOGY: climatology, **same}
+    unavailable = "; ".join(f"{level} %: {why}" for level, why in calibration.unavailable.items())
+    return References(
+        baselines=baselines, calibration=calibration, intervals=intervals, unavailable=unavailable
+    )

@@ -116,7 +116,7 @@ def test_what_a_run_holds(composed, here):
     folder = here / "mlruns" / "artifacts" / found.info.run_id / "artifacts"
     figures = {"train_loss_by_batch", "error_by_epoch", "layer_norms", "prediction_and_truth", "features"}
     figures |= {"gradients", "gates", "distributions", "residuals", "error_by_position", "error_by_horizon"}
-    figures |= {"skill_map", "animation"}
+    figures |= {"skill_map", "animation", "coverage", "fan_chart"}
     assert {path.stem for path in (folder / "figures").iterdir()} == figures
     page = (folder / "report.html").read_text()
     assert all(

@@ -94,7 +94,7 @@ def test_few_recordings_have_wider_intervals_or_none(recordings, levels):
     group = np.arange(len(truth)) % recordings
     found = fit(np.zeros_like(truth), truth, group, levels=LEVELS, center=np.zeros(1), shrink=False)
     assert found.levels == tuple(levels)
-    assert list(found.unavailable) == [f"{level:g}" for level in LEVELS if level not in levels]
+    assert list(found.unavailable) == [level for level in LEVELS if level not in levels]
     assert found.half_width[0].item() >= np.quantile(np.abs(truth), 0.5)
 
 

@@ -4,7 +4,7 @@ Shapes: N starts, H steps ahead, F features, L levels, K groups of starts.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -53,7 +53,7 @@ class Calibration:
         groups: Recordings, or stretches of time, that these come from.
         by: Which of the two: ``recording`` or ``time``.
         independent: So many independent forecasts tell as much, see `fit`; the fewest over features.
-        unavailable: Levels in percent without an interval, with the reason.
+        unavailable: Levels in percent that would need more groups.
     """
 
     levels: tuple[float, ...]
@@ -65,7 +65,7 @@ class Calibration:
     groups: int
     by: str
     independent: float
-    unavailable: dict[str, str] = field(default_factory=dict)
+    unavailable: tuple[float, ...] = ()
 
     @property
     def horizon(self) -> int:
@@ -116,7 +116,7 @@ class Calibration:
             return None
         try:
             given: dict[str, Any] = {**facts, **arrays}
-            found = cls(**given | {"levels": tuple(facts["levels"])})
+            found = cls(**given | {name: tuple(facts[name]) for name in ("levels", "unavailable")})
             steps, features = found.shrinkage.shape
             sound = found.half_width.shape == (len(found.levels), steps, features) and steps > 0
         except (TypeError, KeyError, AttributeError) as error:
@@ -261,11 +261,7 @@ def fit(
         groups=len(numbers),
         by="recording",
         independent=float(independent.min()),
-        unavailable={
-            f"{level:g}": f"{len(numbers)} validation recordings or stretches of time are too few"
-            for level, known in zip(levels, kept, strict=True)
-            if not known
-        },
+        unavailable=tuple(level for level, known in zip(levels, kept, strict=True) if not known),
     )
 
 

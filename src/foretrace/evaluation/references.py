@@ -56,7 +56,10 @@ def fit_references(
         climatology = Climatology.of(scalings.values(rows).double().numpy(), levels=calibration.levels)
         same = {name: theirs for name, theirs in found.items() if theirs.levels == calibration.levels}
         intervals = {CALIBRATED: calibration, CLIMATOLOGY: climatology, **same}
-    unavailable = "; ".join(f"{level} %: {why}" for level, why in calibration.unavailable.items())
+    few = calibration.unavailable
+    unavailable = (
+        f"none of {', '.join(f'{level:g} %' for level in few)}: too few validation recordings" if few else ""
+    )
     return References(
         baselines=baselines, calibration=calibration, intervals=intervals, unavailable=unavailable
     )

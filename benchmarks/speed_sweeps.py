@@ -1,6 +1,5 @@
 """How well a sweep fills its places: jobs that only sleep, so that the processor does not matter."""
 
-import random
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -8,6 +7,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 from speed_rows import Row, folder
 
 from foretrace.config import Tracking
@@ -25,8 +25,7 @@ def rows(*, quick: bool) -> Iterator[Row]:
     took = []
     with folder() as root:
         for repeat in range(1 if quick else 3):
-            random.Random(repeat).shuffle(lengths)
-            took.append(_sweep(root, lengths))
+            took.append(_sweep(root, np.random.default_rng(repeat).permutation(lengths)))
     name = f"{JOBS} jobs of {SHORTEST_S:g} to {SHORTEST_S * JOBS:g} s on {PLACES} places / the ideal schedule"
     note = f"{', '.join(f'{seconds:.1f}' for seconds in took)} / {ideal:.1f} s"
     yield Row(name, "≤ 1.15", [seconds / ideal for seconds in took], note=note)

@@ -1,8 +1,11 @@
 """Training that begins from a run."""
 
 import pytest
-from helpers import SMALL, artifacts, client, newest
+from helpers import ROOT, SMALL, artifacts, client, newest
+from helpers import train as train_command_line
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from foretrace.commands import evaluate as evaluate_command
 from foretrace.commands import runs as runs_command
 from foretrace.commands import train as train_command
 from foretrace.errors import UserError
@@ -39,3 +42,35 @@ def test_ancestor_that_does_not_exist_leaves_no_run(begin):
     with pytest.raises(UserError, match=r"model\.init_from"):
         begin_from("abc")
     assert len(client(here.root).search_runs(["1"])) == 2
+
+
+def test_evaluation_on_new_data_shows_the_ancestor_beside_the_run(begin, no_pictures, composed, capsys):
+    here, begin_from = begin
+    _, run = begin_from(here.run_id)
+    new = [
+        "data=halfcheetah",
+        "data.episodes=4",
+        "data.steps=60",
+        "data.seed=9",
+        "data.window=10",
+        "data.stride=10",
+    ]
+    words = [f"run={run.info.run_id}", *new, "evaluation={warmup: 8, horizon: 10}"]
+    evaluate_command.run(composed(*words, command="evaluate"), workspace=Workspace(here.root))
+    said = capsys.readouterr().out
+    assert f"the model and its ancestor {here.run_id[:8]} are not distinguishable" in said
+    ratio = newest(here.root).data.metrics["ancestor/ratio/zero_state"]
+    assert ratio == pytest.approx(1, rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [["-m", "seed=1,2"], ["trainer.devices=2"]])
+def test_jobs_of_a_sweep_and_two_processes_begin_from_a_run(trained, bare, more):
+    here = trained.copy(bare)
+    words = [*more, *SMALL, "data.episodes=8", f"model.init_from={here.run_id}"]
+    done = train_command_line(ROOT, *words, cwd=bare)
+    assert done.returncode == 0, done.stderr
+    tags = [run.data.tags for run in client(here.root).search_runs(["1"])]
+    begun = [one for one in tags if one.get("initialized_from") == here.run_id]
+    assert len(begun) == (2 if "-m" in more else 1)
+    assert all((MLFLOW_PARENT_RUN_ID in one) == ("-m" in more) for one in begun)

@@ -17,9 +17,12 @@ from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.sequences import Sequences
 from foretrace.data.splits import Splits
 from foretrace.errors import UserError
-from foretrace.evaluation.references import fit_references
+from foretrace.evaluation.compare import Comparison
+from foretrace.evaluation.evaluate import evaluate
+from foretrace.evaluation.references import References, fit_references
 from foretrace.evaluation.storage import EVALUATION, load_evaluation
 from foretrace.reports import console
+from foretrace.serving.ancestor import load_ancestor
 from foretrace.serving.loading import find_trained, load_ensemble, load_path
 from foretrace.serving.model_file import ModelCard
 from foretrace.tracking import provenance, store
@@ -72,6 +75,9 @@ def run(
         metrics = evaluate_and_report(
             predictor.model, data, references, tracked, config.evaluation, title=title, prefix=prefix
         )
+        if trained and metrics and (name := trained.logged_tags().get("initialized_from")):
+            ratios = _compare_with_ancestor(name, data, tracked, config, workspace)
+            tracked.log_metrics({f"{prefix}ancestor/{what}": value for what, value in ratios.items()}, step=0)
     if len(predictor.run_ids) > 1 and metrics and same_data:
         _tell_members(predictor.run_ids, tracked, config, workspace)
     print(f"report   {tracked.folder / 'report.html'}")
@@ -175,7 +181,28 @@ def _compare(first: str, second: str, config: EvaluateConfig, workspace: Workspa
         load_evaluation(_find(name, config, workspace).download_artifact(EVALUATION))
         for name in (first, second)
     )
-    found = ours.compare(theirs, names=(first[:8], second[:8]))
+    return _told(ours.compare(theirs, names=(first[:8], second[:8])))
+
+
+def _compare_with_ancestor(
+    name: str, data: WindowDataModule, tracked: TrackedRun, config: EvaluateConfig, workspace: Workspace
+) -> dict[str, float]:
+    """Say whether a model is better than the one that its training began from, on the same data."""
+    test, alone = data.windows["test"], References(baselines=(), calibration=None)
+    ours = (test.sequences.feature_names, test.sequences.covariate_names)
+    try:
+        ancestor = load_ancestor(name, uri=config.tracking.uri, workspace=workspace)
+        if (ancestor.feature_names, ancestor.covariate_names) != ours:
+            raise UserError(f"{name} reads other columns")
+    except UserError as error:
+        print(f"note     its ancestor is not evaluated: {error.message}")
+        return {}
+    theirs = evaluate(ancestor.model, test, alone, settings=config.evaluation)
+    own = load_evaluation(tracked.folder / EVALUATION)
+    return _told(own.compare(theirs, names=("the model", f"its ancestor {name[:8]}")))
+
+
+def _told(found: Mapping[str, Comparison]) -> dict[str, float]:
     for where, comparison in found.items():
         print(f"{where:<16}{comparison.sentence()}")
     return {f"ratio/{where}": float(comparison.ratio.value) for where, comparison in found.items()}

@@ -191,7 +191,9 @@ def _open_loop(found: Findings, result: EvaluationResult) -> Section:
     if loop.intervals:
         text += (f"{result.coverage_sentence}. They were fitted to {result.calibrated_on}.",)
         heading, cells = console.interval_table(loop)
-        tables.append(Table("Intervals: coverage, width and score (CRPS), in standard deviations", heading, cells))
+        tables.append(
+            Table("Intervals: coverage, width and score (CRPS), in standard deviations", heading, cells)
+        )
     if reason := result.unavailable.get("intervals"):
         text += (f"Intervals that there are not: {reason}.",)
     by_feature = Section("Skill of each feature", pictures=found.pictures("skill_map"))

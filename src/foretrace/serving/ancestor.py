@@ -105,10 +105,7 @@ def find_ancestor(
     if settings.init_from is None:
         return None
     name, keep = settings.init_from, settings.init_scaling == "keep"
-    if re.fullmatch(r"[\w-]+", name) and not Path(name).exists():
-        predictor = load_run(name, uri=uri, workspace=workspace, key="model.init_from")
-    else:
-        predictor = load(name)
+    predictor = load_ancestor(name, uri=uri, workspace=workspace)
     card = ModelCard(
         feature_names=train.feature_names,
         units=train.units,
@@ -128,6 +125,13 @@ def find_ancestor(
         hint = f"It has model.hidden_sizes={predictor.card.model.hidden_sizes}."
         raise UserError(f"model.init_from: no layer of {name} fits: {reasons}", hint=hint)
     return Ancestor(predictor.card.run_id or name, predictor, card, unfit, keep)
+
+
+def load_ancestor(name: str, *, uri: str | None, workspace: Workspace) -> Predictor:
+    """Load what ``model.init_from`` names: a run by its id, or whatever `foretrace.load` takes."""
+    if re.fullmatch(r"[\w-]+", name) and not Path(name).exists():
+        return load_run(name, uri=uri, workspace=workspace, key="model.init_from")
+    return load(name)
 
 
 def begin_from(ancestor: Ancestor, model: NextStepModel, run: TrackedRun) -> None:

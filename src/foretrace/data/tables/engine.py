@@ -97,7 +97,9 @@ class Engine:
         }
         self._connection = duckdb.connect(scratch / "tables.duckdb", config=settings)
         self._connection.execute("SET TimeZone = 'UTC'")
-        with suppress(duckdb.InvalidInputException):  # in a notebook without ipywidgets, which has no bar anyway
+        with suppress(
+            duckdb.InvalidInputException
+        ):  # in a notebook without ipywidgets, which has no bar anyway
             self._connection.execute("SET enable_progress_bar = false")
 
     def __enter__(self) -> "Engine":

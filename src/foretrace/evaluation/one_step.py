@@ -106,7 +106,7 @@ def evaluate_carried_state(
     """
     if reason := carried_state_unavailable(sequences, warmup=warmup):
         raise ValueError(reason)
-    lookback = max(baseline.context for baseline in baselines) - 1
+    lookback = max((baseline.context for baseline in baselines), default=1) - 1
     if lookback >= warmup:
         raise ValueError(f"a baseline reads {lookback + 1} steps, the warm-up has {warmup}")
     shape = sequences.values.shape[1:]

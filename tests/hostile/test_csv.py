@@ -33,7 +33,7 @@ REFUSED = {
     "random bytes": (bytes(range(256)) * 20, "bytes of zero"),
     "a compressed file": (gzip.compress(TABLE.encode()), "bytes of zero"),
     "a web page": ("<html>\n<body>\n404, no\n</body>\n</html>\n", "line 3"),
-    "JSON": ('{"a": [1, 2]}', "not one row"),
+    "JSON": ('{"a": [1, 2]}', "looks like JSON"),
     "a pointer of Git LFS": (
         "version https://git-lfs.github.com/spec/v1\noid sha256:a\n",
         "no numeric column",

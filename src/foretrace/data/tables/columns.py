@@ -194,10 +194,18 @@ def _doubts(
     calendar = [name for name in (*features, *passed_over) if CALENDAR.fullmatch(name)]
     if {*calendar} & {*features}:
         notes.append(f"calendar columns would be predicted: is it data.order_column=[{','.join(calendar)}]?")
-    for name in features if not order_columns(reading) else ():
-        numbers = _numbers(texts[name], reading)
-        if len(numbers) == len(texts[name]) > 20 and is_monotonic(numbers):
+    numbers = {name: _numbers(texts[name], reading) for name in features if not order_columns(reading)}
+    for name, values in numbers.items():
+        if len(values) != len(texts[name]) or len(values) <= 20:
+            continue
+        again = np.flatnonzero(np.diff(values) != 1)  # where a counter begins again, a recording may
+        if is_monotonic(values) and len(again):
             notes.append(f"column {name!r} rises throughout: is it a counter, or data.order_column={name}?")
+        elif len(again) <= len(values) // 10:
+            others = [n for n, v in numbers.items() if len(v) == len(values) and n != name]
+            same = [n for n in others if np.array_equal(np.flatnonzero(np.diff(numbers[n])), again)]
+            also = f" data.episode_column={same[0]}" if same and len(again) else ""
+            notes.append(f"column {name!r} only counts: is it data.order_column={name}{also}?")
     return notes
 
 

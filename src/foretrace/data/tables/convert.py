@@ -74,7 +74,9 @@ class Conversion:
         """
         self._gather()
         self._check_values()
-        profile = profile_columns(self._engine, self._names, self._tables[0], self._given, self._uses)
+        profile = profile_columns(
+            self._engine, self._names, self._tables[0], self._given, self._uses, where=self._where
+        )
         self._notes["missing values"] = sum(column["missing"] for column in profile)
         stretches = self._write(self._sort())
         widths = len(self._features), len(self._covariates)
@@ -159,6 +161,11 @@ class Conversion:
         if bad := self._first("e IS NULL", [str(self._reading.episode_column)]):
             hint = "Name the row's episode, or set data.episode_column=null"
             raise UserError(f"{bad[0]}: no value, so no episode", hint=hint)
+
+    def _where(self, c: int, value: float) -> str:
+        """File, column and row of the first of a column's values."""
+        found = self._first(f"x{c} = {value}::DOUBLE", [self._columns[c][0]])
+        return found[0] if found else f"column {self._names[c]!r}"
 
     def _first(self, condition: str, names: Sequence[str]) -> tuple[str, str] | None:
         """Where the first row is that fulfills a condition on the table ``raw``, and the text of columns in it."""

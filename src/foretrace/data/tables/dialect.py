@@ -74,6 +74,8 @@ def find_dialect(file: Path, reading: Reading) -> Dialect:
     lines = [(number, line) for number, line in lines if line.strip(" \t")][:LINES]
     if not lines:
         raise UserError(f"{file}: an empty file, without a header and rows")
+    if lines[0][1].lstrip().startswith("{"):
+        raise UserError(f"{file}: looks like JSON", hint="Save it as CSV or Parquet, e.g. with pandas")
     separator = reading.separator
     if named := re.fullmatch("sep=(.)", lines[0][1].strip()):  # a line by which Excel is told
         separator, lines = separator or named[1], lines[1:] or lines

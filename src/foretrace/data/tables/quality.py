@@ -1,7 +1,7 @@
 """What recordings give reason to doubt: values that stand for none, outliers, lost digits, uneven time."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from foretrace.config.data import Reading
 from foretrace.data.tables.columns import Uses
 from foretrace.data.tables.engine import Engine, Table
 from foretrace.data.tables.episodes import BLOCK, Stretch
-from foretrace.data.tables.steps import JUMP, Times, constant_step
+from foretrace.data.tables.steps import JUMP, MONTH_S, SAME_STEP, Times, constant_step
 from foretrace.data.tables.times import FIRST_DATE_NS, TIME_NAME, UNITS, order_columns
 from foretrace.errors import UserError
 
@@ -24,7 +24,13 @@ FAR = 20  # spans of all other values: farther outside lies an outlier
 
 
 def profile_columns(
-    engine: Engine, names: Sequence[str], table: Table, given: Reading, uses: Uses
+    engine: Engine,
+    names: Sequence[str],
+    table: Table,
+    given: Reading,
+    uses: Uses,
+    *,
+    where: Callable[[int, float], str],
 ) -> list[dict[str, Any]]:
     """Size, spread and missing values of each column of the table ``raw``; adds to the warnings what is doubtful.
 
@@ -34,6 +40,7 @@ def profile_columns(
         table: The first of the tables, for errors.
         given: The user's settings.
         uses: The use of each column, with the warnings.
+        where: Tells file, column and row of the first of a column's values.
 
     Raises:
         UserError: If values probably stand for none, or single precision would lose what varies.
@@ -70,7 +77,7 @@ def profile_columns(
         missing = " data.missing=interpolate" if given.missing == "error" else ""
         settings = f"data.missing_values=[{values}]{missing}{uses.found and f' {uses.found}'}"
         raise UserError(
-            f"{table.where}, column {name!r}: {value:g} ({times:,} times) looks like a missing value",
+            f"{where(names.index(name), value)}: {value:g} ({times:,} times) looks like a missing value",
             hint=f"Set {settings}, or data.missing_values=[] to keep it",
         )
     return profile
@@ -119,6 +126,9 @@ def time_facts(
     if usual is None and not reading.elapsed and not reading.resample_s:
         irregular = f"irregular time steps ({apart.min():.4g} to {apart.max():.4g} s)"
         warnings.append(f"{irregular}: data.elapsed=true tells the model, data.resample_s makes them even")
+    known = [s.step / 1e9 for s in stretches if s.step]
+    if known and max(known) > (1 + SAME_STEP) * min(known) and max(known) < MONTH_S:
+        warnings.append(f"time steps differ from recording to recording: {min(known):g} to {max(known):g} s")
     if gaps := notes["gaps in time"]:
         cuts = f"{len(stretches):,} recording(s) were cut into {len(pieces):,} pieces"
         warnings.append(f"gaps in time: {gaps:,}, at which {cuts}; data.gaps=keep spans them")

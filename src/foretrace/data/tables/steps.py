@@ -16,6 +16,7 @@ Times = npt.NDArray[np.int64]
 
 SAME_STEP = 0.05  # spacings this near to each other are one time step: stamps are rounded to ms
 MONTH_S = 27 * 86_400  # steps from here on are months, quarters, years: even only if they are equal
+CLOCK = 1000  # rows within which stamps may stray from an even clock, but not drift away from it
 JUMP = 0.5  # a spacing this far from the time step, as a share of it, is no step
 
 
@@ -46,23 +47,25 @@ def constant_step(stretches: Iterable[Times]) -> float | None:
 
     >>> constant_step([np.array([0, 33, 66, 100]) * 10**6]), constant_step([np.array([0, 31, 59, 90]) * 86400 * 10**9])
     (0.03333333, None)
+    >>> constant_step([np.arange(9) * 3600 * 10**9, np.arange(9) * 86400 * 10**9])
     """
-    total, steps, is_exact, is_even, is_same = 0.0, 0, True, True, True
-    for times in stretches:
-        spacings = np.diff(times).astype(np.float64)
-        if not len(spacings):
-            continue
-        mean = spacings.mean()
-        total, steps = total + spacings.sum(), steps + len(spacings)
-        is_exact &= bool((np.abs(spacings - mean) <= SAME_STEP * mean).all())
-        is_same &= bool((spacings == spacings[0]).all())
-        for start in range(0, len(spacings), 1000):
-            clock = np.cumsum(spacings[start : start + 1000])
+    means, counts = list[float](), list[int]()
+    is_exact = is_even = is_same = True
+    for times in (times for times in stretches if len(times) > 1):
+        means.append(float(times[-1] - times[0]) / (len(times) - 1))
+        counts.append(len(times) - 1)
+        for start in range(0, len(times) - 1, CLOCK):
+            spacings = np.diff(times[start : start + CLOCK + 1]).astype(np.float64)
+            is_exact &= bool((np.abs(spacings - means[-1]) <= SAME_STEP * means[-1]).all())
+            is_same &= bool((spacings == means[0]).all())
+            clock = np.cumsum(spacings)
             strays = clock - np.linspace(clock[-1] / len(clock), clock[-1], len(clock))
-            is_even &= bool((np.abs(strays) < JUMP * mean).all())
-    step = total / max(steps, 1) / 1e9
-    if not steps or not (is_exact or is_even) or (step > MONTH_S and not is_same):
+            is_even &= bool((np.abs(strays) < JUMP * means[-1]).all())
+    step = float(np.average(means, weights=counts)) if means else 0.0
+    is_one = np.abs(np.array(means) - step) <= (SAME_STEP + 2 * JUMP / np.maximum(counts, 1)) * step
+    if not step or not (is_exact or is_even) or not is_one.all() or (step > MONTH_S * 1e9 and not is_same):
         return None
+    step /= 1e9
     rounded = float(f"{step:.2g}")
     return rounded if not is_exact and abs(rounded - step) < 0.01 * step else float(f"{step:.7g}")
 

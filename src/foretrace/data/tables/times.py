@@ -196,7 +196,7 @@ def _formats_of(table: Table, columns: Sequence[str], texts: Texts) -> list[str]
     if len(columns) == 1 and all(NUMBER.fullmatch(text) for text in joined):
         digits = DIGITS.get(len(joined[0]), "")
         return [digits] if digits and _fitting(joined, [digits]) else _unit(columns[0], joined)
-    iso = [text for text in joined if re.match(r"\d{4}-\d\d?-\d\d?([T ]|$)", text)]
+    iso = [text for text in joined if re.match(r"\d{4}-\d\d?-\d\d?([T ]\d\d?:|$)", text)]
     if len(joined) - len(iso) <= len(joined) // MISFITS:
         if len({ZONE.search(text[10:]) is None for text in iso}) > 1:
             raise UserError(f"{table.where}, column {columns[0]!r}: some times have a zone, others have none")

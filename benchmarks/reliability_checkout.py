@@ -29,7 +29,6 @@ SMALL = (
     "trainer.progress=false",
     "evaluation={warmup: 8, horizon: 10}",
 )
-TIMED = ("gradient/", "diagnostics/")  # taken when there is time for it
 Histories = dict[str, list[tuple[int, float]]]
 
 
@@ -73,12 +72,11 @@ class Checkout:
         return list(client.search_runs(experiments, order_by=["start_time DESC"]))
 
     def histories(self, run_id: str) -> Histories:
-        """Steps and values of all that does not depend on time, by metric, as often as they were logged."""
+        """Steps and values of all metrics, as often as they were logged."""
         client = self.client
-        names = [name for name in client.get_run(run_id).data.metrics if not name.startswith(TIMED)]
         return {
             name: sorted((point.step, point.value) for point in client.get_metric_history(run_id, name))
-            for name in names
+            for name in client.get_run(run_id).data.metrics
         }
 
     def checkpoints(self, run_id: str) -> Path:

@@ -71,14 +71,9 @@ def _record_start(
     start: StartPoint, overrides: Sequence[str], tracked: TrackedRun, workspace: Workspace
 ) -> None:
     """Add a line about this start: a run that was cut has several. Settings that it changed become tags."""
-    line = provenance.start(
-        start.kind,
-        command=provenance.command(overrides),
-        code=provenance.code(workspace.root),
-        changed=start.changes,
-        step=start.step,
-        of=start.repeated.id if start.repeated else None,
-    )
+    of = start.repeated.id if start.repeated else None
+    what = {"kind": start.kind, "changed": start.changes, "step": start.step, "of": of}
+    line = provenance.start(workspace.root, overrides, **what)
     log = tracked.folder / provenance.STARTS
     tracked.log_text(provenance.STARTS, (log.read_text() if log.exists() else "") + line)
     if start.kind == "resume":

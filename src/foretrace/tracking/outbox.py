@@ -6,6 +6,7 @@ die at any moment between sending a record and noting that down.
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,14 +77,20 @@ class Outbox:
         with self._records.open("rb") as file:
             file.seek(int(noted) if noted.endswith("\n") else 0)  # a torn note: all of it again
             while (line := file.readline()).endswith(b"\n"):  # a line without an end is being written
-                yield _record(line), file.tell()
+                try:
+                    record = json.loads(line)
+                except ValueError:
+                    record = None
+                damaged = {UNREADABLE: line.decode(errors="replace")}
+                yield record if isinstance(record, dict) else damaged, file.tell()
 
     def commit(self, end: int) -> None:
         """Note that everything before a place in the file, in bytes, is with the store."""
         self._sent.write_text(f"{end}\n")
 
     def quarantine(self, record: Record, reason: str) -> None:
-        """Keep, in ``refused.jsonl``, what the store will never take."""
+        """Keep, in ``refused.jsonl``, what the store will never take, and say so."""
+        print(f"a record was refused and set aside ({' '.join(reason.split())[:160]})", file=sys.stderr)
         with (self.folder / REFUSED).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"reason": reason, "record": record}) + "\n")
 
@@ -91,11 +98,3 @@ class Outbox:
         """Remove everything that was sent; what was refused stays."""
         self._records.unlink(missing_ok=True)
         self._sent.unlink(missing_ok=True)
-
-
-def _record(line: bytes) -> Record:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        found = None
-    return found if isinstance(found, dict) else {UNREADABLE: line.decode(errors="replace")}

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from packaging.utils import canonicalize_name
@@ -114,29 +114,18 @@ def command(overrides: Sequence[str]) -> str:
     return shlex.join(hidden).replace(_PLAIN, HIDDEN)
 
 
-def start(
-    kind: Literal["new", "resume", "rerun"],
-    *,
-    command: str,
-    code: Mapping[str, str],
-    changed: Mapping[str, tuple[Any, Any]] | None = None,
-    step: int | None = None,
-    of: str | None = None,
-) -> str:
-    """Return the line about this start for ``provenance/starts.jsonl``.
+def start(root: Path, overrides: Sequence[str], **what: Any) -> str:
+    """Return the line about a start of a run for ``provenance/starts.jsonl``.
 
     Args:
-        kind: Whether the run is new, is resumed, or repeats another.
-        command: As `command` returns it.
-        code: As `code` returns it.
-        changed: Settings that differ from the start before: old and new value.
-        step: Step of the checkpoint that is resumed from.
-        of: Id of the run that is repeated.
+        root: The checkout.
+        overrides: What was typed.
+        what: Of which kind the start is, and what it changed, without passwords in the end.
     """
-    line = {"time": _now(), "kind": kind, "command": command, "host": platform.node(), "pid": os.getpid()}
-    line |= {"commit": code["mlflow.source.git.commit"], "dirty": code["git.dirty"]}
-    line |= {"changed": redacted(changed or {}), "step": step, "of": of}
-    return json.dumps(line) + "\n"
+    found = git.code(root)
+    line = {"time": _now(), "command": command(overrides), "host": platform.node(), "pid": os.getpid()}
+    line |= {"commit": found["commit"], "dirty": found["dirty"]} | what
+    return json.dumps(redacted(line)) + "\n"
 
 
 def differences(recorded: Mapping[str, Any], today: Mapping[str, Any]) -> list[str]:

@@ -98,7 +98,7 @@ def sync_outbox(client: MlflowClient, run: Run, folder: Path) -> int:
     outbox = Outbox(folder)
     is_local = local_path(str(run.info.artifact_uri), mlruns=folder.parents[1]) is not None
     writer = StoreWriter(client, str(run.info.run_id), uploads=None if is_local else folder / "artifacts")
-    number = send(outbox, writer.write)
+    number, _ = send(outbox, writer.write)
     outbox.remove()
     return number
 

@@ -95,7 +95,8 @@ class TrackedRun(StoredRun):
         self.folder.mkdir(parents=True, exist_ok=True)
         self._outbox = Outbox(self._waiting)
         writer = StoreWriter(self.client, self.id, uploads=None if self._is_local else self.folder)
-        if send(self._outbox, writer.write) or self._run.data.metrics:  # what a killed process left, and did
+        left_by_a_killed_process, _ = send(self._outbox, writer.write)
+        if left_by_a_killed_process or self._run.data.metrics:
             self._read(self.client.get_run(self.id))
             for name in self._run.data.metrics:
                 points = sorted(self.client.get_metric_history(self.id, name), key=lambda p: p.timestamp)

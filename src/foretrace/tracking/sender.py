@@ -44,23 +44,22 @@ class StoreWriter:
         """
         if UNREADABLE in record:
             raise ValueError("a line of the outbox is damaged")
+        client, run_id = self._client, self._id
         metrics = [Metric(escape(name), *point) for name, *point in record.get("metrics", ())]
         for first in range(0, len(metrics), MAX_METRICS):
-            self._client.log_batch(self._id, metrics=metrics[first : first + MAX_METRICS])
+            client.log_batch(run_id, metrics=metrics[first : first + MAX_METRICS])
         params = [Param(escape(name), value) for name, value in record.get("params", {}).items()]
         for first in range(0, len(params), MAX_PARAMS):
-            self._client.log_batch(self._id, params=params[first : first + MAX_PARAMS])
+            client.log_batch(run_id, params=params[first : first + MAX_PARAMS])
         if tags := record.get("tags"):
-            self._client.log_batch(
-                self._id, tags=[RunTag(escape(name), value) for name, value in tags.items()]
-            )
+            client.log_batch(run_id, tags=[RunTag(escape(name), value) for name, value in tags.items()])
         if "dataset" in record:
             self._write_dataset(**record["dataset"])
-        if "artifact" in record:
-            self._upload(record["artifact"])
+        if self._uploads and (path := record.get("artifact")) and (self._uploads / path).exists():
+            client.log_artifact(run_id, str(self._uploads / path), "/".join(Path(path).parts[:-1]) or None)
         if "status" in record:
             status, end_time_ms = record["status"]
-            self._client.set_terminated(self._id, status=status, end_time=end_time_ms)
+            client.set_terminated(run_id, status=status, end_time=end_time_ms)
 
     def _write_dataset(self, *, context: str, **fields: str) -> None:
         given = [DatasetInput(Dataset(**fields), tags=[InputTag(MLFLOW_DATASET_CONTEXT, context)])]
@@ -72,26 +71,18 @@ class StoreWriter:
             # MLflow looks whether it knows the data, then adds them: another run may have done so in between.
             self._client.log_inputs(self._id, given)
 
-    def _upload(self, path: str) -> None:
-        if self._uploads is not None and (self._uploads / path).exists():
-            parent = str(Path(path).parent)
-            self._client.log_artifact(self._id, str(self._uploads / path), None if parent == "." else parent)
 
-
-def send(
-    outbox: Outbox, write: Callable[[Record], None], *, refused: Callable[[Exception], object] | None = None
-) -> int:
-    """Send everything that waits, in order; return how many records that were.
+def send(outbox: Outbox, write: Callable[[Record], None]) -> tuple[int, Exception | None]:
+    """Send everything that waits, in order; return how many records that were, and the first refusal.
 
     Args:
         outbox: What waits. A record that the store will never take is quarantined there and blocks no other.
         write: Writes one record.
-        refused: Is called with each refusal; by default it is printed.
 
     Raises:
         Exception: Whatever ``write`` raises in an outage; what was sent before stays noted.
     """
-    number = 0
+    number, refusal = 0, None
     for record, end in outbox.pending():
         try:
             write(record)
@@ -99,10 +90,10 @@ def send(
             if not is_refusal(error):
                 raise
             outbox.quarantine(record, f"{type(error).__name__}: {error}")
-            (refused or _print_refusal)(error)
+            refusal = refusal or error
         outbox.commit(end)
         number += 1
-    return number
+    return number, refusal
 
 
 def is_refusal(error: Exception) -> bool:
@@ -110,14 +101,6 @@ def is_refusal(error: Exception) -> bool:
     if isinstance(error, MlflowException):
         return error.error_code in REFUSALS
     return not isinstance(error, OSError | requests.RequestException)
-
-
-def _print_refusal(error: Exception) -> None:
-    print(f"a record was refused and set aside ({_reason(error)})", file=sys.stderr)
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
 
 
 class Sender:
@@ -185,18 +168,24 @@ class Sender:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._done < self._notified or self._ending)
-                notified = self._notified
-                if self._done == notified:
+                if (notified := self._notified) == self._done:
                     return
             try:
-                send(self._outbox, self._write_one, refused=self._refused)
+                _, refusal = send(self._outbox, self._write_one)
             except Exception as error:
-                self._set_offline(error, pause_s)
+                if not self.offline:
+                    reason = " ".join(str(error).split())[:160]
+                    told = f"the tracking store does not answer; records wait on disk ({reason})"
+                    print(told, file=sys.stderr)
+                with self._changed:
+                    self.offline = True
+                    self._changed.notify_all()
+                    self._changed.wait(min(pause_s, 1.0) if self._ending else pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
                 continue
-            pause_s = FIRST_PAUSE_S
             if self.offline:
                 print("the tracking store answers again; what waited is delivered", file=sys.stderr)
+            pause_s, self._refusal = FIRST_PAUSE_S, self._refusal or refusal
             with self._changed:
                 self._done, self.offline = notified, False
                 self._changed.notify_all()
@@ -207,15 +196,3 @@ class Sender:
         finally:
             if not self.offline:
                 self._answered_at = time.monotonic()
-
-    def _refused(self, error: Exception) -> None:
-        self._refusal = self._refusal or error
-
-    def _set_offline(self, error: Exception, pause_s: float) -> None:
-        if not self.offline:
-            reason = _reason(error)
-            print(f"the tracking store does not answer; records wait on disk ({reason})", file=sys.stderr)
-        with self._changed:
-            self.offline = True
-            self._changed.notify_all()
-            self._changed.wait(min(pause_s, 1.0) if self._ending else pause_s)

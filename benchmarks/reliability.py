@@ -10,10 +10,12 @@ from collections.abc import Callable
 import reliability_cost
 import reliability_disk
 import reliability_kills
+import reliability_moments
 import reliability_store
 
 BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "kills": reliability_kills.measure,
+    "moments": reliability_moments.measure,
     "first_runs": reliability_store.first_runs,
     "outage": reliability_store.outage,
     "disk": reliability_disk.measure,

@@ -1,5 +1,10 @@
 """The whole path in this process: configurations in, a tracked run out."""
 
+import os
+import subprocess
+import sys
+
+import pandas as pd
 import pytest
 import torch
 from helpers import ROOT, SHARED, SMALL, client, only_run
@@ -151,11 +156,35 @@ def test_a_seed_gives_the_same_figures_twice(run):
     assert run("seed=3", *dropout) == run("seed=3", *dropout) != run("seed=4", *dropout)
 
 
+def test_a_run_is_named_after_its_data_network_and_seed(trained_on_files):
+    [run] = client(trained_on_files.root).search_runs(["1"])
+    assert run.info.run_name == "*.csv 8-6 linear seed 1"
+
+
+def test_curves_are_kept_as_one_table(run, here):
+    run("tracking.csv=true")
+    found = only_run(here)
+    table = pd.read_csv(here / "mlruns" / "artifacts" / found.info.run_id / "artifacts" / "curves.csv")
+    points = client(here).get_metric_history(found.info.run_id, "MSE train loss")
+    kept = table[table["metric"] == "MSE train loss"]
+    assert list(zip(kept["step"], kept["value"], strict=True)) == [(p.step, p.value) for p in points]
+    assert set(table["metric"]) == set(found.data.metrics)
+
+
+@pytest.mark.slow
+def test_runs_start_in_an_environment_of_twenty_thousand_variables(here):
+    variables = {f"VARIABLE_{number}": "x" for number in range(20_000)}
+    command = [sys.executable, str(ROOT / "src" / "train.py"), *SMALL, "trainer.max_epochs=1"]
+    for _ in range(3):
+        done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
 def test_frozen_layers_stay_as_they_were_made(run, here):
     run("model.hidden_sizes=[4,4]", "model.frozen=[lstm.1]", "optimizer.lr=0.1")
     folder = here / "mlruns" / "artifacts" / only_run(here).info.run_id / "artifacts" / "checkpoints"
     trained = torch.load(folder / "last.ckpt", weights_only=True)
-    train.lightning.seed_everything(1, verbose=False)
+    torch.manual_seed(1)
     fresh = Forecaster(**trained["hyper_parameters"]).state_dict()
     same = {
         name: torch.equal(fresh[name], value)

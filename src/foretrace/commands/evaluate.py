@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 from pydantic import TypeAdapter, ValidationError
 
-from foretrace.commands.metadata import record_data
+from foretrace.commands.metadata import log_curves, record_data
 from foretrace.commands.report import evaluate_and_report
 from foretrace.config import DataConfig, EvaluateConfig, PublishedData
 from foretrace.config.parse import parse
@@ -78,6 +78,8 @@ def run(
         if trained and metrics and (name := trained.logged_tags().get("initialized_from")):
             ratios = _compare_with_ancestor(name, data, tracked, config, workspace)
             tracked.log_metrics({f"{prefix}ancestor/{what}": value for what, value in ratios.items()}, step=0)
+        if config.tracking.csv:
+            log_curves(tracked)
     if len(predictor.run_ids) > 1 and metrics and same_data:
         _tell_members(predictor.run_ids, tracked, config, workspace)
     print(f"report   {tracked.folder / 'report.html'}")

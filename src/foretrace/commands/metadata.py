@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 import torch
 from omegaconf import OmegaConf
 
@@ -123,6 +124,14 @@ def record_data(name: str, data: WindowDataModule, tracked: TrackedRun) -> None:
     parts = {part: vars(Statistics.of(windows.sequences)) for part, windows in data.windows.items()}
     statistics = {part: {name: a.tolist() for name, a in found.items()} for part, found in parts.items()}
     tracked.log_text("data_statistics.json", json.dumps(statistics, indent=1))
+
+
+def log_curves(tracked: TrackedRun) -> None:
+    """Keep all metrics as one tidy table, ``curves.csv``: a row for each value, with its metric and step."""
+    curves = {name: tracked.history(name) for name in sorted(tracked.names(""))}
+    rows = [(name, *point) for name, points in curves.items() for point in zip(*points, strict=True)]
+    table = pd.DataFrame(rows, columns=["metric", "step", "value"])
+    tracked.log_text("curves.csv", table.to_csv(index=False))
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

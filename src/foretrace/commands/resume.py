@@ -28,6 +28,7 @@ RESUMABLE_KEYS = (
     "data.path",
     "data.root",
     "evaluation.",
+    "tracking.csv",
     "trainer.checkpoint_minutes",
     "trainer.devices",
     "trainer.diagnose_every",

@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import lightning
+import torch
 from lightning.pytorch import Callback, Trainer
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from omegaconf import DictConfig
 
-from foretrace.commands.metadata import record
+from foretrace.commands.metadata import log_curves, record
 from foretrace.commands.report import evaluate_and_report
 from foretrace.commands.resume import StartPoint, resolve_start
 from foretrace.config import Model, TrainConfig
@@ -116,6 +116,8 @@ def run(
                 fit(broadcast(plan), module, trainer, data, digest)
             trained = time.monotonic()
             metrics = _conclude(config, module, trainer, data, tracked, evaluate=evaluate)
+            if config.tracking.csv:
+                log_curves(tracked)
             spent = {"training": trained - began, "evaluation and pictures": time.monotonic() - trained}
             print(console.whereabouts(tracked.id, tracked.folder, spent, address=tracked.address))
     except DivergedError:
@@ -164,7 +166,8 @@ def build(
     watching: Sequence[Callback] = (),
 ) -> tuple[Forecaster, Trainer]:
     """Return the module at its beginning, and its trainer."""
-    lightning.seed_everything(plan.config.seed, verbose=False)
+    # Not Lightning's `seed_everything`: it changes the environment, while threads of the run read it.
+    torch.manual_seed(plan.config.seed)
     trainer = build_trainer(
         plan.config.trainer,
         precision=plan.precision,

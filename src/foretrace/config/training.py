@@ -119,6 +119,7 @@ class Tracking(Settings):
     experiment: Annotated[str, Field(min_length=1)]
     run_name: str | None
     tags: dict[Annotated[str, Field(min_length=1, max_length=200)], str] | None
+    csv: bool = False  # also write all curves as one table, curves.csv among the artifacts
 
 
 def _stands_by_itself(resume: str | None) -> None:

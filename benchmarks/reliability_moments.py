@@ -4,10 +4,12 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -78,14 +80,15 @@ def measure(*, kills: int = KILLS, minutes: float = MINUTES, seed: int = 0) -> d
 
 def _resume_sweep(root: Path) -> tuple[str, ...] | None:
     """Return the command that resumes the sweep of a workspace, if it was begun."""
-    from mlflow import MlflowClient
-
     if not (root / "mlflow.db").exists():
         return None
-    client = MlflowClient(f"sqlite:///{root}/mlflow.db")
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    parents = [run for run in client.search_runs(experiments) if "sweep.jobs" in run.data.tags]
-    return ("train", f"sweep.resume={parents[0].info.run_id}") if parents else None
+    # Not by MLflow: the processes forked from here would inherit its connection.
+    with closing(sqlite3.connect(root / "mlflow.db")) as database:
+        tables = "SELECT name FROM sqlite_master WHERE name = 'tags'"
+        if not database.execute(tables).fetchall():
+            return None
+        found = database.execute("SELECT run_uuid FROM tags WHERE key = 'sweep.jobs'").fetchall()
+    return ("train", f"sweep.resume={found[0][0]}") if found else None
 
 
 def _cases(folder: Path) -> list[Case]:

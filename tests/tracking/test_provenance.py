@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from foretrace.tracking import provenance
-from foretrace.tracking.provenance import collect, differences
+from foretrace.tracking.provenance import collect
 
 CPU = torch.device("cpu")
 
@@ -53,33 +53,6 @@ def test_no_variable_that_is_not_of_a_library_is_recorded(tmp_path, monkeypatch)
     found, _ = collect(tmp_path, device=CPU)
     assert "hunter2" not in json.dumps(found)
     assert found["variables"]["OMP_NUM_THREADS"] == "1"
-
-
-def test_nothing_differs_where_nothing_changed(tmp_path):
-    recorded = json.loads(json.dumps(collect(tmp_path, device=CPU)[0]))
-    assert differences(recorded, collect(tmp_path, device=CPU)[0]) == []
-
-
-def test_differences_name_what_changed_and_what_matters_first(tmp_path, monkeypatch):
-    (tmp_path / "src").mkdir()
-    recorded = json.loads(json.dumps(collect(tmp_path, device=CPU)[0]))
-    (tmp_path / "src" / "train.py").write_text("train()")
-    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
-    today = json.loads(json.dumps(collect(tmp_path, device=CPU)[0]))
-    today["libraries"]["installed"] |= {"torch": "9.9", "zzz": "1.0"}
-    today["torch"]["threads"] = 99
-    lines = differences(recorded, today)
-    assert [line.split(":")[0] for line in lines] == [
-        "code.sources",
-        "torch",
-        "torch.threads",
-        "variables.MKL_CBWR",
-    ]
-    assert lines[-1] == "variables.MKL_CBWR: None then, COMPATIBLE now"
-
-
-def test_a_record_that_holds_nothing_is_compared_with_nothing():
-    assert differences({}, {"torch": {"threads": 2}, "variables": {"OMP_NUM_THREADS": "1"}}) == []
 
 
 def test_each_start_is_one_line_without_secrets(tmp_path):

@@ -10,6 +10,7 @@ import torch
 from omegaconf import OmegaConf
 
 from foretrace.commands.resume import StartPoint
+from foretrace.config.merge import ABSENT, changes
 from foretrace.config.run_config import read_json
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.statistics import Statistics
@@ -24,6 +25,13 @@ from foretrace.workspace import Workspace
 # A server's address may hold a password; the rest says how this process came to train, not what.
 NOT_RECORDED: dict[str, Any] = {"tracking": {"uri"}, "resume": True, "rerun": True, "sweep": True}
 CONFIG = "config.yaml"
+# The parts of a record that are compared, what matters most first.
+COMPARED = (
+    *("code.commit", "code.dirty", "code.patch", "code.sources", "python."),
+    *(f"libraries.installed.{name}" for name in provenance.LIBRARIES),
+    *("accelerator.name", "accelerator.memory", "accelerator.driver", "torch."),
+    *("computer.processor", "computer.cores", "computer.platform", "variables."),
+)
 CONTEXTS = {"train": "training", "valid": "validation", "test": "testing"}  # MLflow's words
 
 
@@ -93,14 +101,34 @@ def _record_differences(
         found = provenance.ENVIRONMENT
         if repeated.has_artifact(found):
             recorded = read_json(repeated.download_artifact(found), key="rerun")
-            lines += provenance.differences(recorded, environment)
-        inputs = (one.logged_inputs() for one in (repeated, tracked))
-        lines += provenance.changes(*({f"data {n}": d for n, d in one.items()} for one in inputs))
+            lines += differences(recorded, environment)
+        data = changes(repeated.logged_inputs(), tracked.logged_inputs(), "data ")
+        lines += [f"{name}: {then} then, {now} now" for name, (then, now) in data.items()]
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # whatever somebody wrote there
         lines.append(f"in what cannot be read of its record ({type(error).__name__}: {error})")
     lines = [sanitize(line, longest=1000) for line in lines]
     print(*(f"differs  {line}" for line in lines or ["in nothing that the run recorded"]), sep="\n")
     tracked.log_text("provenance/differences.txt", "".join(f"{line}\n" for line in lines))
+
+
+def differences(recorded: Mapping[str, Any], today: Mapping[str, Any]) -> list[str]:
+    """Return what is not as it was when a run was recorded, a line for each, what matters most first.
+
+    Args:
+        recorded: Content of the run's ``provenance/environment.json``; only what it holds is compared.
+        today: The record of this process; see `provenance.collect`.
+
+    >>> differences({"torch": {"threads": 4}}, {"torch": {"threads": 2}})
+    ['torch.threads: 4 then, 2 now']
+    """
+    found = changes(dict(recorded), {name: group for name, group in today.items() if name in recorded})
+    lines = dict[str, str]()
+    for name in (name for group in COMPARED for name in sorted(found) if name.startswith(group)):
+        then, now = found[name]
+        # Not what one of the two versions does not record; but a library or a variable that came or went.
+        if ABSENT not in (then, now) or name.startswith(("libraries.", "variables.")):
+            lines[name] = f"{name.removeprefix('libraries.installed.')}: {then} then, {now} now"
+    return list(lines.values())
 
 
 def record_data(name: str, data: WindowDataModule, tracked: TrackedRun) -> None:

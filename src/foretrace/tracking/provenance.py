@@ -6,7 +6,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -39,13 +39,6 @@ PREFIXES = (
     *("CUDA_", "NVIDIA_VISIBLE_", "NVIDIA_TF32_", "CUBLAS_", "CUDNN_", "HIP_", "ROCR_", "TORCH", "PYTORCH_"),
     *("PYTHONHASHSEED", "PYTHONPATH", "PYTHONOPTIMIZE", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH", "LD_PRELOAD"),
     *("MUJOCO_GL", "LANG", "LC_ALL", "LC_NUMERIC", "TZ", "SOURCE_DATE_EPOCH"),
-)
-# The parts of a record that `differences` compares, what matters most first.
-COMPARED = (
-    *("code.commit", "code.dirty", "code.patch", "code.sources", "python."),
-    *(f"libraries.installed.{name}" for name in LIBRARIES),
-    *("accelerator.name", "accelerator.memory", "accelerator.driver", "torch."),
-    *("computer.processor", "computer.cores", "computer.platform", "variables."),
 )
 _PLAIN = "__hidden__"  # stands for `HIDDEN` where a shell would quote that
 
@@ -126,45 +119,6 @@ def start(root: Path, overrides: Sequence[str], **what: Any) -> str:
     line = {"time": _now(), "command": command(overrides), "host": platform.node(), "pid": os.getpid()}
     line |= {"commit": found["commit"], "dirty": found["dirty"]} | what
     return json.dumps(redacted(line)) + "\n"
-
-
-def differences(recorded: Mapping[str, Any], today: Mapping[str, Any]) -> list[str]:
-    """Return what is not as it was when a run was recorded, a line for each, what matters most first.
-
-    Args:
-        recorded: Content of the run's ``provenance/environment.json``; only what it holds is compared.
-        today: The record of this process; see `collect`.
-
-    >>> differences({"torch": {"threads": 4}}, {"torch": {"threads": 2}})
-    ['torch.threads: 4 then, 2 now']
-    """
-    then, now = dict(_flat(recorded)), dict(_flat(today))
-    then = {name: None for name in now if name.startswith("variables.") and "variables" in recorded} | then
-    # Not what this version records no longer; but a library or a variable that is gone.
-    known = [name for name in sorted(then) if name in now or name.startswith(("libraries.", "variables."))]
-    names = [name for group in COMPARED for name in known if name.startswith(group)]
-    return changes({name: then[name] for name in names}, {name: now.get(name) for name in names})
-
-
-def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return a line for each name under which two flat records hold something else.
-
-    >>> changes({"seed": 1, "data": "a"}, {"seed": 2, "data": "a"})
-    ['seed: 1 then, 2 now']
-    """
-    names = [name for name in {**then, **now} if then.get(name) != now.get(name)]
-    return [
-        f"{name.removeprefix('libraries.installed.')}: {then.get(name)} then, {now.get(name)} now"
-        for name in names
-    ]
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _installed() -> dict[str, str]:

@@ -11,7 +11,7 @@ import mlflow
 import pytest
 from helpers import SMALL, client, only_run, train
 
-from foretrace.commands import cli
+from foretrace.commands import apps, cli
 
 
 def files(folder) -> set[str]:
@@ -118,3 +118,14 @@ def test_sigterm_is_obeyed_from_the_first_moment_as_process_1_too(monkeypatch, c
     assert cli.call(lambda: signal.raise_signal(signal.SIGTERM)) == 143
     assert capsys.readouterr().err == "stopped by SIGTERM\n"
     signal.signal(signal.SIGTERM, before)
+
+
+def test_the_shell_completes_commands_and_settings(monkeypatch, capsys):
+    def complete(line: str) -> list[str]:
+        monkeypatch.setenv("COMP_LINE", line)
+        monkeypatch.setattr("sys.argv", ["foretrace", "-sc", "query=bash"])
+        assert apps.main() == 0
+        return capsys.readouterr().out.split()
+
+    assert complete("foretrace tr") == [*apps.APPS, "runs"]
+    assert complete("foretrace train seed=2 data=half") == ["data=halfcheetah", "data=halfcheetah_ltc"]

@@ -105,6 +105,13 @@ def main(name: str | None = None) -> int:
     """
     if name is None:
         commands = [*APPS, "runs"]
+        if "-sc" in sys.argv[1:2] and "query=bash" in sys.argv:  # what follows the line that is typed so far
+            _, _, typed = os.environ.get("COMP_LINE", "").partition(" ")
+            command, space, rest = typed.lstrip().partition(" ")
+            if not space:
+                print(*commands)
+                return 0
+            os.environ["COMP_LINE"], sys.argv[1:1] = f"foretrace {rest}", [command]
         if len(sys.argv) < 2 or sys.argv[1] not in commands:
             print(f"usage: foretrace {{{','.join(commands)}}} …  (foretrace train --help)", file=sys.stderr)
             return cli.USAGE_ERROR

@@ -66,7 +66,10 @@ def from_hydra(error: Exception, *, conf: Path) -> UserError:
     cause = error.__cause__
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
-        return UserError(f"{group}: no option {option or 'given'!r}", hint=suggest(option, error.options))
+        hint = suggest(option, error.options)
+        if option.startswith("submitit") and group == "hydra/launcher":
+            hint = 'Run: pip install "foretrace[sweeps]"'
+        return UserError(f"{group}: no option {option or 'given'!r}", hint=hint)
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.full_key:
         return _from_missing_key(str(cause.full_key), conf)
     if isinstance(error, OverrideParseException):

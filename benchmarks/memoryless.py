@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from foretrace.data.published import load_walker2d_cfc
 from foretrace.data.sequences import Sequences
-from foretrace.data.statistics import Statistics
 from foretrace.data.windows import Windows
 
 UNITS, EPOCHS, BATCH, LR = 512, 40, 512, 0.002
@@ -35,7 +34,7 @@ def main() -> None:
     splits = load_walker2d_cfc(parser.parse_args().root)
     train, windows = pairs(splits.train), Windows(splits.valid, length=64, stride=16)
     valid = windows.gather(torch.arange(len(windows)))
-    statistics = Statistics.of(splits.train)
+    statistics = splits.train.statistics
     mean, std = (torch.as_tensor(one).float() for one in (statistics.mean, statistics.std))
     width = train[0].shape[1] + train[1].shape[1]
     widths = [width, UNITS, UNITS, UNITS]

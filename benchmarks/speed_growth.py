@@ -10,7 +10,6 @@ from speed_rows import ROOT, Row
 from speed_steps import stepper
 
 from foretrace.data.sequences import Sequences
-from foretrace.data.statistics import Statistics
 from foretrace.data.windows import WindowLoader, Windows
 from foretrace.model.next_step import NextStepModel
 from foretrace.training.hardware import retain_freed_memory
@@ -38,7 +37,7 @@ def data_ms(*, episodes: int) -> float:
     names = [f"{number}" for number in range(FEATURES)]
     made = Sequences.from_episodes(values.reshape(episodes, 100, FEATURES), feature_names=names)
     began = time.perf_counter()
-    Statistics.of(made)
+    made.statistics  # noqa: B018
     loader = WindowLoader(Windows(made, length=50, stride=25), batch_size=256, seed=1, random_offset=True)
     for _ in loader:
         pass

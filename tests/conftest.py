@@ -28,6 +28,19 @@ settings.register_profile("shared machine", deadline=None, max_examples=40)
 settings.load_profile("shared machine")
 
 
+@pytest.hookimpl(tryfirst=True)  # before those that are asked for are chosen
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Takes every fifth case of a hostile test with more than twenty into the quick suite; the others are slow."""
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if "hostile" in item.path.parts:
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for many in cases.values():
+        for number, item in enumerate(many if len(many) > 20 else []):
+            if number % 5:
+                item.add_marker("slow")
+
+
 @dataclass(frozen=True)
 class Trained:
     """Runs that are there for all tests: look at them, or `copy` them to change something."""

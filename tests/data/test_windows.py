@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pytest
 import torch
@@ -6,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foretrace.data.datamodule import WindowDataModule
+from foretrace.data.sequences import Sequences
 from foretrace.data.splits import split
-from foretrace.data.statistics import Statistics
 from foretrace.data.windows import WindowLoader, Windows
 
 lengths_of_episodes = st.lists(st.integers(1, 40), min_size=1, max_size=8)
@@ -45,13 +47,39 @@ def test_no_row_is_in_two_parts(lengths, by):
     assert sum(map(len, rows)) == sum(lengths) == len(set.union(*rows))
 
 
-@given(st.lists(st.integers(3, 30), min_size=3, max_size=12))
-def test_statistics_are_those_of_the_training_part_alone(lengths):
-    train = split(numbered(lengths), (0.6, 0.2, 0.2), by="episode").train
-    rows = np.concatenate([train.episode(e) for e in range(len(train))]).astype(np.float64)
-    found = Statistics.of(train)
-    np.testing.assert_allclose([found.mean, found.std], [rows.mean(axis=0), rows.std(axis=0)], rtol=1e-6)
-    assert found.change == pytest.approx(1)
+@given(st.lists(st.integers(1, 30), min_size=3, max_size=12), st.booleans(), st.booleans(), st.randoms())
+def test_statistics_and_digest_are_those_of_the_chosen_episodes_alone(
+    lengths, has_covariates, is_thinned, random
+):
+    drawn = np.random.default_rng(random.randrange(1000)).normal(1e4, size=(sum(lengths), 4))
+    episodes = np.split(drawn[:, :2], np.cumsum(lengths)[:-1])
+    more = {"covariates": np.split(drawn[:, 2:], np.cumsum(lengths)[:-1]), "covariate_names": ["c", "d"]}
+    more = (more if has_covariates else {}) | (
+        {"next_values": [2 * e for e in episodes]} if is_thinned else {}
+    )
+    whole = Sequences.from_episodes(episodes, feature_names=["a", "b"], **more)
+    chosen = random.sample(range(len(lengths)), 2)
+    with pytest.MonkeyPatch.context() as patch:  # blocks end within episodes, and hold several
+        patch.setattr("foretrace.data.statistics.BLOCK", 16)
+        patch.setattr("foretrace.data.statistics.CACHED", 5)
+        part = whole.select(chosen)
+        found, digest = part.statistics, part.digest
+    rows = [slice(*bounds) for bounds in part.bounds]
+    values = [whole.values[r].astype(np.float64) for r in rows]
+    changes = [
+        whole.next_values[r] - v if is_thinned else np.diff(v, axis=0)
+        for r, v in zip(rows, values, strict=True)
+    ]
+    joined, squared = np.concatenate(values), np.concatenate(changes) ** 2
+    np.testing.assert_allclose([found.mean, found.std], [joined.mean(axis=0), joined.std(axis=0)], rtol=1e-9)
+    np.testing.assert_allclose(found.change, np.sqrt(squared.mean(axis=0)) if len(squared) else 0, rtol=1e-9)
+    known = np.concatenate([whole.covariates[r].astype(np.float64) for r in rows])
+    np.testing.assert_allclose(found.covariate_mean, known.mean(axis=0), rtol=1e-9)
+    sha = hashlib.sha256(repr((("a", "b"), part.covariate_names, part.lengths.tolist())).encode())
+    for r in rows:
+        for array in (whole.values, whole.covariates, whole.next_values):
+            sha.update(b"" if array is None else array[r].tobytes())
+    assert digest == sha.hexdigest()
 
 
 def test_a_split_by_time_keeps_the_order_past_to_future():

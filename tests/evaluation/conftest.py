@@ -3,7 +3,6 @@ import torch
 
 from foretrace.config import Evaluation
 from foretrace.data.sequences import Sequences
-from foretrace.data.statistics import Statistics
 from foretrace.data.windows import Windows
 from foretrace.evaluation.evaluate import evaluate
 from foretrace.evaluation.references import fit_references
@@ -19,7 +18,7 @@ def build(sequences: Sequences, *, hidden_sizes=(4,), **options) -> NextStepMode
         num_covariates=sequences.covariates.shape[1],
         **options,
     )
-    statistics = vars(Statistics.of(sequences))
+    statistics = vars(sequences.statistics)
     model.set_statistics(**{name: torch.from_numpy(array) for name, array in statistics.items()})
     return model.eval()
 

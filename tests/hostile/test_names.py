@@ -18,6 +18,7 @@ from foretrace.errors import UserError
 from foretrace.tracking.names import unescape
 from foretrace.workspace import Workspace
 
+pytestmark = pytest.mark.slow
 NAMES = [
     "plain", "two words", "it's \"quoted\"", "$x_1^2$", "$\\frac{", "_x", "__", "\\", "a/b", "a/../b",
     "../../up", "/etc/x", "C:\\x", ".", "..", "=1+1", "+cmd|'/c calc'!A0", "-2+3", "@SUM(A1)", "%s %d",

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from foretrace.data.statistics import Statistics
 from foretrace.data.windows import Windows
 from foretrace.training.module import TRAIN_LOSS, Forecaster
 
@@ -25,7 +24,7 @@ def make(waves):
             | loss,
             optimizer={"name": "Adam", "lr": 0.01},
         )
-        forecaster.set_statistics(Statistics.of(waves))
+        forecaster.set_statistics(waves.statistics)
         return forecaster
 
     return made

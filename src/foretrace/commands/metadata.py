@@ -13,7 +13,6 @@ from foretrace.commands.resume import StartPoint
 from foretrace.config.merge import ABSENT, changes
 from foretrace.config.run_config import read_json
 from foretrace.data.datamodule import WindowDataModule
-from foretrace.data.statistics import Statistics
 from foretrace.errors import sanitize
 from foretrace.model.next_step import count_parameters
 from foretrace.reports import console
@@ -149,7 +148,7 @@ def record_data(name: str, data: WindowDataModule, tracked: TrackedRun) -> None:
             profile=json.dumps(notes | profile | {"dt_s": sequences.dt_s}),
             context=CONTEXTS[part],
         )
-    parts = {part: vars(Statistics.of(windows.sequences)) for part, windows in data.windows.items()}
+    parts = {part: vars(windows.sequences.statistics) for part, windows in data.windows.items()}
     statistics = {part: {name: a.tolist() for name, a in found.items()} for part, found in parts.items()}
     tracked.log_text("data_statistics.json", json.dumps(statistics, indent=1))
 

@@ -3,7 +3,6 @@
 Shapes: N rows of all episodes, E episodes, F features, K covariates.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from foretrace.data.statistics import Statistics, measure
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -49,6 +50,8 @@ class Sequences:
     >>> two = Sequences.from_episodes([np.zeros((3, 1)), np.ones((2, 1))], feature_names=["height"])
     >>> len(two), two.lengths.tolist(), two.episode(1).tolist()
     (2, [3, 2], [[1.0], [1.0]])
+    >>> two.statistics.mean.tolist(), two.statistics.change.tolist()
+    ([0.4], [0.0])
     """
 
     values: FloatArray
@@ -147,16 +150,19 @@ class Sequences:
             recordings=tuple(self.recordings[e] for e in index),
         )
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """SHA-256 over the names, the episodes' lengths and every value in them, in hexadecimal."""
-        sha = hashlib.sha256(repr((self.feature_names, self.covariate_names, self.lengths.tolist())).encode())
-        for first, end in self.bounds:
-            sha.update(np.ascontiguousarray(self.values[first:end]).data)
-            sha.update(np.ascontiguousarray(self.covariates[first:end]).tobytes())
-            if self.next_values is not None:
-                sha.update(np.ascontiguousarray(self.next_values[first:end]).data)
-        return sha.hexdigest()
+        return self._measured[1]
+
+    @property
+    def statistics(self) -> Statistics:
+        """Mean, spread and change of these episodes and nothing else."""
+        return self._measured[0]
+
+    @cached_property
+    def _measured(self) -> tuple[Statistics, str]:
+        return measure(self)
 
 
 def blocks(bounds: IntArray) -> Iterator[tuple[int, int]]:

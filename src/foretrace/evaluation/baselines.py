@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from foretrace.data.sequences import Sequences
-from foretrace.data.statistics import Statistics
 from foretrace.evaluation.chunks import Scalings, num_targets, read_chunks
 
 PERSISTENCE = "persistence"
@@ -91,7 +90,7 @@ def fit_baselines(
     num_features, num_covariates = train.values.shape[1], train.covariates.shape[1]
     present = torch.eye(num_features + num_covariates, num_features, dtype=torch.float64)  # (D, F)
     zero = torch.zeros(num_features, dtype=torch.float64)
-    mean = scalings.values(torch.from_numpy(Statistics.of(train).mean)).double()
+    mean = scalings.values(torch.from_numpy(train.statistics.mean)).double()
     return (
         LinearForecast(name=PERSISTENCE, weights=present[None], bias=zero),
         LinearForecast(name="velocity", weights=torch.stack([-present, 2 * present]), bias=zero),

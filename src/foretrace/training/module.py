@@ -188,7 +188,7 @@ def build_module(config: "TrainConfig", data: WindowDataModule) -> Forecaster:
         loss=config.loss.model_dump(),
         **optimizer_settings(config, batches=batches),
     )
-    forecaster.set_statistics(Statistics.of(train))
+    forecaster.set_statistics(train.statistics)
     return forecaster
 
 

@@ -13,7 +13,6 @@ import torch
 
 from foretrace.config import Evaluation
 from foretrace.data.sequences import Sequences
-from foretrace.data.statistics import Statistics
 from foretrace.evaluation.baselines import LinearForecast
 from foretrace.evaluation.chunks import Scalings
 from foretrace.evaluation.forecast_errors import FEWEST, MODEL, FloatArray, Groups, IntArray
@@ -184,7 +183,7 @@ def calibrate(
     rows, features = int(valid.lengths.sum()), valid.values.shape[1]
     stride = max(1, horizon // STARTS_PER_HORIZON, -(-rows * horizon * features // MOST_VALUES))
     found = list(iterate_rollouts(model, baselines, valid, warmup=warmup, horizon=horizon, stride=stride))
-    center = Scalings.of(model).values(torch.from_numpy(Statistics.of(train).mean)).double().numpy()
+    center = Scalings.of(model).values(torch.from_numpy(train.statistics.mean)).double().numpy()
     grouping = Groups.of(valid, stretch=horizon)
     group = np.concatenate([grouping.find(some.episodes, some.steps).numpy() for some in found])
     calibrations = {

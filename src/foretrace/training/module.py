@@ -76,14 +76,17 @@ class Forecaster(LightningModule):
         x, target = scaling(batch.values), scaling(batch.targets)
         if settings["input_noise"]:
             x = x + settings["input_noise"] * torch.randn_like(x)
-        forecast, _ = self.model.forward_scaled(x, batch.covariates)
+        if (open_loop := settings["open_loop"]) is None:
+            forecast, _ = self.model.forward_scaled(x, batch.covariates)
+        else:
+            forecast, rollout = self._forecast_and_rollout(x, batch.covariates)
         mse = F.mse_loss(forecast, target)
         loss = mse if self._is_plain_mse else self._loss(forecast, target)
+        if open_loop is not None:
+            loss = loss + open_loop["weight"] * self._loss(rollout, target[:, -rollout.shape[1] :])
         one_step, windows = _over_processes(mse.detach(), len(x) if batch.weight else 0)
         self.so_far["loss"] = self.so_far["loss"].to(x.device) + one_step * windows
         self.so_far["windows"] += windows
-        if (open_loop := settings["open_loop"]) is not None:
-            loss = loss + open_loop["weight"] * self._open_loop_loss(x, batch.covariates, target)
         # The gradient is the mean over processes of the weighted losses': the whole batch's, also of uneven parts.
         return {"loss": batch.weight * loss, TRAIN_LOSS: one_step}
 
@@ -134,20 +137,19 @@ class Forecaster(LightningModule):
         schedule = {"scheduler": scheduler, "interval": settings["interval"], "monitor": VALID_MSE}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
-    def _open_loop_loss(self, x: Tensor, covariates: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of the last steps of the windows, of which the model sees none.
+    def _forecast_and_rollout(self, x: Tensor, covariates: Tensor) -> tuple[Tensor, Tensor]:
+        """Return one-step forecasts (B, T, F), and a rollout (B, H, F) of the last steps, of which it sees none.
 
-        The horizon grows with the epochs: far steps teach nothing while near ones are wrong (a curriculum).
+        The horizon grows with the epochs: far steps teach nothing while near ones are wrong (a curriculum). The steps
+        before it are read once for both.
         """
         settings = self.hparams["loss"]["open_loop"]
         grown = min(1.0, (self.current_epoch + 1) / settings["growth_epochs"])
-        first = x.shape[1] - max(1, round(grown * settings["horizon"]))  # T - horizon
-        forecast, state = self.model.forward_scaled(x[:, :first], covariates[:, :first])
-        present, forecasts = forecast[:, -1:], []
-        for step in range(first, x.shape[1]):
-            present, state = self.model.forward_scaled(present, covariates[:, step : step + 1], state)
-            forecasts.append(present)
-        return self._loss(torch.cat(forecasts, dim=1), target[:, first:])
+        first = x.shape[1] - max(1, round(grown * settings["horizon"]))  # T - H
+        seen, state = self.model.forward_scaled(x[:, :first], covariates[:, :first])
+        rest, _ = self.model.forward_scaled(x[:, first:], covariates[:, first:], state)
+        rollout = self.model.continue_rollout(seen[:, -1:], covariates[:, first:], state)
+        return torch.cat([seen, rest], dim=1), rollout[:, 1:]
 
     def _loss(self, forecast: Tensor, target: Tensor) -> Tensor:
         """Return the chosen loss in the chosen units; in raw ones up to a factor, so that it stays near 1."""

@@ -52,12 +52,12 @@ def test_intervals_can_be_made_from_what_an_onnx_file_says(tmp_path):
 
     write_onnx(tmp_path / "model.onnx", MODEL)
     said = {p.key: json.loads(p.value) for p in onnx.load(tmp_path / "model.onnx").metadata_props}
-    center, shrinkage, half_width = (
-        np.array(said[f"calibration.{name}"]) for name in ("center", "shrinkage", "half_width")
+    mean, scale, center, shrinkage, half_width = (
+        np.array(said[f"calibration.{name}"])
+        for name in ("mean", "scale", "center", "shrinkage", "half_width")
     )
     level = said["calibration"]["levels"].index(90)
     raw = MODEL.predict(rows(9), 3, FUTURE, calibrated=False).to_numpy()
-    mean, scale = (part.numpy() for part in MODEL.model.scaling.buffers())
     point = center + shrinkage * ((raw - mean) / scale - center)
     low, high = (mean + scale * (point + sign * half_width[level]) for sign in (-1, 1))
     found = MODEL.predict(rows(9), 3, FUTURE, intervals=[90]).to_numpy()

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from foretrace.data.sequences import Sequences
-from foretrace.evaluation.baselines import fit_baselines, fit_ridge
+from foretrace.evaluation.baselines import find_season, fit_baselines, fit_ridge, naive_error
 from foretrace.evaluation.chunks import Scalings
 from foretrace.evaluation.forecast_errors import Groups
 from foretrace.evaluation.one_step import evaluate_carried_state
@@ -100,3 +100,34 @@ def test_baselines_that_need_more_history_than_there_is_are_refused(untrained, w
         fit_baselines(waves, waves, scalings=scalings, longest=1)
     ridge = fit_baselines(waves, waves, scalings=scalings, longest=4)[-1]
     assert ridge.context <= 4
+
+
+def test_a_season_is_found_and_repeated(untrained):
+    t = np.arange(600)
+    day = np.sin(2 * np.pi * t / 24)[:, None] + 0.1 * np.random.default_rng(0).normal(size=(600, 1))
+    train = Sequences.from_episodes([day[:400], day[400:]], feature_names=["load"])
+    scalings = Scalings.of(untrained(train))
+    found = {b.name: b for b in fit_baselines(train, train, scalings=scalings, longest=50)}
+    assert found["seasonal"].context == 24
+    assert found["seasonal"].chosen == "24 steps, from the autocorrelation of the training part"
+    x = scalings.values(torch.from_numpy(train.values[None, :60]))
+    torch.testing.assert_close(found["seasonal"].steps(x.double())[0, 0], x[0, 0].double())
+    given = {b.name: b for b in fit_baselines(train, train, scalings=scalings, longest=50, season=12)}
+    assert given["seasonal"].context == 12
+
+
+@pytest.mark.parametrize("kind", ["walk", "noise"])
+def test_no_season_is_found_where_there_is_none(kind):
+    noise = np.random.default_rng(0).normal(size=(500, 2))
+    train = Sequences.from_episodes(
+        [noise.cumsum(axis=0) if kind == "walk" else noise], feature_names=["x", "y"]
+    )
+    assert find_season(train, longest=50) is None
+
+
+def test_a_naive_forecast_has_a_scaled_error_of_one_in_training(untrained):
+    train = linear_system(5, 200)
+    scalings = Scalings.of(untrained(train))
+    steps = np.abs(np.diff(np.stack([train.episode(e) for e in range(5)]), axis=1)).mean(axis=(0, 1))
+    found = naive_error(train, scalings=scalings, season=1)
+    np.testing.assert_allclose(found, steps / scalings.values.scale.numpy(), rtol=1e-5)

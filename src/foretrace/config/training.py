@@ -100,8 +100,15 @@ class Evaluation(Settings):
 
     warmup: Annotated[int, Field(ge=2, le=LARGEST)]  # steps read before a forecast counts or a rollout starts
     horizon: Count  # steps of a rollout
+    season: Count | None = None  # steps, for the seasonal baseline; None: found on the training part
     # Of intervals, in percent.
     levels: list[Annotated[float, Field(gt=0, lt=100)]] = Field(default_factory=lambda: [50.0, 80.0, 90.0])
+
+    @model_validator(mode="after")
+    def _season_is_read(self) -> "Evaluation":
+        if self.season is not None and self.season > self.warmup:
+            raise ValueError(f"season: {self.season} steps are more than the {self.warmup} that warmup reads")
+        return self
 
     @field_validator("levels")
     @classmethod

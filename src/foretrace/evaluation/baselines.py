@@ -6,17 +6,21 @@ Shapes: B forecasts, T steps, C steps of context, n rows, p lags, F features, K 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from foretrace.data.sequences import Sequences
 from foretrace.evaluation.chunks import Scalings, num_targets, read_chunks
+from foretrace.evaluation.forecast_errors import FloatArray
 
-PERSISTENCE = "persistence"
+PERSISTENCE, SEASONAL = "persistence", "seasonal"
 LAGS = (1, 2, 4, 8)
 # Smooth signals at 100 Hz differ little from step to step, and what is forecast lies in these differences:
 # hence such small ones.
 STRENGTHS = (1e-8, 1e-6, 1e-4, 1e-2, 1.0)
+MOST_ROWS = 100_000  # of the training part, for its season
+CLEAR = 0.3  # autocorrelation of a season, on average over features: a tenth of the variance
 MOST_INPUTS = 2048  # of a regression, p D: beyond, the normal equations take seconds and gigabytes
 
 
@@ -67,13 +71,14 @@ class LinearForecast:
 
 
 def fit_baselines(
-    train: Sequences, valid: Sequences, *, scalings: Scalings, longest: int
+    train: Sequences, valid: Sequences, *, scalings: Scalings, longest: int, season: int | None = None
 ) -> tuple[LinearForecast, ...]:
     """Fit all baselines to the training part, and choose among ridge regressions on the validation part.
 
     - ``persistence`` repeats the last value;
     - ``velocity`` repeats the last change: x_t + (x_t - x_{t-1}), over the last two rows that were kept;
     - ``mean`` is the training mean, whatever came before;
+    - ``seasonal`` repeats the value of a season ago, where there is a season;
     - ``ridge`` regresses on the last p steps, see `fit_ridge`.
 
     Args:
@@ -81,6 +86,7 @@ def fit_baselines(
         valid: What p and the strength of the ridge are chosen on.
         scalings: Units of all forecasts.
         longest: Steps of history that all of them may need at most, >= 2.
+        season: Steps of a season; None looks for one, see `find_season`.
 
     Raises:
         ValueError: If ``longest`` is too small, or a part has too few rows for any regression.
@@ -91,12 +97,59 @@ def fit_baselines(
     present = torch.eye(num_features + num_covariates, num_features, dtype=torch.float64)  # (D, F)
     zero = torch.zeros(num_features, dtype=torch.float64)
     mean = scalings.values(torch.from_numpy(train.statistics.mean)).double()
+    seasonal = []
+    if steps := season or find_season(train, longest=longest):
+        weights = torch.zeros(steps, *present.shape, dtype=torch.float64)
+        weights[0] = present
+        chosen = f"{steps} steps, {'as given' if season else 'from the autocorrelation of the training part'}"
+        seasonal = [LinearForecast(name=SEASONAL, weights=weights, bias=zero, chosen=chosen)]
     return (
         LinearForecast(name=PERSISTENCE, weights=present[None], bias=zero),
         LinearForecast(name="velocity", weights=torch.stack([-present, 2 * present]), bias=zero),
         LinearForecast(name="mean", weights=0 * present[None], bias=mean),
+        *seasonal,
         fit_ridge(train, valid, scalings=scalings, longest=longest),
     )
+
+
+def find_season(train: Sequences, *, longest: int) -> int | None:
+    """Return the first lag at which the autocorrelation, averaged over features, has a clear peak; None if it has none.
+
+    Args:
+        train: Of which the first rows are read.
+        longest: The longest lag that is looked at.
+    """
+    fewest = int(np.searchsorted(train.bounds[:, 1], MOST_ROWS)) + 1
+    episodes = [train.values[first : min(end, first + MOST_ROWS)] for first, end in train.bounds[:fewest]]
+    rows = np.concatenate(episodes, dtype=np.float64)
+    mean, scale = rows.mean(axis=0), rows.std(axis=0)
+    scaled = [(episode - mean) / np.where(scale > 0, scale, 1) for episode in episodes]
+    lags = range(1, min(longest + 1, max(map(len, scaled)) // 2) + 1)
+    found = np.zeros(len(lags))
+    for place, lag in enumerate(lags):
+        products = [(one[lag:] * one[:-lag]).mean(axis=1) for one in scaled if len(one) > lag]
+        found[place] = np.concatenate(products).mean()
+    peaks = 1 + np.flatnonzero((found[1:-1] > found[:-2]) & (found[1:-1] >= found[2:]))
+    if not len(peaks) or (best := float(found[peaks].max())) < CLEAR:
+        return None
+    return int(lags[int(peaks[found[peaks] > 0.9 * best][0])])  # multiples of a season peak as well
+
+
+def naive_error(train: Sequences, *, scalings: Scalings, season: int) -> FloatArray:
+    """Return the mean absolute error of repeating the value of a season ago in training. Shape (F,).
+
+    The unit of the mean absolute scaled error (MASE; Hyndman & Koehler, International Journal of Forecasting 22, 2006).
+    """
+    total, count = np.zeros(train.values.shape[1]), 0
+    for first, end in train.bounds[train.lengths > season]:
+        for start in range(first, end - season, MOST_ROWS):
+            stop = min(start + MOST_ROWS, end - season)
+            change = (
+                train.values[start + season : stop + season].astype(np.float64) - train.values[start:stop]
+            )
+            total += np.abs(change).sum(axis=0)
+            count += len(change)
+    return np.asarray(total / max(count, 1) / scalings.values.scale.double().numpy())
 
 
 def fit_ridge(train: Sequences, valid: Sequences, *, scalings: Scalings, longest: int) -> LinearForecast:

@@ -52,6 +52,7 @@ def evaluate(
         carried_state=carried_state,
         open_loop=open_loop,
         unavailable={part: reason for part, reason in unavailable.items() if reason},
+        naive=references.naive,
         calibrated_on=references.calibration.origin if references.calibration else "",
         chosen={baseline.name: baseline.chosen for baseline in baselines if baseline.chosen},
     )

@@ -21,6 +21,7 @@ def evaluation_metrics(result: EvaluationResult) -> tuple[dict[str, float], dict
     - the curve ``zero_state/mse`` is what a state of zero costs, by position in the window;
     - the curves ``open_loop/mse``, ``open_loop/l1`` and ``open_loop/<baseline>/mse`` go by steps ahead, and
       ``open_loop/calibrated/mse``, which is what a forecast of the model gives;
+    - ``test/mase`` and the curve ``open_loop/mase`` are in units of a naive forecast's error in training;
     - the curves ``coverage/<level>`` and ``width/<level>`` are those of its intervals, ``crps`` and
       ``crps/<baseline>`` the scores.
 
@@ -33,6 +34,8 @@ def evaluation_metrics(result: EvaluationResult) -> tuple[dict[str, float], dict
         scalars |= {f"{prefix}/mse": float(errors.mean_mse), f"{prefix}/l1": float(errors.mean_l1)}
         scalars |= {f"{prefix}/raw/mse": float(raw.mean_mse), f"{prefix}/raw/l1": float(raw.mean_l1)}
     scalars["skill"] = result.skill
+    if result.naive is not None and (result.naive > 0).any():
+        scalars["test/mase"] = float(result.mase(zero_state.errors[MODEL]))
     curves = {"zero_state/mse": _curve(zero_state.mean_by_position(MODEL))}
     if result.carried_state is not None:
         carried = result.carried_state.errors
@@ -45,6 +48,8 @@ def evaluation_metrics(result: EvaluationResult) -> tuple[dict[str, float], dict
         }
     if (loop := result.open_loop) is not None:
         curves |= {_name("open_loop", n, "mse"): _curve(e.mean_mse) for n, e in loop.errors.items()}
+        if "test/mase" in scalars:
+            curves["open_loop/mase"] = _curve(result.mase(loop.errors.get(CALIBRATED, loop.errors[MODEL])))
         curves["open_loop/l1"] = _curve(loop.errors[MODEL].mean_l1)
         times: Mapping[str, float] = {name: float(result.valid_time(name).value) for name in loop.errors}
         scalars |= {_name("valid_time_steps", name): steps for name, steps in times.items()}

@@ -6,10 +6,10 @@ import torch
 
 from foretrace.config import Evaluation
 from foretrace.data.sequences import Sequences
-from foretrace.evaluation.baselines import LinearForecast, fit_baselines
+from foretrace.evaluation.baselines import SEASONAL, LinearForecast, fit_baselines, naive_error
 from foretrace.evaluation.calibration import Calibration, Climatology, Intervals, calibrate
 from foretrace.evaluation.chunks import Scalings
-from foretrace.evaluation.forecast_errors import CALIBRATED, CLIMATOLOGY, MODEL
+from foretrace.evaluation.forecast_errors import CALIBRATED, CLIMATOLOGY, MODEL, FloatArray
 from foretrace.model.next_step import NextStepModel
 
 MOST_ROWS = 200_000  # of the training part, for its quantiles
@@ -22,12 +22,14 @@ class References:
     Args:
         baselines: Fitted to the training part, chosen on the validation part.
         calibration: Of the model; None where there is none.
+        naive: Mean absolute error of a naive forecast in training, in scaled units. Shape (F,).
         intervals: By the name of the forecast, ``calibrated`` first; all of the same levels.
         unavailable: Why there is no calibration, or no interval of some level.
     """
 
     baselines: tuple[LinearForecast, ...]
     calibration: Calibration | None
+    naive: FloatArray | None = None
     intervals: dict[str, Intervals] = field(default_factory=dict)
     unavailable: str = ""
 
@@ -44,11 +46,15 @@ def fit_references(
         settings: Warm-up, horizon and levels.
     """
     scalings = Scalings.of(model)
-    baselines = fit_baselines(train, valid, scalings=scalings, longest=settings.warmup)
+    baselines = fit_baselines(
+        train, valid, scalings=scalings, longest=settings.warmup, season=settings.season
+    )
+    season = next((baseline.context for baseline in baselines if baseline.name == SEASONAL), 1)
+    naive = naive_error(train, scalings=scalings, season=season)
     with_intervals = [b for b in baselines if b.name not in ("mean", "velocity")]
     found, reason = calibrate(model, with_intervals, train=train, valid=valid, settings=settings)
     if not found:
-        return References(baselines=baselines, calibration=None, unavailable=reason)
+        return References(baselines=baselines, calibration=None, naive=naive, unavailable=reason)
     calibration = found.pop(MODEL)
     intervals: dict[str, Intervals] = {}
     if calibration.levels:
@@ -61,5 +67,9 @@ def fit_references(
         f"none of {', '.join(f'{level:g} %' for level in few)}: too few validation recordings" if few else ""
     )
     return References(
-        baselines=baselines, calibration=calibration, intervals=intervals, unavailable=unavailable
+        baselines=baselines,
+        calibration=calibration,
+        naive=naive,
+        intervals=intervals,
+        unavailable=unavailable,
     )

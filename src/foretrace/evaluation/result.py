@@ -49,6 +49,8 @@ class EvaluationResult:
         open_loop: Errors of forecasts that feed on themselves; None where that is not defined.
         unavailable: Why ``carried_state`` or ``open_loop`` is None, or which ``intervals`` there are not.
         calibrated_on: What the intervals were fitted to, in words; empty where there are none.
+        naive: Mean absolute error in training of repeating the value of a season ago, or the last one: the unit of the
+            MASE. Shape (F,).
         chosen: What was chosen on training and validation data, per baseline.
     """
 
@@ -65,6 +67,7 @@ class EvaluationResult:
     open_loop: OpenLoop | None
     unavailable: dict[str, str] = field(default_factory=dict)
     calibrated_on: str = ""
+    naive: FloatArray | None = None
     chosen: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -133,6 +136,12 @@ class EvaluationResult:
         return {MODEL: errors.pop(CALIBRATED, errors[MODEL])} | {
             n: e for n, e in errors.items() if n != MODEL
         }
+
+    def mase(self, errors: ForecastErrors) -> FloatArray:
+        """Return the mean absolute scaled error over features that vary. Shape () or (H,)."""
+        assert self.naive is not None
+        varies = self.naive > 0
+        return np.asarray((errors.l1[..., varies] / self.naive[varies]).mean(axis=-1))
 
     def mse_interval(self, errors: ForecastErrors) -> Interval:
         """Return the mean squared error over features with its interval. Shape () or (H,)."""

@@ -91,6 +91,10 @@ def evaluation(result: EvaluationResult, *, windows: int, length: int) -> str:
         table(heading, rows, indent="  "),
         f"  {verdict(result.skill)}",
     ]
+    if result.naive is not None and (result.naive > 0).any():
+        seasonal = "the value of a season ago" if "seasonal" in result.chosen else "the last value"
+        mase = float(result.mase(errors[MODEL]))
+        lines.append(f"  MASE {mase:.4g}: absolute error, where repeating {seasonal} in training has 1")
     tables: dict[str, Mapping[str, ForecastErrors]] = {}
     if result.carried_state is not None:
         tables["1, state carried"] = result.carried_state.errors

@@ -25,8 +25,7 @@ CAPTIONS = {
     "features": ("The same, feature by feature, in each feature's own unit.", "Forecast over truth for each feature"),
     "residuals": ("Errors with the state carried. Errors that tell of the next ones (autocorrelation) are structure "
         "that the model has not learned.", "Histogram and autocorrelation"),
-    "error_by_horizon": ("Error of forecasts that feed on themselves; the calibrated one is what a forecast gives.",
-        "Error by horizon"),
+    "error_by_horizon": ("Error of forecasts that feed on themselves.", "Error by horizon"),
     "coverage": ("How often what came lay within the intervals.", "Coverage against nominal coverage"),
     "fan_chart": ("A forecast with its intervals, and what came.", "Forecast with intervals"),
     "skill_map": ("Where the model is better (blue) and worse (red) than repeating the last value.",

@@ -219,9 +219,12 @@ def _quality(result: EvaluationResult) -> Iterator[tuple[str, Figure]]:
     curves = {name: zero_state.mean_by_position(name) for name in zero_state.by_position}
     yield "error_by_position", quality.error_by_position(curves, carried=carried)
     if (loop := result.open_loop) is not None:
-        band = result.mse_interval(loop.errors[MODEL])
+        given = loop.errors.get(CALIBRATED, loop.errors[MODEL])
+        band = result.mse_interval(given)
         ends = (band.low, band.high) if band.known else (None, None)
-        errors = {name: table.mean_mse for name, table in loop.errors.items()}
+        errors = {n: e.mean_mse for n, e in loop.errors.items() if n != CALIBRATED}
+        if CALIBRATED in loop.errors:
+            errors |= {f"{MODEL}, not calibrated": errors[MODEL], MODEL: given.mean_mse}
         figure = quality.error_by_horizon(errors, low=ends[0], high=ends[1], dt_s=result.dt_s)
         yield "error_by_horizon", figure
         if scores := loop.intervals.get(CALIBRATED):
@@ -236,7 +239,8 @@ def _quality(result: EvaluationResult) -> Iterator[tuple[str, Figure]]:
 def _skills(loop: OpenLoop) -> FloatArray:
     """Skill against persistence. Shape (F, reported horizons)."""
     at = [steps - 1 for steps in loop.horizons]
-    ours, last = (loop.errors[name].mse[at].T for name in (MODEL, "persistence"))
+    model = CALIBRATED if CALIBRATED in loop.errors else MODEL
+    ours, last = (loop.errors[name].mse[at].T for name in (model, "persistence"))
     with np.errstate(divide="ignore", invalid="ignore"):
         found: FloatArray = np.where(last > 0, 1 - ours / last, np.where(ours > 0, -np.inf, 0.0))
     return found

@@ -38,6 +38,7 @@ MODEL = "model"
 # have in all pictures, and what repeats a recorded value has the color of recordings.
 LOOKS = {
     MODEL: (VERMILLION, "-", 2.2),
+    f"{MODEL}, not calibrated": (VERMILLION, ":", 1.4),
     "persistence": (BLUE, "--", 1.4),
     "velocity": (PURPLE, ":", 1.6),
     "mean": (MUTED, "-.", 1.4),

@@ -42,6 +42,9 @@ class Ended(NamedTuple):
         """Whether it worked, or said in one line what to do."""
         last = (self.output.strip().splitlines() or [""])[-1]
         told = self.status in (1, 2) and last.startswith("error: ")
+        told |= (
+            "what is missing: python src/train.py sweep.resume=" in self.output
+        )  # jobs that outlive the sweep
         return "Traceback" not in self.output and (self.status == 0 or told)
 
 

@@ -47,18 +47,10 @@ def call(main: Callable[[], object]) -> int:
     try:
         _check_command_line(sys.argv)
         main()
-    except UserError as error:
-        return _say(f"error: {error}", USAGE_ERROR)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        if isinstance(error, ValueError) and not _is_from_hydra(error):
+    except BaseException as error:
+        if (answer := _answer(error)) is None:
             raise
-        return _say(f"error: {from_hydra(error, conf=CONF)}", USAGE_ERROR)
-    except Interrupted as interruption:
-        return _say(f"stopped by {interruption}", interruption.exit_status)
-    except KeyboardInterrupt:
-        return _say("stopped by SIGINT", SIGINT_STATUS)
-    except BrokenPipeError:
-        return _report_closed_output()
+        return _say(*answer)
     return 0
 
 
@@ -66,26 +58,37 @@ def call(main: Callable[[], object]) -> int:
 def input_errors() -> Iterator[None]:
     """End the process with one line where the user's input is at fault, training diverged, or the disk is full.
 
-    Within the job, because Hydra prints a line of its own about any exception that leaves it.
+    Within the job, because Hydra prints a line of its own about any exception that leaves it, with every override and
+    the passwords in them.
     """
     try:
         yield
-    except UserError as error:
-        sys.exit(_say(f"error: {error}", USAGE_ERROR))
-    except (DivergedError, ChildProcessError) as error:
-        sys.exit(_say(f"error: {error}", FAILED))
-    except BrokenPipeError:
-        sys.exit(_report_closed_output())
     except Exception as error:
-        full = full_disk(error)
-        if full is None:  # not raised: Hydra would print every override, and the passwords in them
-            sys.exit(_say(traceback.format_exc(), FAILED))
+        sys.exit(_say(*(_answer(error) or (traceback.format_exc(), FAILED))))
+
+
+def _answer(error: BaseException) -> tuple[str, int] | None:
+    """Return what is said of an error, and the exit status; None if it is unexpected."""
+    if isinstance(error, UserError):
+        return f"error: {error}", USAGE_ERROR
+    if isinstance(error, DivergedError | ChildProcessError):
+        return f"error: {error}", FAILED
+    if isinstance(error, Exception) and _is_from_hydra(error):
+        return f"error: {from_hydra(error, conf=CONF)}", USAGE_ERROR
+    if isinstance(error, Interrupted | KeyboardInterrupt):
+        number = error.exit_status if isinstance(error, Interrupted) else SIGINT_STATUS
+        return f"stopped by {error if isinstance(error, Interrupted) else 'SIGINT'}", number
+    if isinstance(error, BrokenPipeError):
+        _drop_output()
+        return "error: nobody reads the output any more. `> file` keeps it without a reader.", FAILED
+    if full := full_disk(error):
         _drop_output()  # it may be what found no room
         # The outermost says what could not be written; how to resume was said when the run ended.
         what = error if isinstance(error, OSError) else full
         where = f" ({what.filename})" if what.filename else ""
         hint = "Free some space; then continue from the last checkpoint with resume=<id>, or start again."
-        sys.exit(_say(f"error: {what.strerror}{where}. {hint}", FAILED))
+        return f"error: {what.strerror}{where}. {hint}", FAILED
+    return None
 
 
 @contextmanager
@@ -140,20 +143,17 @@ def _check_command_line(arguments: list[str]) -> None:
 
 
 def _is_from_hydra(error: Exception) -> bool:
-    """Tell whether a bare ValueError is Hydra's, as of some wrong overrides (``scheduler=3``)."""
+    """Tell whether an error is Hydra's: also a bare ValueError, as of some wrong overrides (``scheduler=3``)."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return trace is not None and trace.tb_frame.f_globals["__name__"].startswith(("hydra.", "omegaconf."))
+    where = trace.tb_frame.f_globals["__name__"] if trace else ""
+    is_bare = isinstance(error, ValueError) and where.startswith(("hydra.", "omegaconf."))
+    return is_bare or isinstance(error, HydraException | OmegaConfBaseException)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
     raise Interrupted(number)
-
-
-def _report_closed_output() -> int:
-    _drop_output()
-    return _say("error: nobody reads the output any more. `> file` keeps it without a reader.", FAILED)
 
 
 def _drop_output() -> None:

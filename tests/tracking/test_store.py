@@ -1,5 +1,8 @@
+import json
+
 import pytest
 
+from foretrace.commands import runs
 from foretrace.errors import UserError
 from foretrace.tracking.store import create_run, find_run
 from foretrace.workspace import Workspace
@@ -43,3 +46,13 @@ def test_a_deleted_run_says_how_to_get_it_back(begin, workspace):
     tracked.client.delete_run(tracked.id)
     with pytest.raises(UserError, match=rf"was deleted\. `mlflow runs restore --run-id {tracked.id}`"):
         find_run(tracked.id, workspace=workspace, uri=None)
+
+
+def test_a_new_experiment_has_a_view_of_its_table_which_the_list_of_runs_names(begin, workspace, capsys):
+    tracked = begin()
+    experiment = tracked.client.get_run(tracked.id).info.experiment_id
+    tags = tracked.client.get_experiment(experiment).tags
+    assert "metrics.`val/mse`" in json.loads(tags["mlflow.sharedViewState.foretrace"])["selectedColumns"]
+    runs.show(5, workspace=workspace)
+    page = f"http://localhost:5000/#/experiments/{experiment}/runs?workflowType=machine_learning"
+    assert f"{page}&viewStateShareKey=foretrace" in capsys.readouterr().out

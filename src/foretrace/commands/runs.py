@@ -14,6 +14,7 @@ from requests import RequestException
 from foretrace.errors import UserError, sanitize
 from foretrace.tracking import recovery, store
 from foretrace.tracking.outbox import RECORDS
+from foretrace.tracking.stored import ui_address
 from foretrace.training.log_filters import filter_library_logs
 from foretrace.workspace import Workspace
 
@@ -28,11 +29,16 @@ def show(number: int, *, workspace: Workspace) -> int:
     client, experiments = _open(workspace)
     try:
         found = client.search_runs(experiments, max_results=number, order_by=["attributes.start_time DESC"])
+        experiment = client.get_experiment(found[0].info.experiment_id) if found else None
     except store.NO_ANSWER as error:
         raise store.unavailable(error, key=VARIABLE) from error
     print(HEADING)
     for run in found:
         print(line(run, now_ms=int(time.time() * 1000)))
+    if experiment:
+        address = ui_address(client, f"experiments/{experiment.experiment_id}/runs")
+        view = "&viewStateShareKey=foretrace" if store.VIEW_TAG in experiment.tags else ""
+        print(f"as a table: mlflow ui, then {address}{view}")
     if dead := [run for run in found if recovery.is_dead(run)]:
         print(f"{len(dead)} marked RUNNING, but dead: python src/runs.py recover")
     if waiting := _waiting(workspace):

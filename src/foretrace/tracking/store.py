@@ -1,5 +1,6 @@
 """The tracking store, in which runs are created and found: a database in the checkout, or a server."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -27,6 +28,10 @@ from foretrace.workspace import Workspace
 NO_ANSWER = (MlflowException, ParseError)  # the latter of a server that is none of MLflow's
 NO_RUN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 RUN_ID = re.compile(r"\w[\w-]{0,255}", re.ASCII)  # as MLflow has them
+# The table of runs with useful columns, as a view that MLflow opens with viewStateShareKey=foretrace.
+VIEW_TAG = "mlflow.sharedViewState.foretrace"
+COLUMNS = (*(f"metrics.`{name}`" for name in ("val/mse", "test/mse", "skill")), "params.`model.hidden_sizes`")
+VIEW = json.dumps({"selectedColumns": [*COLUMNS, "attributes.`Duration`"], "runsHiddenMode": "FIRST_10_RUNS"})
 MOUNTED = "FORETRACE_MOUNTED"  # set in an image, whose mlruns has another path outside
 
 
@@ -146,7 +151,7 @@ def _experiment_id(client: MlflowClient, artifacts: str | None, name: str) -> st
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return client.create_experiment(name, artifact_location=artifacts)
+            return client.create_experiment(name, artifact_location=artifacts, tags={VIEW_TAG: VIEW})
         except MlflowException:  # another process was faster
             found = client.get_experiment_by_name(name)
             if found is None:

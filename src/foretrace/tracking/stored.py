@@ -54,6 +54,18 @@ def digest_of(source: str) -> str:
     return str(found.get("sha256", "")) if isinstance(found, dict) else ""
 
 
+def ui_address(client: MlflowClient, page: str) -> str:
+    """Return a page's address in a browser: at its server, or where ``mlflow ui`` answers unless told otherwise.
+
+    MLflow 3 opens an experiment on its GenAI page, without any run, unless the address says otherwise; the
+    experiment's tag ``mlflow.experimentKind`` does not change that (3.17).
+    """
+    server = urlsplit(client.tracking_uri)
+    host = f"{server.scheme}://{server.netloc.rpartition('@')[2]}{server.path.rstrip('/')}"
+    host = host if server.scheme in ("http", "https") else LOCAL_UI
+    return f"{host}/#/{page}?workflowType=machine_learning"
+
+
 class StoredRun:
     """A run of the store, to be read.
 
@@ -84,14 +96,8 @@ class StoredRun:
 
     @property
     def address(self) -> str:
-        """The run's page in a browser: at its server, or where ``mlflow ui`` answers unless told otherwise.
-
-        MLflow 3 opens an experiment on its GenAI page, without any run, unless the address says otherwise.
-        """
-        server = urlsplit(self.client.tracking_uri)
-        host = f"{server.scheme}://{server.netloc.rpartition('@')[2]}{server.path.rstrip('/')}"
-        page = f"experiments/{self._run.info.experiment_id}/runs/{self.id}?workflowType=machine_learning"
-        return f"{host if server.scheme in ('http', 'https') else LOCAL_UI}/#/{page}"
+        """The run's page in a browser."""
+        return ui_address(self.client, f"experiments/{self._run.info.experiment_id}/runs/{self.id}")
 
     def logged_params(self) -> dict[str, str]:
         """Return the settings that the run holds."""

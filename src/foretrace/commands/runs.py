@@ -20,7 +20,7 @@ from foretrace.workspace import Workspace
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 HEADING = (
-    f"{'run':<33}{'status':<10}{'progress':<16}{'started':>12}{'took':>10}{'val/mse':>10}{'skill':>8}  name"
+    f"{'run':<33}{'status':<10}{'progress':<16}{'started':>12}{'took':>10}{'val/mse':>11}{'skill':>11}  name"
 )
 
 
@@ -53,7 +53,7 @@ def line(run: Run, *, now_ms: int) -> str:
     took = (info.end_time or now_ms) - began
     figures = "".join(
         f"{metrics[name]:>{width}.{digits}g}" if name in metrics else f"{'':>{width}}"
-        for name, width, digits in (("val/mse", 10, 4), ("skill", 8, 3))
+        for name, width, digits in (("val/mse", 11, 4), ("skill", 11, 3))
     )
     status = "dead?" if recovery.is_dead(run) else info.status
     progress = sanitize(run.data.tags.get("progress", ""), longest=15)

@@ -122,16 +122,16 @@ def evaluation(result: EvaluationResult, *, windows: int, length: int) -> str:
 
 
 def interval_table(loop: OpenLoop) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Return heading and rows, by steps ahead: coverage and width of each interval, and the scores beside it."""
+    """Return heading and rows, by steps ahead: coverage of each interval, width of the widest, and the scores."""
     scores = loop.intervals[CALIBRATED]
     names = [f"{level:g} %" for level in scores.levels]
     crps = {"CRPS" if name == CALIBRATED else name: one.crps for name, one in loop.intervals.items()}
-    heading = ("steps ahead", *(f"in {n}" for n in names), *(f"width {n}" for n in names), *crps)
+    heading = ("steps ahead", *(f"in {n}" for n in names), f"width {names[-1]}", *crps)
     rows = tuple(
         (
             f"{h:,}",
             *(f"{share:.1%}" for share in scores.coverage[:, h - 1]),
-            *(f"{width:.3g}" for width in scores.mean_width[:, h - 1]),
+            f"{scores.mean_width[-1, h - 1]:.3g}",
             *(f"{one[h - 1]:.4g}" for one in crps.values()),
         )
         for h in loop.horizons

@@ -25,6 +25,7 @@ PARTS = {
     "commands": ("speed_commands", "rows"),
     "growth": ("speed_growth", "rows"),
     "memory": ("speed_memory", "rows"),
+    "rows": ("speed_size", "rows"),
     "sweeps": ("speed_sweeps", "rows"),
     "job": ("speed_commands", "job_rows"),
 }

@@ -46,23 +46,20 @@ def overlaps(splits: Splits) -> list[str]:
 
 
 def _runs(part: Sequences, every: np.uint64) -> Iterator[tuple[str, Hashes]]:
-    """Hashes of runs of rows in each episode; of runs that vary, and of these the ones that fall on a multiple."""
+    """Hash runs of rows that vary, of each episode; of many rows, those runs whose first row's hash is a multiple."""
     factors = np.random.default_rng(0).integers(
         1, 2**63, max(part.values.shape[1], RUN), np.uint64
     ) | np.uint64(1)
     for name, (first, end) in zip(part.episode_names, part.bounds.tolist(), strict=True):
-        found = [np.zeros(0, np.uint64)]
-        for start in range(first, end, BLOCK):
+        found = []
+        for start in range(first, end - RUN + 1, BLOCK):
             values = np.ascontiguousarray(part.values[start : min(start + BLOCK + RUN - 1, end)])
-            bits = values.view(np.uint32).astype(np.uint64)
-            mixed = (bits * factors[: values.shape[1]]) ^ (
-                (bits * factors[: values.shape[1]]) >> np.uint64(29)
-            )
+            mixed = values.view(np.uint32) * factors[: values.shape[1]]
+            mixed ^= mixed >> np.uint64(29)
             rows = mixed.sum(axis=1, dtype=np.uint64)
-            if len(rows) < RUN:
-                continue
-            windows = np.lib.stride_tricks.sliding_window_view(rows, RUN)
-            runs = (windows * factors[:RUN]).sum(axis=1, dtype=np.uint64)
-            varied = np.count_nonzero(np.diff(windows, axis=1), axis=1) >= RUN // 2
-            found.append(runs[varied & (runs % every == 0)])
-        yield name, np.unique(np.concatenate(found))
+            begins = np.flatnonzero(rows[: len(rows) - RUN + 1] % every == 0)
+            runs = rows[begins[:, None] + np.arange(RUN)]  # (begins, RUN)
+            varied = np.count_nonzero(np.diff(runs, axis=1), axis=1) >= RUN // 2
+            found.append((runs[varied] * factors[:RUN]).sum(axis=1, dtype=np.uint64))
+        if found:
+            yield name, np.unique(np.concatenate(found))

@@ -64,6 +64,13 @@ class Forecaster(LightningModule):
         )
         self.valid_mse_raw = MeanSquaredError()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; Lightning notes the hook that it is in 46 times a step, which is no module or parameter."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     def set_statistics(self, statistics: Statistics) -> None:
         """Scale by the training part's mean, spread and typical change."""
         self.model.set_statistics(

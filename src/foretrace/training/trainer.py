@@ -17,6 +17,9 @@ from foretrace.training.module import VALID_MSE
 if TYPE_CHECKING:
     from foretrace.tracking.run import TrackedRun
 
+STEP_HOOKS = ("on_train_batch_start", "on_before_zero_grad", "on_before_backward", "on_after_backward",
+              "on_before_optimizer_step", "on_train_batch_end")  # fmt: skip
+
 
 class StartedProcesses(LightningEnvironment):
     """Tells Lightning of processes that are there already, whoever started them: it starts and requeues none.
@@ -91,7 +94,7 @@ def build_trainer(
         # Checked before the checkpoint that follows a validation: that one is to hold the verdict.
         stopping = settings.early_stopping.model_dump()
         ours.append(EarlyStopping(VALID_MSE, check_on_train_epoch_end=False, **stopping))
-    return Trainer(
+    trainer = Trainer(
         accelerator="auto",
         strategy="ddp" if env.world_size > 1 else "auto",
         devices=env.local_world_size,
@@ -109,3 +112,10 @@ def build_trainer(
         log_every_n_steps=1,
         num_sanity_val_steps=0,  # the first validation is an epoch away at most
     )
+    # Lightning enters a context of its profiler around each hook of each callback, also where it does nothing: at every
+    # step of a small model, a twentieth of its time. It passes over what cannot be called.
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by a connector
+        for hook in STEP_HOOKS:
+            if getattr(type(callback), hook) is getattr(Callback, hook):
+                setattr(callback, hook, None)
+    return trainer

@@ -84,7 +84,7 @@ READ = {  # text, settings, time step, what a warning says
         f"% a\n% b\nlevel,flow\nm,m3/s\n{SIGNALS}", {"comment": "%", "units_row": True}, None, ""),
     "a column that is constant": (WITH_CONSTANT, {
         "features": ["level", "flow"]}, HOUR_S, ""),
-    "R's row names": ("level,flow\n" + table([str(k) for k in range(1, ROWS + 1)]).partition("\n")[2], {}, None, "only counts rows"),
+    "R's row names": (table([str(k) for k in range(1, ROWS + 1)]).replace("time,", ""), {}, None, "only counts rows"),
     "a sentinel of its own": (changed(30, f",{LEVEL[29]}", ",-6999"), {"missing_values": [-6999],
         "missing": "interpolate"}, HOUR_S, ""),
     "two stations": (
@@ -104,7 +104,7 @@ DOUBTED = {
         table([f"{1 + k // 20} {k % 20 + 1}" for k in range(ROWS)]).partition("\n")[2].replace(",", " "),
         {"header": False}, "data.order_column=column_1 data.episode_column=column_0"),
     "business days": (table(pd.bdate_range("2020-01-01", periods=ROWS)), {}, "data.gaps=keep"),
-    "percent": (PLAIN.replace("\n", "%\n").replace("flow%", "flow"), {"missing": "interpolate"}, "percent signs dropped: 'flow'"),
+    "percent": (PLAIN.replace("\n", "%\n").replace("flow%", "flow"), {}, "percent signs dropped: 'flow'"),
 }  # fmt: skip
 ASKED = {
     "days that may be months": (table(DAYS[:ROWS]).partition("\n")[0] + "".join(
@@ -186,8 +186,10 @@ COLUMNS = {
     "a small float": pa.array(LEVEL.astype(np.float16)),
 }
 TIMES = {
-    "us": pa.array(HOURS, pa.timestamp("us")), "a zone": pa.array(HOURS, pa.timestamp("ms")).cast(pa.timestamp("ms", "UTC")),
-    "text": pa.array([str(hour) for hour in HOURS]), "ns": pa.array(HOURS.as_unit("ns").astype(np.int64).astype(np.uint64)),
+    "us": pa.array(HOURS, pa.timestamp("us")),
+    "a zone": pa.array(HOURS, pa.timestamp("ms")).cast(pa.timestamp("ms", "UTC")),
+    "text": pa.array([str(hour) for hour in HOURS]),
+    "ns": pa.array(HOURS.as_unit("ns").astype(np.int64).astype(np.uint64)),
 }  # fmt: skip
 
 

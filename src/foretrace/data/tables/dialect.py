@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from foretrace.config.data import Reading
+from foretrace.data.tables.arrays import check_width
 from foretrace.errors import UserError
 
 UNSET = Reading()
@@ -81,6 +82,7 @@ def find_dialect(file: Path, reading: Reading) -> Dialect:
         separator, lines = separator or named[1], lines[1:] or lines
     separator = separator or _separator([line for _, line in lines])
     cells = [_split(line, separator) for _, line in lines]
+    check_width(str(file), len(cells[0]))
     _check_comments(file, lines, cells, reading)
     above = _lines_above(cells) if reading.header == "auto" else 0
     if any(line.count('"') % 2 for _, line in lines[:above]):  # a quoted name over several lines

@@ -21,7 +21,10 @@ from foretrace.data.tables.dialect import ABSENT, NUMBER, UNSET, Dialect, find_d
 from foretrace.data.tables.files import ARRAYS, file_format, partitions, stems
 from foretrace.errors import UserError, is_plain
 
-MEMORY = "400MB"  # that the engine may hold; what needs more goes to disk
+MEMORY_MB, COLUMN_MB = (
+    128,
+    1,
+)  # that the engine may hold, and more for each column; what needs more goes to disk
 LONGEST_NAME = 1000  # characters
 ROWS, MOST_CELLS = 2**15, 2**19  # at once
 
@@ -58,8 +61,11 @@ class Table:
         text = f"trim({expression}, ' \t')" if kind == "VARCHAR" else f"CAST({expression} AS VARCHAR)"
         if kind in ("FLOAT", "DOUBLE"):  # 2024.0 is the year 2024
             text = f"regexp_replace({text}, '\\.0$', '')"
-        absent = map(literal, sorted(ABSENT | {str(value) for value in reading.missing_values or ()}))
-        return f"CASE WHEN {text} IN ({', '.join(absent)}) THEN NULL ELSE {text} END"
+        absent = "|".join(
+            map(re.escape, sorted(ABSENT | {str(value) for value in reading.missing_values or ()}))
+        )
+        # A pattern, for each text of a list would take memory of its own in each of a thousand columns.
+        return f"CASE WHEN regexp_full_match({text}, {literal(absent)}) THEN NULL ELSE {text} END"
 
     def number(self, name: str, reading: Reading) -> str:
         """SQL of a column as a DOUBLE: NULL where missing, infinite where a text is no number."""
@@ -92,7 +98,7 @@ class Engine:
         settings: dict[str, str | bool | int | float | list[str]] = {
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
-            "memory_limit": MEMORY,
+            "memory_limit": "400MB",  # until it is known how wide the tables are
             "temp_directory": str(scratch),
         }
         self._connection = duckdb.connect(scratch / "tables.duckdb", config=settings)
@@ -136,6 +142,8 @@ class Engine:
                 if tables and reading.features is None:
                     _check_same_columns(table, tables[0])
                 tables.append(table)
+        widest = min(max(len(table.columns) for table in tables), 4000)
+        self.rows(f"SET memory_limit = '{MEMORY_MB + COLUMN_MB * widest}MB'")
         return tables
 
     def _arrays(self, file: Path, stem: str) -> Iterator[Table]:

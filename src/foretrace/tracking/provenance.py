@@ -123,7 +123,9 @@ def start(root: Path, overrides: Sequence[str], **what: Any) -> str:
 
 def _installed() -> dict[str, str]:
     """Return the version of every installed distribution by its normal name; the first on the path is imported."""
-    found = [(canonicalize_name(one.name), one.version) for one in metadata.distributions() if one.name]
+    # Each look at a distribution's metadata reads its file.
+    read = (one.metadata for one in metadata.distributions())
+    found = [(canonicalize_name(one["Name"]), one["Version"]) for one in read if one["Name"]]
     return dict(sorted(dict(reversed(found)).items()))
 
 

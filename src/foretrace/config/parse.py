@@ -90,7 +90,11 @@ def _from_missing_key(key: str, conf: Path) -> UserError:
     if key not in known_keys() or key in RENAMED:
         return _unknown(key)
     if (conf / root).is_dir() and group == root:
-        held = [f.stem for f in sorted((conf / root).glob("*.yaml")) if f"\n{name}:" in f"\n{f.read_text('utf-8')}"]
+        held = [
+            f.stem
+            for f in sorted((conf / root).glob("*.yaml"))
+            if f"\n{name}:" in f"\n{f.read_text('utf-8')}"
+        ]
         hint = f"Add {' or '.join(f'{root}={option}' for option in held)}." if held else ""
         return UserError(f"{key}: belongs to another choice of {root}=…", hint=hint)
     hint = f"Set the whole of it: {group}={{{name}: …}}."

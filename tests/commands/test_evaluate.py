@@ -1,10 +1,13 @@
 """Evaluating runs that were trained before."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from helpers import client
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from foretrace.commands import evaluate as evaluate_command
 from foretrace.errors import UserError
@@ -44,6 +47,22 @@ def test_other_data_are_recorded_in_the_same_run_under_their_own_name(trained, p
     assert after.data.metrics["test/mse"] == before.data.metrics["test/mse"] != metrics["test/mse"]
     assert after.info.status == "FINISHED"
     assert after.info.end_time == before.info.end_time
+
+
+def test_a_sweep_is_evaluated_as_the_seeds_of_its_best_settings_together(trained, place, judge, capsys):
+    store = client(place)
+    parent = store.create_run("1", tags={"best_child": trained.run_ids[0]}).info.run_id
+    for seed, run_id in enumerate(trained.run_ids, start=1):
+        store.set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent)
+        store.set_tag(run_id, "sweep.job", json.dumps([f"seed={seed}"]))
+    both = judge(f"run={parent}")["test/mse"]
+    said = capsys.readouterr().out
+    each = [store.get_run(run_id).data.metrics["test/mse"] for run_id in trained.run_ids]
+    assert both < np.mean(each)  # a mean of forecasts has less error than the mean error of forecasts
+    assert "ensemble the mean of 2 models, at 2 times the cost of one" in said
+    assert all(run_id[:8] in said for run_id in trained.run_ids)
+    latest = store.search_runs(["1"], max_results=1)[0]
+    assert latest.data.tags["ensemble"] == ", ".join(trained.run_ids)
 
 
 def test_two_runs_are_paired_on_the_same_episodes(trained, judge, capsys):

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import NAMES, ROOT, made, rows, train
+from helpers import NAMES, ROOT, calibrated, made, rows, train
 from hydra import compose, initialize_config_dir
 
 from foretrace.commands import predict as predict_command
@@ -47,6 +47,23 @@ def test_the_rows_after_each_episode_are_those_of_the_model(place):
     expected = [made().predict(rows(n, seed=s)).to_numpy()[0] for n, s in ((30, 0), (25, 1))]
     assert found[["height", "angle"]].to_numpy() == pytest.approx(np.array(expected), rel=1e-4)
     assert (place / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_intervals_follow_each_feature_unless_they_are_left_out(place, capsys):
+    model = calibrated(made(covariates=False))
+    save_model(place / "sure.safetensors", model.card, model.model, model.calibration)
+    ask = ("model=sure.safetensors", "data.path=one.parquet", "horizon=4", "overwrite=true")
+    predict(*ask, "output=out.csv")
+    expected = model.predict(rows(30, covariates=False), 4, intervals=[50, 90])
+    found = pd.read_csv("out.csv")
+    assert list(found.columns[3:]) == list(expected.columns)
+    assert found.iloc[:, 3:].to_numpy() == pytest.approx(expected.to_numpy(), rel=1e-4)
+    assert "40 forecasts in 8 recordings of the validation part; beyond 3 steps" in capsys.readouterr().out
+    predict(*ask, "output=out.csv", "intervals=null")
+    assert list(pd.read_csv("out.csv").columns[3:]) == ["height", "angle"]
+    with pytest.raises(UserError, match="none at 80 %, only at 50, 90 %"):
+        predict(*ask, "output=other.csv", "intervals=[80]")
+    assert not (place / "other.csv").exists()
 
 
 @pytest.mark.parametrize("path", ["one.parquet", "one.npy"])

@@ -96,7 +96,7 @@ class Trainer(Settings):
 
 
 class Evaluation(Settings):
-    """How the trained model is judged beyond one step from a cold state."""
+    """How the trained model is evaluated beyond one step from a state of zero."""
 
     warmup: Annotated[int, Field(ge=2, le=LARGEST)]  # steps read before a forecast counts or a rollout starts
     horizon: Count  # steps of a rollout

@@ -131,3 +131,14 @@ def test_a_naive_forecast_has_a_scaled_error_of_one_in_training(untrained):
     steps = np.abs(np.diff(np.stack([train.episode(e) for e in range(5)]), axis=1)).mean(axis=(0, 1))
     found = naive_error(train, scalings=scalings, season=1)
     np.testing.assert_allclose(found, steps / scalings.values.scale.numpy(), rtol=1e-5)
+
+
+def test_boosting_is_compared_one_step_and_the_farthest_ahead(untrained, evaluated):
+    train = linear_system(20, 200)
+    result = evaluated(untrained(train), train, warmup=10, horizon=6, boosting=True)
+    assert list(result.boosting) == ["1", "6"]
+    for steps, errors in result.boosting.items():
+        floor, mean = (result.open_loop.errors[name].at(int(steps)) for name in ("ridge", "mean"))
+        assert errors.mean_mse < 0.9 * mean.mean_mse
+        np.testing.assert_array_equal(errors.count, floor.count)
+    assert {c.where for c in result.verdicts if c.names[1] == "boosting"} == {"open_loop/1", "open_loop/6"}

@@ -101,6 +101,7 @@ class Evaluation(Settings):
     warmup: Annotated[int, Field(ge=2, le=LARGEST)]  # steps read before a forecast counts or a rollout starts
     horizon: Count  # steps of a rollout
     season: Count | None = None  # steps, for the seasonal baseline; None: found on the training part
+    boosting: bool = False  # gradient boosting among the baselines, one step and the farthest ahead
     # Of intervals, in percent.
     levels: list[Annotated[float, Field(gt=0, lt=100)]] = Field(default_factory=lambda: [50.0, 80.0, 90.0])
 

@@ -39,6 +39,9 @@ def evaluate(
         carried_state = evaluate_carried_state(model, baselines, sequences, groups, warmup=warmup)
     if not unavailable["open_loop"]:
         open_loop = evaluate_open_loop(model, references, sequences, groups, warmup=warmup, horizon=horizon)
+    boosting = {}
+    if open_loop is not None and references.boosting is not None:
+        boosting = references.boosting.evaluate(sequences, groups, warmup=warmup, horizon=horizon)
     return EvaluationResult(
         feature_names=sequences.feature_names,
         units=sequences.units,
@@ -53,6 +56,7 @@ def evaluate(
         open_loop=open_loop,
         unavailable={part: reason for part, reason in unavailable.items() if reason},
         naive=references.naive,
+        boosting={str(steps): errors for steps, errors in boosting.items()},
         calibrated_on=references.calibration.origin if references.calibration else "",
         chosen={baseline.name: baseline.chosen for baseline in baselines if baseline.chosen},
     )

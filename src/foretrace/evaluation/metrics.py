@@ -50,6 +50,9 @@ def evaluation_metrics(result: EvaluationResult) -> tuple[dict[str, float], dict
         curves |= {_name("open_loop", n, "mse"): _curve(e.mean_mse) for n, e in loop.errors.items()}
         if "test/mase" in scalars:
             curves["open_loop/mase"] = _curve(result.mase(loop.errors.get(CALIBRATED, loop.errors[MODEL])))
+        if result.boosting:
+            ahead = {int(steps): float(errors.mean_mse) for steps, errors in result.boosting.items()}
+            curves["open_loop/boosting/mse"] = ahead
         curves["open_loop/l1"] = _curve(loop.errors[MODEL].mean_l1)
         times: Mapping[str, float] = {name: float(result.valid_time(name).value) for name in loop.errors}
         scalars |= {_name("valid_time_steps", name): steps for name, steps in times.items()}

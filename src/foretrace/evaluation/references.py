@@ -6,7 +6,8 @@ import torch
 
 from foretrace.config import Evaluation
 from foretrace.data.sequences import Sequences
-from foretrace.evaluation.baselines import SEASONAL, LinearForecast, fit_baselines, naive_error
+from foretrace.evaluation.baselines import LAGS, SEASONAL, LinearForecast, fit_baselines, naive_error
+from foretrace.evaluation.boosting import Boosting
 from foretrace.evaluation.calibration import Calibration, Climatology, Intervals, calibrate
 from foretrace.evaluation.chunks import Scalings
 from foretrace.evaluation.forecast_errors import CALIBRATED, CLIMATOLOGY, MODEL, FloatArray
@@ -22,6 +23,7 @@ class References:
     Args:
         baselines: Fitted to the training part, chosen on the validation part.
         calibration: Of the model; None where there is none.
+        boosting: Gradient boosting one step and the farthest ahead; None where it was not asked for.
         naive: Mean absolute error of a naive forecast in training, in scaled units. Shape (F,).
         intervals: By the name of the forecast, ``calibrated`` first; all of the same levels.
         unavailable: Why there is no calibration, or no interval of some level.
@@ -30,6 +32,7 @@ class References:
     baselines: tuple[LinearForecast, ...]
     calibration: Calibration | None
     naive: FloatArray | None = None
+    boosting: Boosting | None = None
     intervals: dict[str, Intervals] = field(default_factory=dict)
     unavailable: str = ""
 
@@ -51,10 +54,16 @@ def fit_references(
     )
     season = next((baseline.context for baseline in baselines if baseline.name == SEASONAL), 1)
     naive = naive_error(train, scalings=scalings, season=season)
+    ahead = sorted({1, settings.horizon})
+    lags, boosting = min(LAGS[-1], settings.warmup), None
+    if settings.boosting:
+        boosting = Boosting.fit(train, scalings=scalings, lags=lags, ahead=ahead)
     with_intervals = [b for b in baselines if b.name not in ("mean", "velocity")]
     found, reason = calibrate(model, with_intervals, train=train, valid=valid, settings=settings)
     if not found:
-        return References(baselines=baselines, calibration=None, naive=naive, unavailable=reason)
+        return References(
+            baselines=baselines, calibration=None, naive=naive, boosting=boosting, unavailable=reason
+        )
     calibration = found.pop(MODEL)
     intervals: dict[str, Intervals] = {}
     if calibration.levels:
@@ -70,6 +79,7 @@ def fit_references(
         baselines=baselines,
         calibration=calibration,
         naive=naive,
+        boosting=boosting,
         intervals=intervals,
         unavailable=unavailable,
     )

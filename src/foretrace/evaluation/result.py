@@ -51,6 +51,7 @@ class EvaluationResult:
         calibrated_on: What the intervals were fitted to, in words; empty where there are none.
         naive: Mean absolute error in training of repeating the value of a season ago, or the last one: the unit of the
             MASE. Shape (F,).
+        boosting: Errors (G, F) of gradient boosting in open loop, by steps ahead; empty where it was not asked for.
         chosen: What was chosen on training and validation data, per baseline.
     """
 
@@ -68,6 +69,7 @@ class EvaluationResult:
     unavailable: dict[str, str] = field(default_factory=dict)
     calibrated_on: str = ""
     naive: FloatArray | None = None
+    boosting: dict[str, ForecastErrors] = field(default_factory=dict)
     chosen: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -126,7 +128,9 @@ class EvaluationResult:
             tables[CARRIED_STATE] = self.carried_state.errors
         if self.open_loop is not None:
             for steps in self.open_loop.horizons:
-                tables[f"{OPEN_LOOP}/{steps}"] = {n: e.at(steps) for n, e in self._given_forecasts().items()}
+                table = {n: e.at(steps) for n, e in self._given_forecasts().items()}
+                boosting = self.boosting.get(str(steps))
+                tables[f"{OPEN_LOOP}/{steps}"] = table | ({"boosting": boosting} if boosting else {})
         return tables
 
     def _given_forecasts(self) -> dict[str, ForecastErrors]:

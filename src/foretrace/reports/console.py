@@ -104,7 +104,8 @@ def evaluation(result: EvaluationResult, *, windows: int, length: int) -> str:
             f"{loop.warmup} steps read before each"
         )
         for h in loop.horizons:
-            tables[f"{h:,}"] = {name: table.at(h) for name, table in loop.errors.items()}
+            boosting = {"boosting": result.boosting[str(h)]} if str(h) in result.boosting else {}
+            tables[f"{h:,}"] = {name: table.at(h) for name, table in loop.errors.items()} | boosting
     if tables:
         names = list(list(tables.values())[-1])  # one step ahead, nothing is calibrated
         cells = [

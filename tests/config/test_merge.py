@@ -20,7 +20,7 @@ OTHER = {
     "trainer.max_epochs": 9,
     "trainer.gradient_clip": 2.0,
     "trainer.progress": False,
-    "evaluation": {"warmup": 10, "horizon": 20},
+    "evaluation": {"warmup": 10, "horizon": 20, "season": 5, "boosting": True, "levels": [60.0, 95.0]},
     "tracking.tags": {"who": "me"},
 }
 OPTIONAL = ["loss.open_loop", "trainer.gradient_clip", "tracking.tags"]

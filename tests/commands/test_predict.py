@@ -169,7 +169,8 @@ def test_the_command_forecasts_and_refuses_in_one_line(place, checkout):
     arguments = ["model=plain.safetensors", "data.path=one.parquet", "output=out.csv", "horizon=5"]
     done = train(checkout, *arguments, command="predict", cwd=place)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "forecast 5 rows of 1 episode\ntable    out.csv\npicture  out.png\n"
+    said = "forecast not calibrated, as the model was not: there are no intervals\nforecast 5 rows of 1 episode\n"
+    assert done.stdout == f"{said}table    out.csv\npicture  out.png\n"
     assert done.stderr == ""
     done = train(checkout, *arguments, command="predict", cwd=place)
     assert (done.returncode, done.stdout) == (2, "")

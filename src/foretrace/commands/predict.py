@@ -181,7 +181,7 @@ def _time_type(sequences: Sequences, dt_s: float | None) -> pa.DataType | None:
 def _describe(calibration: Calibration | None, levels: Sequence[float], horizon: int) -> str:
     """Say how the forecast is calibrated."""
     if calibration is None:
-        return "as the model gives it: it was not calibrated, so there are no intervals"
+        return "not calibrated, as the model was not: there are no intervals"
     which = ", ".join(f"{level:g} %" for level in levels)
     said = f"calibrated{f', with intervals of {which},' if which else ''} on {calibration.origin}"
     if horizon > calibration.horizon:

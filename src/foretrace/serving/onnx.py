@@ -81,7 +81,9 @@ def write_onnx(path: Path, predictor: Predictor) -> None:
     exported = onnx.load(path)
     calibration = predictor.calibration
     scaling = dict(predictor.model.scaling.named_buffers())  # mean and scale
-    arrays = calibration.arrays() | {name: part.numpy() for name, part in scaling.items()} if calibration else {}
+    arrays = (
+        calibration.arrays() | {name: part.numpy() for name, part in scaling.items()} if calibration else {}
+    )
     texts = {f"calibration.{name}": json.dumps(array.tolist()) for name, array in arrays.items()}
     texts["calibration"] = json.dumps(calibration.facts() if calibration else {})
     onnx.helper.set_model_props(exported, predictor.card.texts() | texts)

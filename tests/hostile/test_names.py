@@ -109,6 +109,7 @@ def test_the_page_shows_every_name_and_makes_no_element_of_any(trained):
 def test_a_forecast_can_be_read_again_with_the_very_names(trained, tmp_path):
     out = tmp_path / "forecast.csv"
     words = [f"model={artifacts(trained)}", f"data.path={trained[0]}/recordings/*.csv", f"output={out}"]
+    words.append("intervals=null")
     with initialize_config_dir(str(ROOT / "src/foretrace/commands"), version_base="1.3"):
         predict.run(parse(compose("predict", overrides=words), PredictConfig), workspace=Workspace.default())
     found = pd.read_csv(out, keep_default_na=False)

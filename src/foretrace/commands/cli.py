@@ -68,7 +68,9 @@ def input_errors() -> Iterator[None]:
 
 
 def _answer(error: BaseException) -> tuple[str, int] | None:
-    """Return what is said of an error, and the exit status; None if it is unexpected."""
+    """Return what is said of an error, and the exit status; None if it is unexpected, or was said already."""
+    if isinstance(error, SystemExit):
+        return None
     if isinstance(error, UserError):
         return f"error: {error}", USAGE_ERROR
     if isinstance(error, DivergedError | ChildProcessError):

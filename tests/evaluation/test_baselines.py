@@ -30,6 +30,11 @@ def linear_system(episodes, steps, *, noise=NOISE, seed=0, input_gain=0.0):
     )
 
 
+def open_loop(model, baselines, sequences, *, horizon):
+    references, groups = References(baselines=baselines, calibration=None), Groups.of(sequences, stretch=8)
+    return evaluate_open_loop(model, references, sequences, groups, warmup=8, horizon=horizon)
+
+
 def test_ridge_reaches_the_noise_floor_one_step_and_at_each_horizon(untrained):
     train, valid, test = (linear_system(n, 1000, seed=n) for n in (100, 20, 600))
     model = untrained(train)
@@ -39,14 +44,7 @@ def test_ridge_reaches_the_noise_floor_one_step_and_at_each_horizon(untrained):
     added = [np.diag(power @ np.diag(NOISE**2) @ power.T) / scale**2 for power in powers]
     floor = np.cumsum(added, axis=0)  # (H, F): what noise after the start alone does
 
-    loop = evaluate_open_loop(
-        model,
-        References(baselines=baselines, calibration=None),
-        test,
-        Groups.of(test, stretch=8),
-        warmup=8,
-        horizon=20,
-    )
+    loop = open_loop(model, baselines, test, horizon=20)
     np.testing.assert_allclose(loop.errors["ridge"].mean_mse, floor.mean(axis=1), rtol=0.02)
     np.testing.assert_allclose(loop.errors["ridge"].mse, floor, rtol=0.03)
     carried = evaluate_carried_state(model, baselines, test, Groups.of(test, stretch=8), warmup=8)
@@ -57,14 +55,7 @@ def test_ridge_uses_known_inputs_and_finds_an_exact_system(untrained):
     train, valid = (linear_system(10, 200, noise=0, seed=s, input_gain=0.5) for s in (1, 2))
     model = untrained(train)
     baselines = fit_baselines(train, valid, scalings=Scalings.of(model), longest=8)
-    loop = evaluate_open_loop(
-        model,
-        References(baselines=baselines, calibration=None),
-        valid,
-        Groups.of(valid, stretch=8),
-        warmup=8,
-        horizon=30,
-    )
+    loop = open_loop(model, baselines, valid, horizon=30)
     assert loop.errors["ridge"].mean_mse.max() < 1e-9
     assert loop.valid["ridge"][:, -1].sum() == loop.num_starts
 

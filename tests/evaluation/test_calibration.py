@@ -77,7 +77,7 @@ def test_forecast_that_says_nothing_shrinks_to_the_mean():
     found = fit(forecast, truth, np.arange(600) % 20, levels=LEVELS, center=np.zeros(2), shrink=True)
     np.testing.assert_allclose(found.shrinkage[0], 0.5)
     assert found.shrinkage[1:].max() < 0.1
-    assert ((found.point(truth) - found.center) ** 2).sum() < (truth**2).sum()
+    assert ((found.limits(truth)[0] - found.center) ** 2).sum() < (truth**2).sum()
 
 
 def test_each_recording_weighs_the_same():

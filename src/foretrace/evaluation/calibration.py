@@ -77,22 +77,12 @@ class Calibration:
         what = {"recording": "recordings", "time": "stretches of time"}[self.by]
         return f"{self.starts:,} forecasts in {self.groups:,} {what} of the validation part"
 
-    def point(self, forecast: Array) -> Array:
-        """Return the shrunk forecast, of any shape (..., steps ahead, F)."""
-        shrinkage = self.shrinkage[self._rows(forecast)]
-        return cast(Array, self.center + shrinkage * (forecast - self.center))
-
-    def widths(self, steps: int) -> Array:
-        """Return half-widths for so many steps ahead. Shape (L, steps, F)."""
-        return self.half_width[:, np.minimum(np.arange(steps), self.horizon - 1)]
-
     def limits(self, forecast: Array) -> tuple[Array, Array, Array]:
         """Return point (N, H, F), lower and upper limits (L, N, H, F) for a rollout (N, H, F)."""
-        point, width = self.point(forecast), self.widths(forecast.shape[-2])[:, None]
+        steps = np.minimum(np.arange(forecast.shape[-2]), self.horizon - 1)
+        point = self.center + self.shrinkage[steps] * (forecast - self.center)
+        width = self.half_width[:, steps][:, None]
         return point, point - width, point + width
-
-    def _rows(self, forecast: Array) -> IntArray:
-        return np.minimum(np.arange(forecast.shape[-2]), self.horizon - 1)
 
     def arrays(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return what a model file keeps as arrays."""

@@ -96,7 +96,7 @@ def evaluate_open_loop(
     for some in iterate_rollouts(model, baselines, sequences, warmup=warmup, horizon=horizon, stride=horizon):
         group, forecasts = groups.find(some.episodes, some.steps), some.forecasts
         if calibration:
-            forecasts[CALIBRATED] = torch.from_numpy(calibration.point(forecasts[MODEL].numpy()))
+            forecasts[CALIBRATED] = torch.from_numpy(calibration.limits(forecasts[MODEL].numpy())[0])
         for name in names:
             error = forecasts[name].double() - some.truth
             sums[name].add(group, error)

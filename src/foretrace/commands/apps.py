@@ -77,6 +77,8 @@ def list_runs() -> int:
     named = "ids of runs that are dead for certain, on any host"
     recover.add_argument("runs", nargs="*", metavar="RUN", help=named)
     commands.add_parser("sync", help="send the tracking store what waits on this disk")
+    ui = commands.add_parser("ui", help="serve MLflow's pages, and open them at the table of runs")
+    ui.add_argument("--port", type=int, default=5000, help="where they are served (default: 5000)")
     try:
         for old in RENAMED.keys() & sys.argv[1:2]:
             raise UserError(f"command line: {old} is called {RENAMED[old]} now")
@@ -88,10 +90,14 @@ def list_runs() -> int:
             return runs.recover(asked.runs, workspace=workspace)
         if asked.command == "sync":
             return runs.sync(workspace=workspace)
+        if asked.command == "ui":
+            return runs.ui(workspace=workspace, port=asked.port)
         return runs.show(asked.n, workspace=workspace)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return cli.USAGE_ERROR
+    except KeyboardInterrupt:  # how `ui` is ended
+        return cli.SIGINT_STATUS
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -104,7 +110,7 @@ def main(name: str | None = None) -> int:
         name: The command; None to take it from the command line, ``foretrace <name> …``.
     """
     if name is None:
-        commands = [*APPS, "runs"]
+        commands = [*APPS, "runs", "ui"]
         if "-sc" in sys.argv[1:2] and "query=bash" in sys.argv:  # what follows the line that is typed so far
             _, _, typed = os.environ.get("COMP_LINE", "").partition(" ")
             command, space, rest = typed.lstrip().partition(" ")
@@ -117,4 +123,7 @@ def main(name: str | None = None) -> int:
             return cli.USAGE_ERROR
         name = sys.argv.pop(1)
         sys.argv[0] = f"{sys.argv[0]} {name}"
+    if name == "ui":
+        name = "runs"
+        sys.argv.insert(1, "ui")
     return list_runs() if name == "runs" else cli.call(APPS[name])

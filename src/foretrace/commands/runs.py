@@ -1,7 +1,11 @@
-"""All runs at a glance, and what sets them right."""
+"""All runs at a glance, in the terminal and in the browser, and what sets them right."""
 
 import os
+import socket
+import subprocess
+import sys
 import time
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +18,7 @@ from requests import RequestException
 from foretrace.errors import UserError, sanitize
 from foretrace.tracking import recovery, store
 from foretrace.tracking.outbox import RECORDS
-from foretrace.tracking.stored import ui_address
+from foretrace.tracking.stored import LOCAL_UI, ui_address
 from foretrace.training.log_filters import filter_library_logs
 from foretrace.workspace import Workspace
 
@@ -29,16 +33,14 @@ def show(number: int, *, workspace: Workspace) -> int:
     client, experiments = _open(workspace)
     try:
         found = client.search_runs(experiments, max_results=number, order_by=["attributes.start_time DESC"])
-        experiment = client.get_experiment(found[0].info.experiment_id) if found else None
+        table = table_address(client, found[0].info.experiment_id) if found else None
     except store.NO_ANSWER as error:
         raise store.unavailable(error, key=VARIABLE) from error
     print(HEADING)
     for run in found:
         print(line(run, now_ms=int(time.time() * 1000)))
-    if experiment:
-        address = ui_address(client, f"experiments/{experiment.experiment_id}/runs")
-        view = "&viewStateShareKey=foretrace" if store.VIEW_TAG in experiment.tags else ""
-        print(f"as a table: mlflow ui, then {address}{view}")
+    if table:
+        print(f"as a table: python src/runs.py ui, or mlflow ui and then {table}")
     if dead := [run for run in found if recovery.is_dead(run)]:
         print(f"{len(dead)} marked RUNNING, but dead: python src/runs.py recover")
     if waiting := _waiting(workspace):
@@ -63,6 +65,52 @@ def line(run: Run, *, now_ms: int) -> str:
         f"{info.run_id:<33}{status:<10}{progress:<16}{_span(now_ms - began) + ' ago':>12}"
         f"{_span(took):>10}{figures}  {sanitize(name)}"
     )
+
+
+def table_address(client: MlflowClient, experiment_id: str) -> str:
+    """Return the address of an experiment's table of runs in a browser, with useful columns."""
+    view = "&viewStateShareKey=foretrace" if store.VIEW_TAG in client.get_experiment(experiment_id).tags else ""
+    return ui_address(client, f"experiments/{experiment_id}/runs") + view
+
+
+def ui(*, workspace: Workspace, port: int) -> int:
+    """Serve MLflow's pages until interrupted and open them at the table of the latest run's experiment.
+
+    MLflow itself opens on its GenAI page, which shows no run. A tracking server serves its pages already.
+
+    Raises:
+        UserError: If there is no run yet, or another program serves at the port.
+    """
+    client, experiments = _open(workspace)
+    latest = client.search_runs(experiments, max_results=1, order_by=["attributes.start_time DESC"])
+    if not latest:
+        raise UserError(f"there is no run in {workspace.root} yet", hint="Train first: python src/train.py")
+    address = table_address(client, latest[0].info.experiment_id)
+    if address.startswith(LOCAL_UI):
+        address = address.replace(LOCAL_UI, f"http://127.0.0.1:{port}", 1)
+        with socket.socket() as free:
+            try:
+                free.bind(("127.0.0.1", port))
+            except OSError as error:
+                hint = "Choose another: --port 5001."
+                raise UserError(f"--port: {port} cannot be served at: {error.strerror}", hint=hint) from error
+        where = ["--backend-store-uri", client.tracking_uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+        # Its job runners, a dozen processes, are for what MLflow does with language models.
+        alone = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with subprocess.Popen([sys.executable, "-m", "mlflow", "ui", *where], env=alone) as server:
+            while server.poll() is None and not _answers(port):
+                time.sleep(0.2)
+            print(f"{address}  (Ctrl+C ends it)", flush=True)
+            webbrowser.open(address)
+            return server.wait()
+    print(address)
+    webbrowser.open(address)
+    return 0
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def recover(run_ids: Sequence[str], *, workspace: Workspace) -> int:

@@ -117,11 +117,13 @@ class Conversion:
             alone = self._has_one_file and (episode is not None or table.array)
             group = "" if episode in table.folders else table.array if alone else table.name
             time = time_sql(table, self._order, self._reading.time_format) if self._order else "NULL"
-            numbers = ", ".join(self._number(table, name, text) for name, text in self._columns)
+            written, numbers = zip(*(self._number(table, c) for c in range(len(self._columns))), strict=True)
             most = BOMB * table.size // (8 * len(self._columns)) + 2**24
             numbered = f'(SELECT *, row_number() OVER () AS "row of the file" FROM {table.relation})'
-            chosen = f'SELECT {part}, "row of the file", {literal(group)}, {label}, {time}, {numbers} FROM {numbered}'
-            self._engine.rows(f"INSERT INTO raw {chosen} WHERE NOT {table.repeats} LIMIT {most}", table.where)
+            chosen = f'SELECT "row of the file" AS r, {label} AS e, {time} AS t, {", ".join(written)} FROM {numbered}'
+            limited = f"({chosen} WHERE NOT {table.repeats} LIMIT {most})"
+            values = f"SELECT {part}, r, {literal(group)}, e, t, {', '.join(numbers)} FROM {limited}"
+            self._engine.rows(f"INSERT INTO raw {values}", table.where)
             before, rows = rows, self._engine.rows("SELECT count(*) FROM raw")[0][0]
             last = self._engine.rows(f"SELECT max(r) FROM raw WHERE part = {part}")[0][0] or 0
             if last > rows - before:
@@ -141,15 +143,21 @@ class Conversion:
         self._notes["rows"] = self._engine.rows("SELECT count(*) FROM raw")[0][0]
         self._notes["rows without anything"] = rows - self._notes["rows"]
 
-    def _number(self, table: Table, name: str, text: str | None) -> str:
-        if text is None:
-            return table.number(name, self._reading)
-        return f"CAST({table.text(name, self._reading)} IS NOT DISTINCT FROM {literal(text)} AS DOUBLE)"
+    def _number(self, table: Table, c: int) -> tuple[str, str]:
+        """SQL of column c as it is written, and of its numbers but for those that stand for no value."""
+        name, category = self._columns[c]
+        if category is None:
+            absent = table.absent(name, self._reading)
+            number = f"CASE WHEN x{c} IN {absent} THEN NULL ELSE x{c} END"
+            return f"{table.number(name, self._reading)} AS x{c}", number
+        is_it = f"{table.text(name, self._reading)} IS NOT DISTINCT FROM {literal(category)}"
+        return f"CAST({is_it} AS DOUBLE) AS x{c}", f"x{c}"
 
     def _check_values(self) -> None:
         """Refuse texts among numbers, numbers that are too large, rows without a time or an episode."""
+        found = self._engine.measure([[f"max(abs(x{c}))"] for c in range(len(self._columns))])
         for c, (name, _) in enumerate(self._columns):
-            if bad := self._first(f"abs(x{c}) > {LARGEST}", [name]):
+            if (found[c][0] or 0) > LARGEST and (bad := self._first(f"abs(x{c}) > {LARGEST}", [name])):
                 where, text = bad
                 if not NUMBER.fullmatch(as_number(text, self._reading)):
                     raise not_a_number(where, [text], self._uses.found)

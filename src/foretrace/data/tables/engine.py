@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ MEMORY_MB, COLUMN_MB = (
     1,
 )  # that the engine may hold, and more for each column; what needs more goes to disk
 LONGEST_NAME = 1000  # characters
-ROWS, MOST_CELLS = 2**15, 2**19  # at once
+ROWS, MOST_CELLS, COLUMNS = 2**15, 2**19, 100  # at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,7 @@ class Table:
         return f"CASE WHEN regexp_full_match({text}, {literal(absent)}) THEN NULL ELSE {text} END"
 
     def number(self, name: str, reading: Reading) -> str:
-        """SQL of a column as a DOUBLE: NULL where missing, infinite where a text is no number."""
+        """SQL of a column as a DOUBLE: NULL or NaN where missing, infinite where a text is no number."""
         expression, kind = self.columns[name]
         number = f"CAST({expression} AS DOUBLE)"
         if kind == "VARCHAR":
@@ -80,10 +81,14 @@ class Table:
             if not reading.thousands:  # most cells are plain numbers: three times as fast
                 plain = f"if(contains({expression}, '_'), NULL, TRY_CAST({expression} AS DOUBLE))"
                 number = f"coalesce({plain}, {number})"
-        number = f"nullif({number}, 'nan'::DOUBLE)"
-        for value in (float(v) for v in reading.missing_values or () if NUMBER.fullmatch(str(v))):
-            number = f"nullif({number}, {float(np.float32(value)) if kind == 'FLOAT' else value}::DOUBLE)"
         return number
+
+    def absent(self, name: str, reading: Reading) -> str:
+        """SQL of the list of a column's numbers that stand for no value."""
+        numbers = [float(value) for value in reading.missing_values or () if NUMBER.fullmatch(str(value))]
+        if self.columns[name][1] == "FLOAT":
+            numbers = [float(np.float32(number)) for number in numbers]
+        return "(" + ", ".join(f"'{number}'::DOUBLE" for number in (np.nan, *numbers)) + ")"
 
 
 class Engine:
@@ -98,6 +103,7 @@ class Engine:
         settings: dict[str, str | bool | int | float | list[str]] = {
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
+            "disabled_optimizers": "common_subexpressions",  # takes time by the square of the columns
             "memory_limit": "400MB",  # until it is known how wide the tables are
             "temp_directory": str(scratch),
         }
@@ -122,6 +128,15 @@ class Engine:
         """
         with _told(where):
             return self._connection.execute(sql).fetchall()
+
+    def measure(self, aggregates: Sequence[Sequence[str]]) -> list[tuple[Any, ...]]:
+        """Aggregates over the table ``raw``, as many for each column; some columns at a time, to be planned fast."""
+        found: list[tuple[Any, ...]] = []
+        for first in range(0, len(aggregates), COLUMNS):
+            some = aggregates[first : first + COLUMNS]
+            [row] = self.rows(f"SELECT {', '.join(chain.from_iterable(some))} FROM raw")
+            found += zip(*[iter(row)] * len(some[0]), strict=True)
+        return found
 
     def stream(self, sql: str, *, width: int) -> Iterator[pa.RecordBatch]:
         """An answer of any length in pieces, of fewer rows where they are wide."""

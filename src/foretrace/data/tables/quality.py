@@ -46,13 +46,17 @@ def profile_columns(
         UserError: If values probably stand for none, or single precision would lose what varies.
     """
     profile, doubtful = [], dict[str, tuple[float, int]]()
-    for c, name in enumerate(names):
-        inside = f"FILTER (x{c} > low), max(x{c}) FILTER (x{c} < high)"
-        inside += f", count(*) FILTER (x{c} = low), count(*) FILTER (x{c} = high)"
-        spread = f"count(*) - count(x{c}), any_value(low), any_value(high), avg(x{c}), stddev_pop(x{c})"
-        ends = f"(SELECT min(x{c}) AS low, max(x{c}) AS high FROM raw)"
-        [row] = engine.rows(f"SELECT {spread}, min(x{c}) {inside} FROM raw, {ends}")
-        missing, low, high, mean, std, second, before, lows, highs = row
+    columns = [f"x{c}" for c in range(len(names))]
+    spread = ("count(*) - count({x})", "min({x})", "max({x})", "avg({x})", "stddev_pop({x})")
+    spreads = engine.measure([[each.format(x=x) for each in spread] for x in columns])
+    inside = ("min(if({x} > {low}, {x}, NULL))", "max(if({x} < {high}, {x}, NULL))",
+              "count(if({x} = {low}, 1, NULL))", "count(if({x} = {high}, 1, NULL))")  # fmt: skip
+    ends = [[f"'{value}'::DOUBLE" if value is not None else "NULL" for value in row[1:3]] for row in spreads]
+    insides = engine.measure([[each.format(x=x, low=low, high=high) for each in inside]
+                              for x, (low, high) in zip(columns, ends, strict=True)])  # fmt: skip
+    for name, (missing, low, high, mean, std), (second, before, lows, highs) in zip(
+        names, spreads, insides, strict=True
+    ):
         profile.append({"name": name, "missing": missing, "min": low, "max": high, "mean": mean, "std": std})
         if low is None or name not in (uses.reading.features or ()):
             continue

@@ -69,7 +69,9 @@ def line(run: Run, *, now_ms: int) -> str:
 
 def table_address(client: MlflowClient, experiment_id: str) -> str:
     """Return the address of an experiment's table of runs in a browser, with useful columns."""
-    view = "&viewStateShareKey=foretrace" if store.VIEW_TAG in client.get_experiment(experiment_id).tags else ""
+    view = (
+        "&viewStateShareKey=foretrace" if store.VIEW_TAG in client.get_experiment(experiment_id).tags else ""
+    )
     return ui_address(client, f"experiments/{experiment_id}/runs") + view
 
 
@@ -94,7 +96,16 @@ def ui(*, workspace: Workspace, port: int) -> int:
             except OSError as error:
                 hint = "Choose another: --port 5001."
                 raise UserError(f"--port: {port} cannot be served at: {error.strerror}", hint=hint) from error
-        where = ["--backend-store-uri", client.tracking_uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+        where = [
+            "--backend-store-uri",
+            client.tracking_uri,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--workers",
+            "1",
+        ]
         # Its job runners, a dozen processes, are for what MLflow does with language models.
         alone = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with subprocess.Popen([sys.executable, "-m", "mlflow", "ui", *where], env=alone) as server:

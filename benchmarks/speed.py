@@ -1,4 +1,4 @@
-"""How fast it is: python benchmarks/speed.py [steps rates commands growth memory sweeps job gpu].
+"""How fast it is: python benchmarks/speed.py [steps rates commands growth memory rows sweeps pages job gpu].
 
 Prints a table and writes it into docs/performance.md, between the two marks there. Without a name, all but the job,
 which takes as long as the main job does, and the GPU. Rows that are not measured keep their figures, with their date.
@@ -27,6 +27,7 @@ PARTS = {
     "memory": ("speed_memory", "rows"),
     "rows": ("speed_size", "rows"),
     "sweeps": ("speed_sweeps", "rows"),
+    "pages": ("speed_pages", "rows"),
     "job": ("speed_commands", "job_rows"),
 }
 PAGE, FIGURES = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.json"

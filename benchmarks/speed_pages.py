@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from speed_rows import ROOT, Row, folder
 
@@ -51,7 +50,9 @@ def _fill(root: Path, *, runs: int, metrics: int, batches: int) -> str:
     )
     run_id, now = run.info.run_id, int(1000 * time.time())
     points = [Metric("MSE train loss", 1 / (1 + step), now + step, step) for step in range(batches)]
-    points += [Metric(f"val/{n}", 1 / (1 + epoch), now, epoch) for n in range(metrics - 1) for epoch in range(50)]
+    points += [
+        Metric(f"val/{n}", 1 / (1 + epoch), now, epoch) for n in range(metrics - 1) for epoch in range(50)
+    ]
     for at in range(0, len(points), 1000):
         client.log_batch(run_id, points[at : at + 1000])
     client.log_batch(run_id, params=[Param(f"setting.{n}", str(n)) for n in range(60)])
@@ -74,7 +75,9 @@ def _fill(root: Path, *, runs: int, metrics: int, batches: int) -> str:
 def _columns(database: sqlite3.Connection, table: str) -> list[str]:
     """Columns of a table; the run's id and name first."""
     names = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
-    return sorted(names, key=lambda name: ["run_uuid", "name"].index(name) if name in ("run_uuid", "name") else 2)
+    return sorted(
+        names, key=lambda name: ["run_uuid", "name"].index(name) if name in ("run_uuid", "name") else 2
+    )
 
 
 def _seconds(root: Path, *words: str) -> float:

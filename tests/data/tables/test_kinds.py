@@ -66,6 +66,16 @@ READ = {  # text, settings, time step, what a warning says
     "microseconds since 1970": (table([str(1_403_636_579_758_555 + 5000 * k) for k in range(ROWS)]), {}, 0.005, "us"),
     "seconds since 1970, no name for them": (
         table([f"{1_403_636_579 + k / 10:.1f}" for k in range(ROWS)], "x0,level,flow"), {}, 0.1, "'x0'"),
+    "milliseconds of its own": (table([str(20 * k) for k in range(ROWS)], "Time (ms),level,flow"), {}, 0.02, "(ms)"),
+    "seconds in another language": (
+        table([f"{k / 50:.2f}" for k in range(ROWS)], "Zeit [s],level,flow"), {}, 0.02, "'Zeit [s]'"),
+    "seconds and nanoseconds of ROS": (
+        table([f"{k},{1_403_636_579 + k // 10},{k % 10 * 10**8}" for k in range(ROWS)],
+              ".header.seq,.header.stamp.secs,.header.stamp.nsecs,level,flow"), {}, 0.1, "'.header.stamp.secs'"),
+    "a log's milliseconds": (
+        table([f"2023-03-01 00:00:{k:02},250" for k in range(ROWS)], "time;level;flow"), {}, 1, "%f"),
+    "spaces before quoted names": (
+        PLAIN.replace("time,level,flow", '"time", "level", "flow"'), {}, HOUR_S, "'time'"),
     "business days": (
         table(pd.bdate_range("2020-01-01", periods=ROWS)), {"gaps": "keep"}, None, "time taken"),
     "newest first, since 1970": (

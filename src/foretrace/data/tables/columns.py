@@ -18,7 +18,7 @@ MOST_CATEGORIES = 100
 NUMERIC = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL.*")
 CALENDAR = re.compile(r"(?i)(year|month|week|day|hour|minute|weekday|dayofyear|yr|mon?|dy|dow|doy)s?")
 COUNTER = re.compile(
-    r"(?i).*(index|idx)|no\.?|nr\.?|id|row|n|number|frame|sample|count(er)?|seq|record|unnamed.*|"
+    r"(?i)(.*[._])?(no\.?|nr\.?|id|row|n|number|frame|sample|count(er)?|seq|record)|.*(index|idx)|unnamed.*|"
 )
 THOUSANDS = re.compile(r"[+-]?\d{1,3}(?P<mark>[,.' ])\d{3}((?P=mark)\d{3})*([.,]\d+)?%?")
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?%?")

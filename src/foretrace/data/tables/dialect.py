@@ -189,7 +189,7 @@ def _split(line: str, separator: str) -> list[str]:
     if separator == " ":
         return line.split()
     try:
-        return next(csv.reader([line], delimiter=separator), [])
+        return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
     except csv.Error:
         return line.split(separator)
 

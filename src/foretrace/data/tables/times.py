@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,8 @@ DAYS = ("%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d.%m.%Y", "%Y.%m.%d", "%d-%m-%Y", 
         "%d/%m/%y", "%m/%d/%y", "%d.%m.%y", "%d-%m-%y", "%d-%b-%Y", "%d-%b-%y", "%d/%b/%Y", "%d %b %Y", "%d %B %Y",
         "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%a %d %b %Y", "%a, %d %b %Y", "%d%b%Y", "%Y %m %d")  # fmt: skip
 MONTHS = ("%Y-%m", "%Y/%m", "%m/%Y", "%m-%Y", "%b-%y", "%b %Y", "%b-%Y", "%B %Y", "%Y-%b", "%YM%m", "%Y %m")
-CLOCKS = ("%H:%M:%S", "%H:%M", "%H:%M:%S.%f", "%H.%M.%S", "%H.%M", "%I:%M:%S %p", "%I:%M %p", "%H%M", "%H%M%S", "%H",
-          "%H:%M:%S%z", "%H:%M:%S %z", "%H:%M%z")  # fmt: skip
+CLOCKS = ("%H:%M:%S", "%H:%M", "%H:%M:%S.%f", "%H:%M:%S,%f", "%H.%M.%S", "%H.%M", "%I:%M:%S %p", "%I:%M %p",
+          "%H%M", "%H%M%S", "%H", "%H:%M:%S%z", "%H:%M:%S %z", "%H:%M%z")  # fmt: skip
 DATES = (*DAYS, *MONTHS)
 FORMATS = (
     *DATES,
@@ -38,6 +38,8 @@ LONGEST = 40  # characters of a time
 TIME_NAME = re.compile(
     r"(?i)(^|[^a-z])(t|ts|time|times|timestamps?|stamp|datetime|date|secs?|seconds?|epoch|clock)([^a-z]|$)"
 )
+UNIT_NAME = re.compile(r"(?i)(?<![a-z])(?:(s|secs?|seconds?)|(ms|msecs?|milliseconds?|millis)|"
+                       r"(us|µs|microseconds?|micros)|(ns|nsecs?|nanosecs?|nanoseconds?|nanos))(?![a-z])")  # fmt: skip
 YEAR_NAME, HOUR_NAME = re.compile("(?i)year|yr|jahr"), re.compile("(?i)hour|hr|time|hhmm|hh")
 PARTS = {"%Y": "year|yr|yyyy|jahr", "%m": "month|mon?|mm|monat", "%d": "day|dy|dd|tag", "%H": "hour|hr|hh|stunde",
          "%M": "minute|min|mi", "%S": "second|sec|ss"}  # fmt: skip
@@ -57,6 +59,10 @@ def time_sql(table: Table, columns: Sequence[str], time_format: str | None) -> s
         return f"epoch_ns({expression})"
     if len(columns) == 1 and time_format in UNITS:  # decimals keep all of 19 digits
         return f"TRY_CAST(TRY_CAST({expression} AS DECIMAL(28, 9)) * {UNITS[time_format]} AS BIGINT)"
+    if time_format in UNITS:  # seconds and nanoseconds, as ROS writes them
+        return " + ".join(
+            time_sql(table, [name], each) for name, each in zip(columns, ("s", "ns"), strict=True)
+        )
     text = " || ' ' || ".join(f"({table.text(name)})" for name in columns)
     if time_format != "iso":
         text = f"try_strptime({text}, {literal(str(time_format))})"
@@ -171,6 +177,7 @@ def _candidates(kinds: Mapping[str, str], texts: Texts, reading: Reading) -> Ite
     clocks = [n for n in words if _fitting(texts[n], CLOCKS) and not _fitting(texts[n], DATES)]
     numbers = [name for name, kind in free.items() if kind == "number"]
     dates = [name for name in words if name not in clocks]
+    yield from ([s, ns] for s, ns in pairwise(numbers) if (_unit_of(s), _unit_of(ns)) == ("s", "ns"))
     hours = [name for name in numbers if HOUR_NAME.fullmatch(name)]
     yield from ([date, clock] for date, clock in product(dates, [*clocks, *hours]))
     yield from ([name] for name in dates)
@@ -188,6 +195,8 @@ def _formats_of(table: Table, columns: Sequence[str], texts: Texts) -> list[str]
     joined = [" ".join(str(text) for text in row) for row in rows if None not in row]
     if not joined:
         return []
+    if len(columns) == 2 and (_unit_of(columns[0]), _unit_of(columns[1])) == ("s", "ns"):
+        return ["s"]
     if len(columns) > 1 and all(re.fullmatch(r"\d{4}( \d{1,3})+", text) for text in joined):
         second = max(int(text.split()[1]) for text in joined)
         if len(columns) == 2 and second > 12:
@@ -196,7 +205,7 @@ def _formats_of(table: Table, columns: Sequence[str], texts: Texts) -> list[str]
     if len(columns) == 1 and all(NUMBER.fullmatch(text) for text in joined):
         digits = DIGITS.get(len(joined[0]), "")
         return [digits] if digits and _fitting(joined, [digits]) else _unit(columns[0], joined)
-    iso = [text for text in joined if re.match(r"\d{4}-\d\d?-\d\d?([T ]\d\d?:|$)", text)]
+    iso = [text for text in joined if re.match(r"\d{4}-\d\d?-\d\d?([T ]\d\d?:[^,]*$|$)", text)]
     if len(joined) - len(iso) <= len(joined) // MISFITS:
         if len({ZONE.search(text[10:]) is None for text in iso}) > 1:
             raise UserError(f"{table.where}, column {columns[0]!r}: some times have a zone, others have none")
@@ -257,20 +266,32 @@ def _are(texts: Sequence[str], parse: Any) -> bool:
 
 
 def _unit(name: str, texts: Sequence[str]) -> list[str]:
-    """The unit of numbers, by their size: since 1970, these are times between 1979 and 2100."""
+    """The unit of numbers, by their size: since 1970, these are times between 1979 and 2100. Else by the name."""
     if not np.isfinite([float(text) for text in texts]).all():
         return []
     largest = max(abs(float(text)) for text in texts)
     if YEAR_NAME.search(name) and 1000 < largest < 2300:
         return ["%Y"]
-    return [next((u for u, scale in UNITS.items() if FIRST_DATE_NS <= largest * scale < LAST_DATE_NS), "s")]
+    by_size = (unit for unit, scale in UNITS.items() if FIRST_DATE_NS <= largest * scale < LAST_DATE_NS)
+    return [next(by_size, _unit_of(name) or "s")]
+
+
+def _unit_of(name: str) -> str:
+    """The unit of time that a column's name ends with or has in brackets; empty if there is none.
+
+    >>> _unit_of("Zeit [ms]"), _unit_of("t_ns"), _unit_of("level")
+    ('ms', 'ns', '')
+    """
+    found = list(UNIT_NAME.finditer(name))
+    return list(UNITS)[(found[-1].lastindex or 1) - 1] if found else ""
 
 
 def _is_time_by_size(name: str, texts: Sequence[str | None], first: str) -> bool:
-    """Whether numbers look like times since 1970, like years, or in an unnamed first column like seconds."""
+    """Whether numbers look like times since 1970, like years, or in a first column without a name like seconds."""
     numbers = np.array([float(text) for text in texts if text and NUMBER.fullmatch(text)])
     if len(numbers) < max(3, len(texts)) or not np.isfinite(numbers).all() or not is_monotonic(numbers):
         return False
-    is_unnamed = name in ("", "column_0") and name == first and not (np.diff(numbers) == 1).all()
+    may_be_time = name in ("", "column_0") or (re.search(r"[\[(]", name) and _unit_of(name))
+    is_first = bool(may_be_time) and name == first and not (np.diff(numbers) == 1).all()
     is_late = bool(numbers.min() * 1e9 > FIRST_DATE_NS) or YEAR_NAME.fullmatch(name) is not None
-    return regularity(numbers) >= 0.5 and (is_unnamed or is_late)
+    return regularity(numbers) >= 0.5 and (is_first or is_late)

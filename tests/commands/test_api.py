@@ -48,6 +48,14 @@ def test_a_mistake_is_an_exception_with_the_commands_sentence(here):
     [
         (WAVE, ["feature_0", "feature_1"], 200),
         ([WAVE, WAVE[:50]], ["feature_0", "feature_1", "episode"], 250),
+        (WAVE.reshape(4, 50, 2), ["feature_0", "feature_1", "episode"], 200),
+        (
+            pd.DataFrame(
+                WAVE, columns=["x", "y"], index=pd.MultiIndex.from_product([["a", "b"], range(100)])
+            ),
+            ["x", "y", "episode"],
+            200,
+        ),
         ({"a": pd.DataFrame(WAVE, columns=["x", "y"])}, ["x", "y", "episode"], 200),
         (pd.DataFrame({"x": WAVE[:, 0]}, index=pd.date_range("2024", periods=200)), ["time", "x"], 200),
     ],

@@ -156,7 +156,12 @@ def _data_overrides(data: Any, workspace: Workspace) -> list[str]:
 
 def _store_frames(data: Any, workspace: Workspace) -> list[str]:
     """Keep frames as one Parquet file named after its content, so that the run can be repeated, and name it."""
-    if isinstance(data, list | tuple):
+    if isinstance(data, pd.DataFrame) and (
+        levels := data.index.nlevels - 1
+    ):  # all but the last name an episode
+        groups = data.groupby(level=[*range(levels)], sort=False)
+        data = {"/".join(map(str, name)): part.droplevel([*range(levels)]) for name, part in groups}
+    elif isinstance(data, list | tuple) or (isinstance(data, np.ndarray) and data.ndim == 3):
         data = {f"episode {number}": one for number, one in enumerate(data)}
     if named := isinstance(data, Mapping):
         parts = {name: _to_table(one) for name, one in data.items()}
@@ -195,8 +200,8 @@ def _to_table(frame: Any) -> pa.Table:
         return frame.to_arrow()
     values = np.asarray(frame)
     if values.ndim != 2 or values.dtype.kind not in "fiub":
-        kind = type(frame).__name__
-        raise UserError(f"data: an episode is a frame or an array (steps, features), got {kind}")
+        got = f"shape {values.shape} of {values.dtype}" if values.ndim else type(frame).__name__
+        raise UserError(f"data: an episode is a frame or an array (steps, features) of numbers, got {got}")
     return pa.table({f"feature_{number}": values[:, number] for number in range(values.shape[1])})
 
 

@@ -193,19 +193,19 @@ def _doubts(
         notes.append(f"columns passed over: {named}; data.features or data.covariates takes them in")
     calendar = [name for name in (*features, *passed_over) if CALENDAR.fullmatch(name)]
     if {*calendar} & {*features}:
-        notes.append(f"calendar columns would be predicted: is it data.order_column=[{','.join(calendar)}]?")
+        notes.append(f"calendar columns would be predicted: is it {as_setting(calendar)}?")
     numbers = {name: _numbers(texts[name], reading) for name in features if not order_columns(reading)}
     for name, values in numbers.items():
         if len(values) != len(texts[name]) or len(values) <= 20:
             continue
         again = np.flatnonzero(np.diff(values) != 1)  # where a counter begins again, a recording may
         if is_monotonic(values) and len(again):
-            notes.append(f"column {name!r} rises throughout: is it a counter, or data.order_column={name}?")
+            notes.append(f"column {name!r} rises throughout: is it a counter, or {as_setting([name])}?")
         elif len(again) <= len(values) // 10:
             others = [n for n, v in numbers.items() if len(v) == len(values) and n != name]
             same = [n for n in others if np.array_equal(np.flatnonzero(np.diff(numbers[n])), again)]
             also = f" data.episode_column={same[0]}" if same and len(again) else ""
-            notes.append(f"column {name!r} only counts: is it data.order_column={name}{also}?")
+            notes.append(f"column {name!r} only counts: is it {as_setting([name])}{also}?")
     return notes
 
 

@@ -183,6 +183,7 @@ def trained_on_files(once: Callable[..., Path], empty_database: Path) -> Trained
             table = pd.DataFrame(np.stack(columns, axis=1), columns=["height", "angle", "push"])
             table.to_csv(root / f"{n}.csv", index=False)
         files = ["data=files", f"data.path='{root}/*.csv'", "data.covariates=[push]", "data.dt_s=0.1"]
+        files += ["data.units={height: m}"]
         network = ["model.hidden_sizes=[8,6]", "model.output=linear"]
         train_command.run(composed_with(*files, *SMALL[2:], *network), workspace=Workspace(root))
 

@@ -161,3 +161,21 @@ def test_new_recordings_of_another_time_step_or_unit_are_refused(on_recordings):
         on_recordings("data.dt_s=0.2")
     with pytest.raises(UserError, match="height"):
         on_recordings("data.features=[height]")
+
+
+def test_stated_units_other_than_those_of_training_are_refused(on_recordings, tmp_path):
+    with pytest.raises(UserError, match="height is in ft, where the model was trained on m"):
+        on_recordings("data.units={height: ft}")
+    for new in tmp_path.glob("new*.csv"):
+        new.write_text(new.read_text().replace("\n", "\nft,deg,N\n", 1))
+    with pytest.raises(UserError, match="height is in ft, where the model was trained on m"):
+        on_recordings("data.units_row=true")
+
+
+def test_a_part_without_a_share_is_not_needed_for_evaluation(on_recordings, no_pictures, capsys):
+    whole = on_recordings("data.split={train: 0, valid: 0, test: 1}")
+    assert "all new recordings are evaluated" in capsys.readouterr().out
+    assert whole == on_recordings()
+    half = on_recordings("data.split={train: 0, valid: 0.5, test: 0.5}")
+    assert "the test part of the new data is evaluated" in capsys.readouterr().out
+    assert half["test/mse"] != whole["test/mse"]

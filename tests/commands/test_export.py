@@ -123,7 +123,7 @@ def test_onnx_is_called_whole_in_batches_and_step_by_step(at, capsys):
         0.1,
     )
     assert (props["units"], props["data_digest"], props["run_id"]) == (
-        ["", ""],
+        ["m", ""],
         predictor.data_digest,
         run_id,
     )

@@ -121,7 +121,7 @@ WRONG = {
         "", rows(9).assign(angle=lambda f: f.angle.where(f.index != 4)).to_csv(index=False)
     ),
     "in.csv, column 'angle', row 3: 'much' is not a number": ("", "height,angle,push\n" + "1,2,3\n" * 2 + "1,much,3\n"),
-    "in.csv: the time step must be 0.1 s as in training, got 1 s": ("data.order_column=at", times("1s")),
+    "in.csv: a time step of 1 s, where the model was trained on steps of 0.1 s": ("data.order_column=at", times("1s")),
     "data.episode_column: 'push' is also a feature, a covariate or the order": ("data.episode_column=push", ""),
     "in.csv: not one row": ("", rows(0).to_csv(index=False)),
     "horizon: must be 1 with mode=one_step": ("mode=one_step horizon=2", ""),
@@ -194,3 +194,16 @@ def test_new_files_are_read_as_the_training_data_were(place):
     assert list(found.time.astype(str)) == ["2024-03-02 06:00:00", "2024-03-02 07:00:00"]
     given.loc[7, "height"] = given.height[[6, 8]].mean()
     assert found[NAMES[:2]].to_numpy() == pytest.approx(predictor.predict(given, 2).to_numpy(), rel=1e-3)
+
+
+def test_files_in_another_unit_are_refused(place):
+    predictor = made(covariates=False)
+    card = predictor.card.model_copy(update={"reading": {"units_row": True}, "units": ("m", "rad")})
+    save_model(place / "units.safetensors", card, predictor.model)
+    for name, units in (("feet.csv", "ft,rad"), ("metres.csv", "m,rad")):
+        text = rows(30, covariates=False).to_csv(index=False)
+        (place / name).write_text(text.replace("\n", f"\n{units}\n", 1))
+    ask = ("model=units.safetensors", "output=out.csv")
+    with pytest.raises(UserError, match="height is in ft, where the model was trained on m"):
+        predict(*ask, "data.path=feet.csv")
+    predict(*ask, "data.path=metres.csv")

@@ -89,6 +89,17 @@ def test_missing_test_files_are_told(composed, here, no_pictures, capsys):
     assert "test/mse" not in metrics
 
 
+def test_nothing_is_held_back_for_a_test_where_its_share_is_0(run, here, no_pictures, capsys):
+    metrics = run("data.split={train: 0.8, valid: 0.2, test: 0}")
+    assert "test/mse" not in metrics
+    told = capsys.readouterr().out
+    assert "test     not done: nothing was held back for it (data.split.test=0)" in told
+    assert told.splitlines()[-1].endswith("status=FINISHED test/mse=nan test/l1=nan skill=nan")
+    for shares in ("{train: 0, valid: 0, test: 1}", "{train: 1, valid: 0, test: 0}"):
+        with pytest.raises(UserError, match="a share of 0 for training or validation"):
+            run(f"data.split={shares}")
+
+
 def test_what_a_run_holds(composed, here):
     changed = ["trainer.max_epochs=3", "data.batch_size=2", "data.episodes=5", "seed=7", "optimizer.lr=0.01"]
     train.run(composed(*SMALL, *changed), workspace=Workspace.default())

@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,6 +46,19 @@ def test_no_row_is_in_two_parts(lengths, by):
     ]
     assert all(rows)
     assert sum(map(len, rows)) == sum(lengths) == len(set.union(*rows))
+
+
+@pytest.mark.parametrize("by", ["episode", "time"])
+@pytest.mark.parametrize("shares", [(0.7, 0.3, 0.0), (0.0, 0.0, 1.0), (0.0, 0.4, 0.6)])
+def test_a_part_whose_share_is_0_has_no_row(by, shares):
+    dated = replace(numbered([20] * 5), times=np.tile(np.arange(20), 5), has_dates=True)
+    for sequences in (numbered([20] * 5), dated):
+        parts = split(sequences, shares, by=by)
+        rows = [0 if p is None else p.num_rows for p in (parts.train, parts.valid, parts.test)]
+        assert sum(rows) == 100
+        assert rows == pytest.approx(np.multiply(shares, 100), abs=20 if by == "episode" else 5)
+        assert [n > 0 for n in rows] == [share > 0 for share in shares]
+        assert (parts.test is None) == bool(parts.test_missing)
 
 
 @given(st.lists(st.integers(1, 30), min_size=3, max_size=12), st.booleans(), st.booleans(), st.randoms())

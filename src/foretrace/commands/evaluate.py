@@ -31,8 +31,6 @@ from foretrace.tracking.stored import StoredRun
 from foretrace.training.log_filters import filter_library_logs
 from foretrace.workspace import Workspace
 
-SAME_STEP = 0.01  # relative difference of time steps that rounding may make
-
 
 def run(
     cfg: EvaluateConfig | DictConfig | Mapping[str, Any],
@@ -122,18 +120,25 @@ def _load_data(
     Raises:
         UserError: If the training data cannot be read, or the new ones differ in features, time step or a unit.
     """
-    by_part = is_split or isinstance(settings, PublishedData)
-    whole = None if isinstance(settings, PublishedData) else sources.read(settings, cache=workspace.cache)[0]
-    if whole is not None:
-        _check_features(card, whole)
+    by_part, only_test, whole = True, False, None
+    if not isinstance(settings, PublishedData):
+        by_part = is_split and settings.split.test < 1
+        only_test = not (settings.split.train and settings.split.valid)
+        whole = sources.read(settings, cache=workspace.cache)[0]
+        _check_columns(card, whole)
+        if only_test and recorded is None:
+            hint = "Give the other parts a share in data.split"
+            raise UserError("a checkpoint names no training data, which baselines are fitted to", hint=hint)
+        if only_test and by_part:
+            whole = sources.split_up(settings, whole)[0].test
     try:
-        data = sources.load(settings, cache=workspace.cache)
+        data = None if only_test else sources.load(settings, cache=workspace.cache)
     except UserError:
         if whole is None or by_part or recorded is None:
             raise
         data = None  # too short to be split, which is not asked for
     if data is not None:
-        _check_features(card, data.windows["train"].sequences)
+        _check_columns(card, data.windows["train"].sequences)
         if card.data_digest == data.windows["train"].sequences.digest:
             return data, True
         if recorded is None:
@@ -150,8 +155,6 @@ def _load_data(
         said = f"the training data, to which the baselines are fitted, cannot be read again: {error.message}"
         raise UserError(said, hint=error.hint) from error
     train, valid = (parts.windows[part].sequences for part in ("train", "valid"))
-    if whole is not None:
-        _check_units(train, whole)
     what = "the test part of the new data is evaluated" if by_part else "all new recordings are evaluated"
     print(f"note     {what}, beside baselines that are fitted to the training data, read again")
     missing = "" if data is None else data.test_missing
@@ -161,21 +164,6 @@ def _load_data(
         return WindowDataModule(splits, **windows, seed=0, random_offset=False), False
     except ValueError as error:
         raise UserError(f"data.window: {error}", hint="Set a shorter data.window.") from error
-
-
-def _check_units(train: Sequences, test: Sequences) -> None:
-    """Refuse data in which a step, or a number, means something else than in training."""
-    if train.dt_s and test.dt_s and abs(test.dt_s / train.dt_s - 1) > SAME_STEP:
-        raise UserError(
-            f"data: a time step of {test.dt_s:g} s, where the model was trained on steps of {train.dt_s:g} s",
-            hint="Resample the recordings first.",
-        )
-    for name, ours, theirs in zip(train.feature_names, train.units, test.units, strict=True):
-        if ours and theirs and ours != theirs:
-            raise UserError(
-                f"data: {name} is in {theirs}, where the model was trained on {ours}",
-                hint="Convert it first.",
-            )
 
 
 def _compare(first: str, second: str, config: EvaluateConfig, workspace: Workspace) -> dict[str, float]:
@@ -257,7 +245,7 @@ def recorded_data(trained: StoredRun) -> sources.DataSettings:
         raise UserError(said, hint="Name the data to evaluate the run on: data=…") from error
 
 
-def _check_features(card: ModelCard, sequences: Sequences) -> None:
+def _check_columns(card: ModelCard, sequences: Sequences) -> None:
     for what, ours, theirs in (
         ("features", card.feature_names, sequences.feature_names),
         ("covariates", card.covariate_names, sequences.covariate_names),
@@ -267,3 +255,4 @@ def _check_features(card: ModelCard, sequences: Sequences) -> None:
                 f"data: the {what} are {', '.join(theirs) or 'none'}, where the model was trained on"
                 f" {', '.join(ours) or 'none'}"
             )
+    card.check_units(sequences)

@@ -18,7 +18,7 @@ from foretrace.data import sources
 from foretrace.data.sequences import FloatArray, Sequences
 from foretrace.data.tables import Recordings, read_recordings
 from foretrace.data.tables.files import ARRAYS, file_format, find_files
-from foretrace.data.tables.steps import SAME_STEP, Times, derive, derived_names, times_after
+from foretrace.data.tables.steps import Times, derive, derived_names, times_after
 from foretrace.errors import UserError
 from foretrace.evaluation.calibration import Calibration, calibrate
 from foretrace.evaluation.forecast_errors import MODEL
@@ -211,7 +211,7 @@ def _reading(config: PredictConfig, predictor: Predictor, *, is_array: bool) -> 
     known = {name: value for name, value in card.reading.items() if name in Reading.model_fields}
     given = config.data.model_dump(exclude={"path"}, exclude_none=True)
     names = {"features": list(card.feature_names), "covariates": list(card.covariate_names)}
-    reading = Reading.model_validate({**names, **known, **given, "dt_s": None})
+    reading = Reading.model_validate({**names, **known, **given, "dt_s": None, "units": None})
     if is_array and not str((reading.features or [""])[0]).startswith("feature_"):  # in the model's order
         columns = [f"feature_{c}" for c in range(len(card.columns))]
         return Reading(features=columns[:features], covariates=columns[features:], missing=reading.missing,
@@ -220,14 +220,12 @@ def _reading(config: PredictConfig, predictor: Predictor, *, is_array: bool) -> 
 
 
 def _check(sequences: Sequences, predictor: Predictor) -> None:
-    """Refuse recordings whose covariates or time step are not those of training."""
-    dt_s, theirs = predictor.dt_s, ", ".join(sequences.covariate_names) or "none"
+    """Refuse recordings whose covariates, time step or units are not those of training."""
+    theirs = ", ".join(sequences.covariate_names) or "none"
     if len(sequences.covariate_names) != len(predictor.covariate_names):
         ours = ", ".join(predictor.covariate_names) or "none"
         raise UserError(f"{sequences.origin}: covariates are {theirs}, and the model reads {ours}")
-    if dt_s is not None and sequences.dt_s is not None and abs(sequences.dt_s - dt_s) > SAME_STEP * dt_s:
-        problem = f"the time step must be {dt_s:g} s as in training, got {sequences.dt_s:g} s"
-        raise UserError(f"{sequences.origin}: {problem}", hint="Resample the rows.")
+    predictor.card.check_units(sequences)
 
 
 def _targets(config: PredictConfig) -> tuple[Path, Path]:

@@ -2,17 +2,20 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from foretrace.config.base import LARGEST, Count, Settings
 
 
 class Split(Settings):
-    """Shares of the episodes, or of each episode's time, for training, validation and test."""
+    """Shares of the episodes, or of each episode's time, for training, validation and test; a part may have none.
 
-    train: PositiveFloat
-    valid: PositiveFloat
-    test: PositiveFloat
+    Training needs the first two, and evaluation of new recordings the last one.
+    """
+
+    train: NonNegativeFloat
+    valid: NonNegativeFloat
+    test: NonNegativeFloat
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> "Split":

@@ -47,8 +47,13 @@ def load(
         progress: Told how many episodes of how many have been simulated.
 
     Raises:
-        UserError: If they cannot be had as asked for, or a part has no window.
+        UserError: If they cannot be had as asked for, a part has no window, or training or validation has no share.
     """
+    if not isinstance(settings, PublishedData) and not (settings.split.train and settings.split.valid):
+        raise UserError(
+            "data.split: a share of 0 for training or validation, which a model is fitted to and chosen by",
+            hint="Only data.split.test may be 0",
+        )
     if isinstance(settings, PublishedData):
         from foretrace.data import published
 
@@ -131,7 +136,7 @@ def split_up(settings: UnsplitData, sequences: Sequences) -> tuple[Splits, list[
     try:
         splits = split(sequences, shares, by=by)
         kept, warnings = _categories_in(splits.train)
-        if warnings:
+        if warnings and len(splits.train):
             splits = split(_without_covariates(sequences, kept), shares, by=by)
     except ValueError as error:
         raise UserError(f"data.split_by: {error}") from error

@@ -20,7 +20,7 @@ class Splits:
     Args:
         train: What the model and its scaling are fitted to.
         valid: What choices are made on.
-        test: What the model is evaluated on; None where the data set came without it.
+        test: What the model is evaluated on; None where the data set came without it, or its share is 0.
         test_missing: Why there is no test part, and what to do about it.
     """
 
@@ -35,13 +35,13 @@ def split(sequences: Sequences, shares: tuple[float, float, float], *, by: str =
 
     Args:
         sequences: Episodes of one or more recordings.
-        shares: Shares of the three parts; their sum is 1.
+        shares: Shares of the three parts, of which some may be 0; their sum is 1.
         by: ``episode`` gives whole recordings to each part, in order. ``time`` cuts all recordings at two dates or,
             where rows have no dates, each one into an early, a middle and a late part. ``auto`` cuts by time if there
             are fewer than 10 recordings.
 
     Raises:
-        ValueError: If there are too few recordings, or rows in one, for three parts.
+        ValueError: If there are too few recordings, or rows in one, for the parts.
 
     >>> ten = Sequences.from_episodes(np.zeros((10, 4, 1)), feature_names=["height"])
     >>> parts = split(ten, (0.8, 0.1, 0.1))
@@ -57,27 +57,30 @@ def split(sequences: Sequences, shares: tuple[float, float, float], *, by: str =
         return _split_by_time(sequences, list(recordings.values()), shares)
     edges = np.cumsum([0, *divide(len(recordings), shares)])
     groups = list(recordings.values())
-    train, valid, test = (
-        sequences.select([e for group in groups[first:end] for e in group]) for first, end in pairwise(edges)
+    return _splits(
+        *(
+            sequences.select([e for group in groups[first:end] for e in group])
+            for first, end in pairwise(edges)
+        )
     )
-    return Splits(train=train, valid=valid, test=test)
 
 
 def divide(total: int, shares: tuple[float, float, float]) -> list[int]:
-    """Return whole numbers that sum to ``total``, nearest to the shares, none of them 0.
+    """Return whole numbers that sum to ``total``, nearest to the shares, none of them 0 unless its share is.
 
-    >>> divide(160, (0.8, 0.1, 0.1)), divide(3, (0.8, 0.1, 0.1))
-    ([128, 16, 16], [1, 1, 1])
+    >>> divide(160, (0.8, 0.1, 0.1)), divide(3, (0.8, 0.1, 0.1)), divide(7, (0.9, 0.1, 0))
+    ([128, 16, 16], [1, 1, 1], [6, 1, 0])
     """
-    if total < len(shares):
-        raise ValueError(f"{total} cannot be divided into {len(shares)} parts")
-    spare = total - len(shares)
-    exact = np.maximum(np.asarray(shares) * total - 1, 0)
+    least = (np.asarray(shares) > 0).astype(int)
+    spare = total - int(least.sum())
+    if spare < 0:
+        raise ValueError(f"{total} cannot be divided into {least.sum()} parts")
+    exact = np.maximum(np.asarray(shares) * total - least, 0)
     exact = exact / exact.sum() * spare if exact.sum() else exact
     counts = np.floor(exact + 1e-9).astype(int)
     most_short = np.argsort(counts - exact, kind="stable")
     counts[most_short[: spare - counts.sum()]] += 1
-    return [int(count) + 1 for count in counts]
+    return [int(count) for count in counts + least]
 
 
 def _split_by_time(
@@ -94,6 +97,8 @@ def _split_by_time(
             inner = np.cumsum(divide(total, shares))[:-1].tolist()
         else:
             inner = [_rows_before(sequences, pieces, date) for date in dates]
+            inner = [inner[0] if shares[0] else 0, inner[1] if shares[2] else total]
+            inner = inner if shares[1] else [inner[shares[0] > 0]] * 2
         for episode in pieces:
             first, end = (int(row) for row in sequences.bounds[episode])
             for part, (early, late) in zip(PARTS, pairwise([0, *inner, total]), strict=True):
@@ -101,17 +106,25 @@ def _split_by_time(
                 if begins < ends:
                     found[part].append((episode, begins, ends))
             before += end - first
-    if not all(found.values()):
+    if not all(rows or not share for rows, share in zip(found.values(), shares, strict=True)):
         raise ValueError("the dates of the recordings leave a part without rows: set data.split_by=episode")
-    train, valid, test = (
-        replace(
-            sequences.select([episode for episode, _, _ in pieces]),
-            bounds=np.array([rows for _, *rows in pieces], np.int64),
-            episode_names=tuple(f"{sequences.episode_names[episode]} ({part})" for episode, _, _ in pieces),
+    return _splits(
+        *(
+            replace(
+                sequences.select([episode for episode, _, _ in pieces]),
+                bounds=np.array([rows for _, *rows in pieces], np.int64).reshape(-1, 2),
+                episode_names=tuple(
+                    f"{sequences.episode_names[episode]} ({part})" for episode, _, _ in pieces
+                ),
+            )
+            for part, pieces in found.items()
         )
-        for part, pieces in found.items()
     )
-    return Splits(train=train, valid=valid, test=test)
+
+
+def _splits(train: Sequences, valid: Sequences, test: Sequences) -> Splits:
+    missing = "" if len(test) else "nothing was held back for it (data.split.test=0)"
+    return Splits(train=train, valid=valid, test=test if len(test) else None, test_missing=missing)
 
 
 def _rows_before(sequences: Sequences, episodes: list[int], date: int) -> int:

@@ -19,6 +19,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from foretrace.config import Network
+from foretrace.data.sequences import Sequences
+from foretrace.data.tables.steps import SAME_STEP
 from foretrace.errors import UserError, sanitize
 from foretrace.evaluation.calibration import Calibration
 from foretrace.model.next_step import NextStepModel
@@ -65,6 +67,21 @@ class ModelCard(BaseModel):
     def columns(self) -> tuple[str, ...]:
         """What is read: features, then covariates."""
         return self.feature_names + self.covariate_names
+
+    def check_units(self, sequences: Sequences) -> None:
+        """Check that a step and a number mean in recordings what they meant in training, as far as both are known.
+
+        Raises:
+            UserError: If the time step or a feature's unit is another.
+        """
+        ours, theirs, origin = self.dt_s, sequences.dt_s, sequences.origin
+        if ours is not None and theirs is not None and abs(theirs - ours) > SAME_STEP * ours:
+            told = f"a time step of {theirs:g} s, where the model was trained on steps of {ours:g} s"
+            raise UserError(f"{origin}: {told}", hint="Resample the rows")
+        for name, unit, other in zip(self.feature_names, self.units, sequences.units, strict=False):
+            if unit and other and unit != other:
+                told = f"{name} is in {other}, where the model was trained on {unit}"
+                raise UserError(f"{origin}: {told}", hint="Convert it first")
 
     @model_validator(mode="after")
     def _names_agree(self) -> "ModelCard":

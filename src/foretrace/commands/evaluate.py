@@ -19,6 +19,7 @@ from foretrace.data.splits import Splits
 from foretrace.errors import UserError
 from foretrace.evaluation.compare import Comparison
 from foretrace.evaluation.evaluate import evaluate
+from foretrace.evaluation.progress import show_progress
 from foretrace.evaluation.references import References, fit_references
 from foretrace.evaluation.storage import EVALUATION, load_evaluation
 from foretrace.reports import console
@@ -69,10 +70,11 @@ def run(
         record_data(settings.source, data, tracked)
         prefix = "" if same_data or config.log_to == "new_run" else f"{settings.source}/"
         title = f"{config.run or Path(str(config.checkpoint)).name} on {settings.source}"
-        references = fit_references(predictor.model, train=train, valid=valid, settings=config.evaluation)
-        metrics = evaluate_and_report(
-            predictor.model, data, references, tracked, config.evaluation, title=title, prefix=prefix
-        )
+        with show_progress():
+            references = fit_references(predictor.model, train=train, valid=valid, settings=config.evaluation)
+            metrics = evaluate_and_report(
+                predictor.model, data, references, tracked, config.evaluation, title=title, prefix=prefix
+            )
         if trained and metrics and (name := trained.logged_tags().get("initialized_from")):
             ratios = _compare_with_ancestor(name, data, tracked, config, workspace)
             tracked.log_metrics({f"{prefix}ancestor/{what}": value for what, value in ratios.items()}, step=0)

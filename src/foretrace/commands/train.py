@@ -20,6 +20,7 @@ from foretrace.config import Model, TrainConfig
 from foretrace.data import sources
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.errors import DivergedError, Interrupted, UserError, sanitize
+from foretrace.evaluation.progress import show_progress
 from foretrace.evaluation.references import fit_references
 from foretrace.model.next_step import count_parameters
 from foretrace.reports import console
@@ -226,8 +227,9 @@ def _conclude(
         title = f"{config.data.source}: {model_name(config.model)}, seed {config.seed}"
         model = module.model.to(trainer.strategy.root_device)
         train, valid = (data.windows[part].sequences for part in ("train", "valid"))
-        references = fit_references(model, train=train, valid=valid, settings=config.evaluation)
-        metrics |= evaluate_and_report(model, data, references, tracked, config.evaluation, title=title)
+        with show_progress(config.trainer.progress):
+            references = fit_references(model, train=train, valid=valid, settings=config.evaluation)
+            metrics |= evaluate_and_report(model, data, references, tracked, config.evaluation, title=title)
         calibration = references.calibration
     card = ModelCard.from_training(module.hparams["features"], module.hparams["model"])
     card = card.model_copy(update={"run_id": tracked.id})

@@ -211,7 +211,9 @@ def _solve(train: Sequences, p: int, scalings: Scalings) -> Iterator[LinearForec
 
 def _rows(sequences: Sequences, p: int, scalings: Scalings) -> Iterator[tuple[Tensor, Tensor]]:
     """Iterate over the last p steps (n, p D) before each next step (n, F), in double precision."""
-    for chunk in read_chunks(sequences, scalings=scalings, history=p, lookback=p - 1):
+    for chunk in read_chunks(
+        sequences, scalings=scalings, history=p, lookback=p - 1, what="fitting baselines"
+    ):
         inputs, steps = scalings.inputs(chunk.x, chunk.covariates), chunk.mask.shape[1]
         lagged = torch.stack([inputs[:, lag : lag + steps] for lag in range(p)], dim=2)  # (B, S, p, D)
         yield lagged.flatten(2)[chunk.mask], chunk.targets.double()[chunk.mask]

@@ -15,6 +15,7 @@ from foretrace.data.sequences import Sequences
 from foretrace.data.windows import Windows
 from foretrace.evaluation.chunks import Scalings
 from foretrace.evaluation.forecast_errors import ErrorSums, ForecastErrors, Groups
+from foretrace.evaluation.progress import track
 
 MOST_ROWS, AT_ONCE = 20_000, 4096
 
@@ -56,7 +57,7 @@ class Boosting:
             inputs, targets = (np.concatenate([pair[part] for pair in pairs]) for part in (0, 1))
             regressors[steps] = [
                 HistGradientBoostingRegressor(random_state=0).fit(inputs, targets[:, f])
-                for f in range(targets.shape[1])
+                for f in track(range(targets.shape[1]), f"boosting, {steps} steps ahead")
             ]
         return cls(regressors=regressors, scalings=scalings, lags=lags)
 

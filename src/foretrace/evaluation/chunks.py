@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from foretrace.data.sequences import IntArray, Sequences
+from foretrace.evaluation.progress import track
 from foretrace.model.next_step import NextStepModel
 from foretrace.model.scaling import Standardizer
 
@@ -68,7 +69,7 @@ class Chunk:
 
 
 def read_chunks(
-    sequences: Sequences, *, scalings: Scalings, history: int, lookback: int = 0
+    sequences: Sequences, *, scalings: Scalings, history: int, lookback: int = 0, what: str
 ) -> Iterator[Chunk]:
     """Read every episode from its first step to its last.
 
@@ -77,25 +78,27 @@ def read_chunks(
         scalings: The units of x and targets.
         history: Steps that must have been read before a forecast counts, the present one included, >= 1.
         lookback: Steps before a chunk that come with it, < ``history``.
+        what: What is done with them, for whoever waits.
     """
     steps = num_targets(sequences)  # (E,)
     # Episodes of about one length together, and none that has nothing to count.
     order = np.argsort(-steps, kind="stable")
     order = order[steps[order] >= history]
     after, shift = (sequences.values, 1) if sequences.next_values is None else (sequences.next_values, 0)
-    for chosen in np.split(order, range(EPISODES, len(order), EPISODES)) if len(order) else []:
+    groups = np.split(order, range(EPISODES, len(order), EPISODES)) if len(order) else []
+    places = [(chosen, first) for chosen in groups for first in range(0, int(steps[chosen].max()), STEPS)]
+    for chosen, first in track(places, what):
         first_row, last = sequences.bounds[chosen, :1], steps[chosen, None] - 1
-        for first in range(0, int(last.max()) + 1, STEPS):
-            number = np.arange(first - lookback, min(first + STEPS, int(last.max()) + 1))
-            rows, number = first_row + np.clip(number, 0, last), number[lookback:]  # (B, lookback + S), (S,)
-            yield Chunk(
-                episodes=torch.from_numpy(chosen),
-                first=first,
-                x=scalings.values(torch.from_numpy(sequences.values[rows])),
-                covariates=torch.from_numpy(sequences.covariates[rows]),
-                targets=scalings.values(torch.from_numpy(after[rows[:, lookback:] + shift])),
-                mask=torch.from_numpy((number >= history - 1) & (number <= last)),
-            )
+        number = np.arange(first - lookback, min(first + STEPS, int(last.max()) + 1))
+        rows, number = first_row + np.clip(number, 0, last), number[lookback:]  # (B, lookback + S), (S,)
+        yield Chunk(
+            episodes=torch.from_numpy(chosen),
+            first=first,
+            x=scalings.values(torch.from_numpy(sequences.values[rows])),
+            covariates=torch.from_numpy(sequences.covariates[rows]),
+            targets=scalings.values(torch.from_numpy(after[rows[:, lookback:] + shift])),
+            mask=torch.from_numpy((number >= history - 1) & (number <= last)),
+        )
 
 
 def num_targets(sequences: Sequences) -> IntArray:

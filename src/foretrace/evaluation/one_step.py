@@ -18,6 +18,7 @@ from foretrace.data.windows import Windows
 from foretrace.evaluation.baselines import PERSISTENCE, LinearForecast
 from foretrace.evaluation.chunks import Scalings, num_targets, read_chunks
 from foretrace.evaluation.forecast_errors import MODEL, ErrorSums, FloatArray, ForecastErrors, Groups
+from foretrace.evaluation.progress import track
 from foretrace.model.lstm import State
 from foretrace.model.next_step import NextStepModel
 
@@ -75,7 +76,7 @@ def evaluate_zero_state(model: NextStepModel, windows: Windows, groups: Groups) 
     sums = {name: ErrorSums(groups.number, (num_features,)) for name in names}
     squared = {name: torch.zeros(windows.length, num_features, dtype=torch.float64) for name in names}
     model.eval()
-    for chosen in torch.split(torch.arange(len(windows)), BATCH):
+    for chosen in track(torch.split(torch.arange(len(windows)), BATCH), "testing one step ahead"):
         values, covariates, targets, _ = windows.gather(chosen)
         with torch.inference_mode():
             x, y = model.scaling(values), model.scaling(targets)
@@ -113,7 +114,8 @@ def evaluate_carried_state(
     sums = {name: ErrorSums(groups.number, shape) for name in (MODEL, *(b.name for b in baselines))}
     scalings, device, state = Scalings.of(model), model.change.device, None
     model.eval()
-    for chunk in read_chunks(sequences, scalings=scalings, history=warmup, lookback=lookback):
+    what = "testing one step ahead, the state carried"
+    for chunk in read_chunks(sequences, scalings=scalings, history=warmup, lookback=lookback, what=what):
         x, covariates = chunk.x[:, lookback:].to(device), chunk.covariates[:, lookback:].to(device)
         before: State | None = state if chunk.first else None
         with torch.inference_mode():

@@ -14,6 +14,7 @@ from foretrace.data.windows import Windows
 from foretrace.evaluation.baselines import LinearForecast
 from foretrace.evaluation.chunks import Scalings
 from foretrace.evaluation.forecast_errors import MODEL
+from foretrace.evaluation.progress import track
 from foretrace.model.next_step import NextStepModel
 
 STARTS = 512  # at once: a layer of 512 over a warm-up of 50 then needs 50 MB
@@ -59,7 +60,9 @@ def iterate_rollouts(
     windows = Windows(sequences, length=warmup + horizon - 1, stride=stride)
     scalings, device = Scalings.of(model), model.change.device
     model.eval()
-    for chosen in torch.split(torch.arange(len(windows)), STARTS):
+    for chosen in track(
+        torch.split(torch.arange(len(windows)), STARTS), f"forecasting {horizon} steps ahead"
+    ):
         batch, origins = windows.gather(chosen), windows.origins(chosen)
         x = scalings.values(batch.values[:, :warmup])
         with torch.inference_mode():

@@ -18,6 +18,7 @@ from foretrace.evaluation.forecast_errors import CALIBRATED, MODEL, FloatArray
 from foretrace.evaluation.inside.overview import Inside
 from foretrace.evaluation.one_step import forecast_episodes
 from foretrace.evaluation.open_loop import OpenLoop
+from foretrace.evaluation.progress import track
 from foretrace.evaluation.references import References
 from foretrace.evaluation.result import EvaluationResult
 from foretrace.model.next_step import NextStepModel, count_parameters
@@ -76,7 +77,8 @@ def write_report(
         result: The evaluation; None where there is no test part.
         inside: Gradients, and gates over the first episode of the part that is shown.
     """
-    run.log_figures(draw(run, model=model, data=data, references=references, result=result, inside=inside))
+    drawn = draw(run, model=model, data=data, references=references, result=result, inside=inside)
+    run.log_figures(track(drawn, "drawing pictures"))
     if result is not None and result.open_loop is not None:
         draw_motion(run.folder / "figures" / "animation.gif", model, shown_part(data), result.open_loop)
     found = page.Findings(

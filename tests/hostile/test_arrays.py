@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zipfile
 from contextlib import suppress
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foretrace.data.tables import arrays
+from foretrace.data.tables.arrays import open_arrays
 from foretrace.errors import UserError
 
 
@@ -150,3 +152,14 @@ def test_flipped_bits_are_read_or_refused(tmp_path_factory, name, flips):
         content[place % len(content)] ^= 1 << bit
     with suppress(UserError):
         assert np.isfinite(read(put(tmp_path_factory.getbasetemp(), bytes(content), name)).values).all()
+
+
+def test_an_archive_is_unpacked_to_disk_and_not_into_memory(tmp_path):
+    (tmp_path / "scratch").mkdir()
+    np.savez_compressed(tmp_path / "runs.npz", a=np.zeros((100_000, 20)), b=np.ones((100_000, 5)))
+    tracemalloc.start()
+    arrays = open_arrays(tmp_path / "runs.npz", tmp_path / "scratch")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5e6 < sum(array.nbytes for array in arrays.values())
+    assert (arrays["a"].sum(), arrays["b"].sum()) == (0, 500_000)

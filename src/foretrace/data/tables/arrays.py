@@ -3,6 +3,7 @@
 Shapes: E episodes, T rows, F features.
 """
 
+import shutil
 import tokenize
 import warnings
 import zipfile
@@ -19,17 +20,23 @@ from foretrace.errors import UserError, is_plain
 BROKEN = (EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, OSError, ValueError, MemoryError, OverflowError,
           SyntaxError, TypeError, tokenize.TokenError)  # fmt: skip
 MOST_COLUMNS = 10_000
-LARGEST_ARCHIVE = 2**32  # bytes that an NPZ file is unpacked to, all at once; it may be a thousandth of that
+LARGEST_ARCHIVE = 2**32  # bytes that an NPZ file is unpacked to; it may be a thousandth of that
 
 
-def open_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
-    """Arrays (T, F) of a file by name, mapped where the file allows it; one that is alone in its file has no name.
+def open_arrays(file: Path, scratch: Path | None = None) -> dict[str, npt.NDArray[Any]]:
+    """Arrays (T, F) of a file by name, mapped; one that is alone in its file has no name.
+
+    Args:
+        file: In NPY or NPZ format.
+        scratch: Folder into which an NPZ file is unpacked; an NPY file needs none.
 
     Raises:
         UserError: If the file cannot be read, or an array is empty or holds something else than numbers.
     """
     try:
-        arrays = _unpack(file) if file.suffix.lower() == ".npz" else {"": map_array(file)}
+        arrays = (
+            _unpack(file, scratch) if scratch and file.suffix.lower() == ".npz" else {"": map_array(file)}
+        )
     except BROKEN as error:
         text = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{file}: no arrays of numbers, saved without pickle: {text}") from error
@@ -56,7 +63,7 @@ def check_width(where: str, columns: int) -> None:
         raise UserError(f"{where}: {columns:,} columns, and at most {MOST_COLUMNS:,} can be read", hint=hint)
 
 
-def _unpack(file: Path) -> dict[str, npt.NDArray[Any]]:
+def _unpack(file: Path, scratch: Path) -> dict[str, npt.NDArray[Any]]:
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()  # read before anything is unpacked
     names = Counter(entry.filename.removesuffix(".npy") for entry in entries)
@@ -71,8 +78,14 @@ def _unpack(file: Path) -> dict[str, npt.NDArray[Any]]:
             raise UserError(f"{file}: {entry.filename!r} in it is no array (*.npy) with a plain name")
         if names[name] > 1:
             raise UserError(f"{file}: two arrays called {name!r} in it")
-    with np.load(file, allow_pickle=False) as loaded:
-        return dict(loaded.items())
+    arrays = {}
+    with zipfile.ZipFile(file) as archive:
+        for entry in entries:
+            unpacked = scratch / f"{len(list(scratch.iterdir()))}.npy"
+            with archive.open(entry) as member, unpacked.open("wb") as out:
+                shutil.copyfileobj(member, out, 2**20)
+            arrays[entry.filename.removesuffix(".npy")] = map_array(unpacked)
+    return arrays
 
 
 def _check(where: str, array: Any, *, most: int) -> None:

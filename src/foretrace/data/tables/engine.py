@@ -162,7 +162,7 @@ class Engine:
         return tables
 
     def _arrays(self, file: Path, stem: str) -> Iterator[Table]:
-        for number, (name, array) in enumerate(open_arrays(file).items()):
+        for number, (name, array) in enumerate(open_arrays(file, self._scratch).items()):
             names, relation = [f"feature_{f}" for f in range(array.shape[1])], f"{file} {number}"
             self._connection.register(relation, pd.DataFrame(array, columns=names, copy=False))
             kind = "FLOAT" if array.dtype == np.float32 else "DOUBLE"

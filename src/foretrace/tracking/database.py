@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from mlflow import MlflowClient
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from foretrace.errors import UserError
@@ -117,6 +117,8 @@ def _holder(database: Path) -> str:
 def make_tables(database: Path) -> None:
     """Make a database with MLflow's tables beside its place and move it there, so that a kill leaves none or all.
 
+    MLflow makes them in dozens of commits, which need not be safe on the disk before the whole file is.
+
     Args:
         database: The file, or a link to it; what was there before is lost.
     """
@@ -124,8 +126,16 @@ def make_tables(database: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     for left in target.parent.glob(f".{target.name}.part*"):
         left.unlink()
-    with atomic_write(target) as aside:
-        MlflowClient(tracking_uri=f"sqlite:///{aside}").search_experiments()
+    event.listen(Engine, "connect", _pass_over_the_disk)
+    try:
+        with atomic_write(target) as aside:
+            MlflowClient(tracking_uri=f"sqlite:///{aside}").search_experiments()
+    finally:
+        event.remove(Engine, "connect", _pass_over_the_disk)
+
+
+def _pass_over_the_disk(connection: sqlite3.Connection, _: object) -> None:
+    connection.executescript("PRAGMA synchronous=OFF; PRAGMA journal_mode=MEMORY")
 
 
 @contextmanager

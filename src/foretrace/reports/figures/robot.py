@@ -4,13 +4,16 @@ Shapes: T steps, S limbs.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.animation import PillowWriter
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
+from matplotlib.lines import Line2D
+from PIL import Image
 
 from foretrace.data.simulation.kinematics import Limbs
 from foretrace.reports.figures.style import BLUE, INK, MUTED, VERMILLION, house_style, new_panels
@@ -45,41 +48,53 @@ def animate(path: Path, recorded: Limbs, forecast: Limbs, *, error: npt.ArrayLik
     figure, panels = new_panels(
         1, 2, panel_in=1.9, left_in=0.1, right_in=0.1, top_in=0.3, bottom_in=0.1, apart_in=(0, 0.2)
     )
+    figure.set_dpi(80)
+    canvas: Any = FigureCanvasAgg(figure)  # of which few functions have types
     left, right = panels[0]
     high = float(np.nanmax(recorded.ends_m[..., 1])) + 0.15
     robots = [
-        (left, _robot(left, recorded, BLUE, high), recorded, recorded),
-        (right, _robot(right, recorded, SHADOW, high), recorded, forecast),
-        (right, _robot(right, forecast, VERMILLION, high), forecast, forecast),
+        (*_robot(left, recorded, BLUE, high), recorded, recorded),
+        (*_robot(right, recorded, SHADOW, high), recorded, forecast),
+        (*_robot(right, forecast, VERMILLION, high), forecast, forecast),
     ]
     left.set_title("Recorded", color=BLUE, weight="bold")
     right.set_title("Forecast over recorded (gray)", color=VERMILLION, weight="bold")
     clock, note = left.set_title("", loc="right", color=MUTED), right.set_title("", loc="right", color=INK)
     slower = max(1, round(SHORTEST_S / (len(sizes) * dt_s)))
-    writer = PillowWriter(fps=round(1 / FRAME_S))
-    with writer.saving(figure, str(path), dpi=80):
-        for t in np.unique(np.linspace(0, len(sizes) - 1, min(MAX_FRAMES, len(sizes))).astype(int)):
-            for axes, lines, limbs, center in robots:
-                ends = limbs.ends_m[t] - [_middle(limbs, t), 0.0]  # the torso stays in the middle
-                lines.set_segments(list(ends))
-                marks = np.arange(-6, 7) * 0.5 - _middle(center, t) % 0.5
-                axes.set_xticks(marks[np.abs(marks) < axes.get_xlim()[1]])
-            clock.set_text(
-                f"{(t + 1) * dt_s:.2f} s" + (f", {slower}× slower than real" if slower > 1 else "")
-            )
-            note.set_text(f"error {sizes[t]:.2f}")
-            writer.grab_frame()
+    moving = [clock, note, *(artist for lines, ground, *_ in robots for artist in (ground, lines))]
+    for artist in moving:
+        artist.set_animated(True)
+    canvas.draw()  # once, all that stays
+    still = canvas.copy_from_bbox(figure.bbox)
+    frames = []
+    for t in np.unique(np.linspace(0, len(sizes) - 1, min(MAX_FRAMES, len(sizes))).astype(int)):
+        for lines, ground, limbs, center in robots:
+            ends = limbs.ends_m[t] - [_middle(limbs, t), 0.0]  # the torso stays in the middle
+            lines.set_segments(list(ends))
+            ground.set_xdata(np.arange(-6, 7) * 0.5 - _middle(center, t) % 0.5)
+        clock.set_text(f"{(t + 1) * dt_s:.2f} s" + (f", {slower}× slower than real" if slower > 1 else ""))
+        note.set_text(f"error {sizes[t]:.2f}")
+        canvas.restore_region(still)
+        for artist in moving:
+            figure.draw_artist(artist)
+        frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]))
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=int(1000 * FRAME_S), loop=0)
 
 
-def _robot(axes: Axes, limbs: Limbs, color: str, high: float) -> LineCollection:
-    """Lines as thick as a robot's limbs, those of the far side paler, on axes with a meter as long up as along."""
+def _robot(axes: Axes, limbs: Limbs, color: str, high: float) -> tuple[LineCollection, Line2D]:
+    """Lines as thick as a robot's limbs, those of the far side paler, and the marks on the ground.
+
+    A meter is as long up as along.
+    """
     box = axes.get_window_extent()
     low, pixels_per_m = -0.12, box.height / (high + 0.12)
     half = box.width / pixels_per_m / 2
-    axes.set(xlim=(-half, half), ylim=(low, high), yticks=[])
+    axes.set(xlim=(-half, half), ylim=(low, high), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     axes.spines["bottom"].set(visible=True, position=("data", 0.0), color=GROUND)
-    axes.tick_params(axis="x", labelbottom=False, color=GROUND)
+    # The marker is matplotlib.markers.TICKDOWN, which its types know as a number only.
+    ground = Line2D(np.zeros(13), np.zeros(13), marker=3, ls="", ms=3.5, mew=0.8, color=GROUND)
+    axes.add_line(ground)
     points_per_m = pixels_per_m * 72 / axes.figure.dpi
     paler = tuple(0.45 + 0.55 * channel for channel in to_rgb(color))
     lines = LineCollection(
@@ -89,7 +104,7 @@ def _robot(axes: Axes, limbs: Limbs, color: str, high: float) -> LineCollection:
         capstyle="round",
     )
     axes.add_collection(lines, autolim=False)
-    return lines
+    return lines, ground
 
 
 def _middle(limbs: Limbs, t: int) -> float:

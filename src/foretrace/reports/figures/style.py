@@ -51,6 +51,7 @@ def house_style() -> ContextDecorator:
             "text.color": INK,
             "axes.titlesize": 9.5,
             "axes.titlelocation": "left",
+            "axes.titley": 1.0,  # else matplotlib measures all ticks to put it above them, a seventh of the time
             "axes.labelsize": 9.0,
             "axes.labelcolor": INK,
             "axes.edgecolor": MUTED,

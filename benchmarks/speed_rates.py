@@ -108,8 +108,8 @@ def _streaming(config: TrainConfig) -> Iterator[Row]:
     with folder() as root:
         write_onnx(root / "model.onnx", predictor)
         runner = OnnxRunner(root / "model.onnx")
-        _, torch_state = predictor.forecast_steps(row, predictor.start())
-        _, onnx_state = runner.forecast_steps(row, runner.start())
+        *_, torch_state = predictor.forecast_steps(row, predictor.start())
+        *_, onnx_state = runner.forecast_steps(row, runner.start())
         by_torch, by_onnx = in_turn(
             lambda: seconds_of(lambda: predictor.forecast_steps(row, torch_state), 300),
             lambda: seconds_of(lambda: runner.forecast_steps(row, onnx_state), 300),

@@ -16,6 +16,7 @@ from mlflow.entities import Run
 from foretrace.data.sequences import Sequences
 from foretrace.data.windows import Batch
 from foretrace.evaluation.calibration import Calibration
+from foretrace.model.next_step import NextStepModel
 from foretrace.serving.model_file import ModelCard
 from foretrace.serving.predictor import Predictor
 from foretrace.training.module import Forecaster
@@ -118,7 +119,7 @@ def numbered(lengths: list[int], **more: object) -> Sequences:
     return Sequences.from_episodes(episodes, feature_names=["number"], **more)
 
 
-def made(*, covariates: bool = True, seed: int = 0, **settings: object) -> Predictor:
+def made(*, covariates: bool = True, gaussian: bool = False, seed: int = 0, **settings: object) -> Predictor:
     """A model that is far from trivial, with features of different scales."""
     torch.manual_seed(seed)
     card = ModelCard(
@@ -130,7 +131,7 @@ def made(*, covariates: bool = True, seed: int = 0, **settings: object) -> Predi
         model={"hidden_sizes": [6, 5], "dropout": 0.2, "output": "linear", "frozen": []} | settings,
         run_id="r1",
     )
-    model = card.build()
+    model = network(card, gaussian=gaussian)
     for parameter in model.parameters():
         torch.nn.init.uniform_(parameter, -0.4, 0.4)
     model.set_statistics(
@@ -143,6 +144,15 @@ def made(*, covariates: bool = True, seed: int = 0, **settings: object) -> Predi
     return Predictor(card, model)
 
 
+def network(card: ModelCard, *, gaussian: bool) -> NextStepModel:
+    """A card's network with random weights, which gives a spread if it is Gaussian."""
+    model = card.build()
+    if not gaussian:
+        return model
+    heads = {name: weight for name, weight in model.state_dict().items() if name.startswith("stack.head")}
+    return card.build(model.state_dict() | {name: torch.cat([w, w]) for name, w in heads.items()})
+
+
 def calibrated(predictor: Predictor) -> Predictor:
     """The same model with intervals, which for two features and three steps ahead are all different."""
     widths = np.arange(1.0, 13.0).reshape(2, 3, 2) / 10
@@ -151,6 +161,7 @@ def calibrated(predictor: Predictor) -> Predictor:
         center=np.array([0.1, -0.2]),
         shrinkage=np.linspace(1, 0.5, 6).reshape(3, 2),
         half_width=widths,
+        exponent=np.linspace(0, 1, 6).reshape(3, 2) if predictor.model.stack.spread else None,
         warmup=5,
         starts=40,
         groups=8,

@@ -24,6 +24,11 @@ def train(composed, here):
         pytest.param(15, [], id="in the last batch"),
         pytest.param(6, ["trainer.ema_decay=0.9", "scheduler=one_cycle"], id="with averaged weights"),
         pytest.param(6, ["trainer.precision=bf16-mixed"], id="bf16"),
+        pytest.param(
+            6,
+            ["loss.kind=gaussian", "loss.open_loop={weight: 1, horizon: 4, growth_epochs: 2}"],
+            id="with a spread",
+        ),
         pytest.param(11, ["trainer.early_stopping={patience: 2, min_delta: 10}"], id="as it stops early"),
     ],
 )

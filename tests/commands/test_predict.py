@@ -49,8 +49,9 @@ def test_the_rows_after_each_episode_are_those_of_the_model(place):
     assert (place / "out.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_intervals_follow_each_feature_unless_they_are_left_out(place, capsys):
-    model = calibrated(made(covariates=False))
+@pytest.mark.parametrize("gaussian", [False, True])
+def test_intervals_follow_each_feature_unless_they_are_left_out(place, capsys, gaussian):
+    model = calibrated(made(covariates=False, gaussian=gaussian))
     save_model(place / "sure.safetensors", model.card, model.model, model.calibration)
     ask = ("model=sure.safetensors", "data.path=one.parquet", "horizon=4", "overwrite=true")
     predict(*ask, "output=out.csv")
@@ -59,6 +60,11 @@ def test_intervals_follow_each_feature_unless_they_are_left_out(place, capsys):
     assert list(found.columns[3:]) == list(expected.columns)
     assert found.iloc[:, 3:].to_numpy() == pytest.approx(expected.to_numpy(), rel=1e-4)
     assert "40 forecasts in 8 recordings of the validation part; beyond 3 steps" in capsys.readouterr().out
+    predict(*ask[:2], "output=out.csv", "overwrite=true", "mode=one_step")
+    one_step = model.predict(rows(30, covariates=False), 1, intervals=[50, 90])
+    assert pd.read_csv("out.csv").iloc[-1, 3:].to_list() == pytest.approx(
+        one_step.iloc[0].to_list(), rel=1e-4
+    )
     predict(*ask, "output=out.csv", "intervals=null")
     assert list(pd.read_csv("out.csv").columns[3:]) == ["height", "angle"]
     with pytest.raises(UserError, match="none at 80 %, only at 50, 90 %"):

@@ -31,6 +31,7 @@ VALUES = [
     "trainer.precision=bf16-mixed",
     "loss.input_noise=0.1",
     "loss.open_loop={weight: 1, horizon: 5, growth_epochs: 2}",
+    "loss.kind=gaussian",
     "trainer.gradient_clip=1",
     "trainer.early_stopping={patience: 1, min_delta: 0}",
 ]

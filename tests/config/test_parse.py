@@ -80,6 +80,11 @@ def test_what_cannot_be_used_is_named(composed, override):
     assert "\n" not in str(caught.value)
 
 
+def test_a_head_that_has_to_learn_the_spread_cannot_be_frozen(composed):
+    with pytest.raises(UserError, match=r"model\.frozen: with loss.kind=gaussian the head has to learn"):
+        parse(composed("model.frozen=[head]", "loss.kind=gaussian"))
+
+
 def test_a_value_that_must_be_given_is_asked_for(composed):
     with pytest.raises(UserError, match=r"data.path: needs a value. Set data.path="):
         parse(composed("data=files"))

@@ -10,6 +10,8 @@ from foretrace.evaluation.calibration import Calibration, Climatology, calibrate
 from foretrace.evaluation.evaluate import evaluate
 from foretrace.evaluation.forecast_errors import CALIBRATED, MODEL
 from foretrace.evaluation.references import fit_references
+from foretrace.evaluation.rollout import iterate_rollouts
+from foretrace.training.module import Forecaster
 
 PHI, LEVELS = 0.9, [50.0, 80.0, 90.0]
 
@@ -138,3 +140,72 @@ def test_climatology_is_the_quantiles_of_training():
     point, lower, upper = climatology.limits(np.zeros((2, 3, 1)))
     found = [point[0, 0, 0], lower[0, 1, 2, 0], upper[0, 0, 0, 0]]
     np.testing.assert_allclose(found, [500, 100, 900])
+
+
+def hours(episodes, steps, *, seed):
+    """AR(1) with noise that is ten times as large after a wild row as after a calm one; which it is can be read."""
+    generator = np.random.default_rng(seed)
+    x, rows = np.zeros(episodes), []
+    for step in range(steps):
+        wild = (step + np.arange(episodes)) // 20 % 2
+        rows.append(np.stack([x, wild + 0.05 * generator.normal(size=episodes)], axis=-1))
+        x = PHI * x + np.where(wild, 1.0, 0.1) * generator.normal(size=episodes)
+    return Sequences.from_episodes(list(np.stack(rows, axis=1)), feature_names=["x", "wild"])
+
+
+def learned(kind, sequences):
+    torch.manual_seed(0)
+    forecaster = Forecaster(
+        features={"names": ["x", "wild"], "units": [], "covariates": [], "dt_s": None, "digest": ""},
+        model={"hidden_sizes": [16], "output": "change", "frozen": []},
+        loss={"kind": kind, "units": "scaled", "input_noise": 0.0, "open_loop": None},
+        optimizer={"name": "Adam", "lr": 0.01},
+    )
+    forecaster.set_statistics(sequences.statistics)
+    windows, optimizer = Windows(sequences, length=30, stride=15), forecaster.configure_optimizers()
+    for _ in range(200):
+        optimizer.zero_grad()
+        batch = windows.gather(torch.randint(len(windows), (32,)))
+        forecaster.training_step(batch, 0)["loss"].backward()
+        optimizer.step()
+    return forecaster.model.eval()
+
+
+def test_gaussian_intervals_cover_in_calm_and_in_wild_hours_where_those_of_one_width_do_not():
+    train, valid, test = (hours(40, 200, seed=seed) for seed in (1, 2, 3))
+    settings, covered = Evaluation(warmup=20, horizon=1, levels=[90.0]), {}
+    for kind in ("mse", "gaussian"):
+        model = learned(kind, train)
+        calibration = calibrate(model, [], train=train, valid=valid, settings=settings)[0][MODEL]
+        some = next(iterate_rollouts(model, [], test, warmup=20, horizon=1, stride=7))
+        spread = None if some.spread is None else some.spread.numpy()
+        _, [lower], [upper] = calibration.limits(some.forecasts[MODEL].numpy(), spread)
+        truth = some.truth.numpy()
+        within = ((lower <= truth) & (truth <= upper))[:, 0, 0]
+        wild = np.array([test.episode(e)[s, 1] for e, s in zip(some.episodes, some.steps, strict=True)]) > 0.5
+        covered[kind] = within[~wild].mean(), within[wild].mean()
+    assert covered["mse"][0] > 0.97
+    assert covered["mse"][1] < 0.85
+    assert covered["gaussian"] == pytest.approx((0.9, 0.9), abs=0.05)
+
+
+def test_width_follows_a_spread_as_far_as_it_tells_the_errors_apart():
+    generator = np.random.default_rng(0)
+    spread = np.where(np.arange(4000) % 2, 2.0, 0.2)[:, None, None] * np.ones((4000, 3, 1))
+    truth, zero = spread * generator.normal(size=spread.shape), np.zeros(spread.shape)
+    truth[:, 2] = generator.normal(
+        size=(4000, 1)
+    )  # two steps ahead it tells them apart, three steps ahead not
+    given = {"levels": [90.0], "center": np.zeros(1), "shrink": False}
+    found = fit(zero, truth, np.arange(4000) // 200, spread=spread, **given)
+    np.testing.assert_allclose(found.exponent[:, 0], [1, 1, 0], atol=0.05)
+    read = Calibration.from_parts(found.facts(), found.arrays())
+    _, lower, upper = read.limits(zero, spread)
+    within = (lower[0] <= truth) & (truth <= upper[0])
+    for hours in (within[::2], within[1::2]):
+        np.testing.assert_allclose(hours.mean(axis=(0, 2)), 0.9, atol=0.03)
+    constant = fit(zero, truth, np.arange(4000) // 200, **given)
+    assert (
+        np.abs(truth[::2, 0]) <= constant.half_width[0, 0]
+    ).all()  # of one width: too wide here, too narrow there
+    assert (np.abs(truth[1::2, 0]) <= constant.half_width[0, 0]).mean() < 0.83

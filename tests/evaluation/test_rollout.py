@@ -26,7 +26,7 @@ def test_rollout_equals_reading_the_whole_history_again_at_each_step(untrained):
         for step in range(15, 40):
             forecast, _ = model.forward_scaled(history, covariates[:, :step])
             history = torch.cat([history, forecast[:, -1:]], dim=1)
-        found = model.rollout(x[:, :15], covariates[:, :39], horizon=25)
+        found, _ = model.rollout(x[:, :15], covariates[:, :39], horizon=25)
     torch.testing.assert_close(found, history[:, 15:], rtol=1e-4, atol=1e-5)
 
 

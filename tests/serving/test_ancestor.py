@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers import NAMES, made, rows
+from helpers import NAMES, made, network, rows
 
 from foretrace.config import Model
 from foretrace.data.sequences import Sequences
@@ -19,9 +19,16 @@ OLD = made()
 @pytest.fixture
 def begin(tmp_path):
     """Begins from the model above with other names, units or settings; new data vary by 3 around 7."""
-    save_model(tmp_path / "model.safetensors", OLD.card, OLD.model)
 
-    def begin_from(names=("height", "angle"), covariates=("push",), units=("m", "rad"), **settings):
+    def begin_from(
+        names=("height", "angle"),
+        covariates=("push",),
+        units=("m", "rad"),
+        old=OLD,
+        gaussian=False,
+        **settings,
+    ):
+        save_model(tmp_path / "model.safetensors", old.card, old.model)
         data = Sequences.from_episodes(
             [np.zeros((9, len(names)))],
             feature_names=names,
@@ -29,11 +36,11 @@ def begin(tmp_path):
             covariates=[np.zeros((9, len(covariates)))],
             covariate_names=covariates,
         )
-        network = {"hidden_sizes": [6, 5], "dropout": 0.0, "output": "linear", "frozen": []} | settings
-        config = Model(init_from=str(tmp_path / "model.safetensors"), **network)
+        own = {"hidden_sizes": [6, 5], "dropout": 0.0, "output": "linear", "frozen": []} | settings
+        config = Model(init_from=str(tmp_path / "model.safetensors"), **own)
         ancestor = find_ancestor(config, data, uri=None, workspace=Workspace(tmp_path))
         card = ancestor.card
-        model = card.build()
+        model = network(card, gaussian=gaussian)
         model.set_statistics(
             mean=torch.full((len(names),), 7.0),
             std=torch.full((len(names),), 3.0),
@@ -50,6 +57,16 @@ def test_same_network_begins_as_its_ancestor(begin):
     found, lines = begin()
     assert found.predict(rows(9), 3, [[1.0]] * 2).equals(OLD.predict(rows(9), 3, [[1.0]] * 2))
     assert lines[:2] == ["from r1: lstm.0, lstm.1, head, skip", "scaling of the ancestor"]
+
+
+def test_spread_is_the_ancestors_or_new(begin):
+    found, lines = begin(gaussian=True)
+    assert found.predict(rows(9)).equals(OLD.predict(rows(9)))
+    assert "new: the spread of forecasts" in lines
+    found, lines = begin(old=(old := made(gaussian=True)), gaussian=True)
+    ours, theirs = (one.forecast_steps(rows(9).to_numpy(np.float32), one.start())[1] for one in (found, old))
+    np.testing.assert_array_equal(ours, theirs)
+    assert "new: the spread of forecasts" not in lines
 
 
 def test_inputs_in_another_order_are_matched_by_name(begin):

@@ -22,6 +22,16 @@ def test_forecast_is_the_mean_of_the_members_own_rollouts():
     assert found.to_numpy() == pytest.approx(np.mean(each, axis=0), rel=1e-5)
 
 
+def test_spread_of_the_ensemble_counts_its_members_disagreement():
+    members, given = [made(seed=seed, gaussian=True) for seed in (1, 2)], rows(20).to_numpy(np.float32)
+    together = Predictor(members[0].card, Ensemble([member.model for member in members]))
+    found, spread, _ = together.forecast_steps(given, together.start())
+    one, two = (member.forecast_steps(given, member.start()) for member in members)
+    apart = (one[0] - two[0]) / 2 / members[0].model.scaling.scale.numpy()
+    assert found == pytest.approx((one[0] + two[0]) / 2, rel=1e-4)
+    assert spread == pytest.approx(np.sqrt((one[1] ** 2 + two[1] ** 2) / 2 + apart**2), rel=1e-3)
+
+
 def test_step_by_step_the_ensemble_says_the_same():
     state = TOGETHER.start()
     for values in rows(20).to_numpy():

@@ -25,7 +25,7 @@ def test_a_forecast_is_that_of_the_model_with_its_state_carried(covariates, monk
     x = torch.tensor(given.to_numpy(np.float32))[None]
     inputs = torch.cat([x[..., 2:], torch.tensor(future.to_numpy(np.float32))[None, :, : x.shape[2] - 2]], 1)
     with torch.inference_mode():
-        scaled = predictor.model.rollout(predictor.model.scaling(x[..., :2]), inputs, horizon=6)
+        scaled, _ = predictor.model.rollout(predictor.model.scaling(x[..., :2]), inputs, horizon=6)
         expected = predictor.model.scaling.inverse(scaled)[0].numpy()
     monkeypatch.setattr(predictor_module, "BLOCK", 7)
     found = predictor.predict(given, 6, future if covariates else None)

@@ -93,3 +93,21 @@ def test_a_huber_loss_counts_large_errors_by_their_size(make, batch):
     error = (forecast - batch.targets) / forecaster.model.scaling.scale
     torch.testing.assert_close(small["loss"], 1e-3 * error.abs().mean(), rtol=0, atol=1e-6)
     torch.testing.assert_close(small[TRAIN_LOSS], error.square().mean().detach())
+
+
+def test_a_gaussian_loss_leaves_the_forecast_as_it_is_under_mse_and_learns_the_size_of_its_errors(
+    make, batch
+):
+    plain, gaussian = make(), make(kind="gaussian")
+    for forecaster in (plain, gaussian):
+        optimizer = torch.optim.Adam(forecaster.parameters(), lr=0.01)
+        for _ in range(30):
+            optimizer.zero_grad()
+            forecaster.training_step(batch, 0)["loss"].backward()
+            optimizer.step()
+    x, target = (gaussian.model.scaling(values) for values in (batch.values, batch.targets))
+    theirs, _ = plain.model.forward_scaled(x, batch.covariates)
+    forecast, spread, _ = gaussian.model.forward_spread(x, batch.covariates)
+    torch.testing.assert_close(forecast, theirs, rtol=0, atol=1e-3)
+    rms = (forecast - target).square().mean(dim=(0, 1)).sqrt()
+    torch.testing.assert_close(spread.mean(dim=(0, 1)), rms, rtol=0.3, atol=0)

@@ -106,19 +106,24 @@ class _Forecaster:
         for start in range(first, end, BLOCK):
             part = slice(start, min(start + BLOCK, end))
             rows = np.concatenate([sequences.values[part], sequences.covariates[part]], axis=1)
-            forecasts, state = predictor.forecast_steps(rows, state)
-            one_step = np.concatenate([one_step, forecasts])[-PICTURED_ROWS - 1 :]
+            forecasts, spread, state = predictor.forecast_steps(rows, state)
+            spread = None if spread is None else spread[:, None]
+            found = predictor.limits(forecasts[:, None], spread, self.levels)
+            one_step = np.concatenate([one_step, found[0][:, 0]])[-PICTURED_ROWS - 1 :]
             if self.horizon is None:
-                self._add(episode, start + 1 - first, forecasts)
-        ahead = one_step[-1:]
+                self._add(episode, start + 1 - first, *found)
         if self.horizon is not None:
             known = self._future(episode, self.horizon)
-            ahead = predictor.continue_rollout(one_step[-1], state, self.horizon, known)
-            self._add(episode, end - first, ahead)
-        one_step = predictor.limits(one_step[:, None], ())[0][:, 0]
-        self.figure = self.figure or self._draw(episode, one_step[:-1], ahead)
+            ahead = predictor.continue_rollout(forecasts[-1], state, self.horizon, known)
+            found = predictor.limits(*ahead, self.levels)
+            self._add(episode, end - first, *found)
+        self.figure = self.figure or self._draw(
+            episode, one_step[:-1], *(part[..., 0, :, :] for part in found)
+        )
 
-    def _draw(self, episode: int, one_step: FloatArray, ahead: FloatArray) -> Figure:
+    def _draw(
+        self, episode: int, one_step: FloatArray, point: FloatArray, lower: FloatArray, upper: FloatArray
+    ) -> Figure:
         """Draw the last rows, with the forecast after them or one step ahead of each."""
         predictor, sequences = self.predictor, self.recordings.sequences
         first, end = sequences.bounds[episode].tolist()
@@ -131,17 +136,17 @@ class _Forecaster:
             return feature_lines(*pair, feature_names=names, units=units, dt_s=dt_s, title=title)
         dates = None
         if sequences.has_dates and sequences.times is not None:
-            after = times_after(sequences.times[first:end], len(ahead), dt_s)
+            after = times_after(sequences.times[first:end], len(point), dt_s)
             dates = np.concatenate([sequences.times[end - len(past) : end], after]).astype("M8[ns]")
-        point, *ends = (part[..., 0, :, :] for part in predictor.limits(ahead[None], self.levels))
-        bands = {level: (low, high) for level, low, high in zip(self.levels, *ends, strict=True)}
+        bands = {level: (low, high) for level, low, high in zip(self.levels, lower, upper, strict=True)}
         return fan_chart(past, point, bands=bands, feature_names=names, units=units, dt_s=dt_s, dates=dates,
                          first_step=end - first - len(past), title=f"Forecast after {name}")  # fmt: skip
 
-    def _add(self, episode: int, step: int, forecasts: FloatArray) -> None:
-        """Write forecasts of the rows from ``step`` of an episode on."""
+    def _add(self, episode: int, step: int, point: FloatArray, *ends: FloatArray) -> None:
+        """Write forecasts of the rows from ``step`` of an episode on, as `Predictor.limits` gives them."""
         sequences, dt_s = self.recordings.sequences, self.predictor.dt_s
         name, (first, end) = sequences.episode_names[episode], sequences.bounds[episode].tolist()
+        forecasts = point.reshape(-1, point.shape[-1])
         if (broken := np.flatnonzero(~np.isfinite(forecasts).all(axis=1))).size:
             print(f"warning  {name}: the forecast is not finite from its row {broken[0] + 1} on")
         row = first - self._begin[sequences.recordings[episode]] + step  # of the whole recording
@@ -152,9 +157,7 @@ class _Forecaster:
             times = np.concatenate([known, times_after(own, len(forecasts) - len(known), dt_s)])
         elif dt_s is not None:
             times = np.round((row + np.arange(len(forecasts))) * dt_s * 1e9).astype(np.int64)
-        shaped = forecasts[:, None] if self.horizon is None else forecasts[None]  # (N, H, F)
-        columns = self.predictor.interleave(*self.predictor.limits(shaped, self.levels))
-        self.writer.add(name, row, columns, times)
+        self.writer.add(name, row, self.predictor.interleave(point, *ends), times)
 
     def _future(self, episode: int, horizon: int) -> FloatArray:
         """Covariates of the rows to come: those in the file, or made from the time alone. Shape (H − 1, K)."""

@@ -64,7 +64,8 @@ class OpenLoop(Settings):
 class Loss(Settings):
     """What training minimizes: the one-step MSE, and more if asked for."""
 
-    kind: Literal["mse", "huber"] = "mse"  # huber: large errors count by their size, not its square
+    # huber: large errors count by their size, not its square. gaussian: forecasts learn how uncertain each of them is.
+    kind: Literal["mse", "huber", "gaussian"] = "mse"
     huber_delta: PositiveFloat = 1.0  # from where an error is large, in standard deviations
     # raw: as the published errors are; wide features count for more.
     units: Literal["scaled", "raw"] = "scaled"
@@ -160,6 +161,12 @@ class TrainConfig(Settings):
     trainer: Trainer
     evaluation: Evaluation
     tracking: Tracking
+
+    @model_validator(mode="after")
+    def _head_learns_the_spread(self) -> "TrainConfig":
+        if self.loss.kind == "gaussian" and "head" in self.model.frozen:
+            raise ValueError("model.frozen: with loss.kind=gaussian the head has to learn the spread")
+        return self
 
     @model_validator(mode="after")
     def _open_loop_fits_into_a_window(self) -> "TrainConfig":

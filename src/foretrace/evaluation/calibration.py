@@ -16,7 +16,7 @@ from foretrace.data.sequences import Sequences
 from foretrace.evaluation.baselines import LinearForecast
 from foretrace.evaluation.chunks import Scalings
 from foretrace.evaluation.forecast_errors import FEWEST, MODEL, FloatArray, Groups, IntArray
-from foretrace.evaluation.rollout import Rollouts, iterate_rollouts, rollout_unavailable
+from foretrace.evaluation.rollout import iterate_rollouts, rollout_unavailable
 from foretrace.model.next_step import NextStepModel
 
 STARTS_PER_HORIZON = 5  # starts overlap so that each step ahead is seen at many phases of a recording
@@ -31,8 +31,8 @@ class Intervals(Protocol):
     def levels(self) -> tuple[float, ...]:
         """Share of the truth that each interval is to cover, in percent."""
 
-    def limits(self, forecast: Array) -> tuple[Array, Array, Array]:
-        """Return point (N, H, F), lower and upper limits (L, N, H, F) for a forecast (N, H, F)."""
+    def limits(self, forecast: Array, spread: Array | None = None) -> tuple[Array, Array, Array]:
+        """Return point (N, H, F), lower and upper limits (L, N, H, F) for a forecast and its spread, each (N, H, F)."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -40,13 +40,15 @@ class Calibration:
     """What is added to a forecast so that it says how wrong it may be; all in scaled units.
 
     A rollout f becomes center + shrinkage (f − center): a forecast that may be wrong moves towards the training
-    mean. The interval of a level is that point ± its half-width. Beyond H steps ahead, those of step H are used.
+    mean. The interval of a level is that point ± half-width, times spread ** exponent where the model gives a spread.
+    Beyond H steps ahead, shrinkage, half-width and spread of step H are used.
 
     Args:
         levels: Share of the truth that each interval is to cover, in percent, ascending. Shape (L,).
         center: The training mean. Shape (F,).
         shrinkage: Within 0 to 1. Shape (H, F).
         half_width: Shape (L, H, F).
+        exponent: Within 0 to 1, how far the width follows the spread; None: not at all. Shape (H, F).
         warmup: Steps that were read before each start.
         starts: Forecasts that it was fitted to, N.
         groups: Recordings, or stretches of time, that these come from.
@@ -59,6 +61,7 @@ class Calibration:
     center: Array
     shrinkage: Array
     half_width: Array
+    exponent: Array | None = None
     warmup: int
     starts: int
     groups: int
@@ -77,17 +80,21 @@ class Calibration:
         what = {"recording": "recordings", "time": "stretches of time"}[self.by]
         return f"{self.starts:,} forecasts in {self.groups:,} {what} of the validation part"
 
-    def limits(self, forecast: Array) -> tuple[Array, Array, Array]:
-        """Return point (N, H, F), lower and upper limits (L, N, H, F) for a rollout (N, H, F)."""
+    def limits(self, forecast: Array, spread: Array | None = None) -> tuple[Array, Array, Array]:
+        """Return point (N, H, F), lower and upper limits (L, N, H, F) for a rollout and its spread, each (N, H, F)."""
         steps = np.minimum(np.arange(forecast.shape[-2]), self.horizon - 1)
         point = self.center + self.shrinkage[steps] * (forecast - self.center)
         width = self.half_width[:, steps][:, None]
+        if self.exponent is not None:
+            assert spread is not None, "it was fitted to forecasts with a spread"
+            width = width * spread[:, steps] ** self.exponent[steps]
         return point, point - width, point + width
 
     def arrays(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return what a model file keeps as arrays."""
-        names = ("center", "shrinkage", "half_width")
-        return {name: np.asarray(getattr(self, name), np.float32) for name in names}
+        names = ("center", "shrinkage", "half_width", "exponent")
+        found = {name: getattr(self, name) for name in names}
+        return {name: np.asarray(array, np.float32) for name, array in found.items() if array is not None}
 
     def facts(self) -> dict[str, Any]:
         """Return what a model file keeps as text, in plain JSON."""
@@ -108,6 +115,7 @@ class Calibration:
             found = cls(**given | {name: tuple(facts[name]) for name in ("levels", "unavailable")})
             steps, features = found.shrinkage.shape
             sound = found.half_width.shape == (len(found.levels), steps, features) and steps > 0
+            sound &= found.exponent is None or found.exponent.shape == (steps, features)
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"no calibration ({error})") from error
         if not sound or found.center.shape != (features,):
@@ -138,7 +146,7 @@ class Climatology:
         ends = [np.quantile(values, share, axis=0) for share in (tails, 1 - tails)]
         return cls(levels=tuple(levels), median=np.median(values, axis=0), lower=ends[0], upper=ends[1])
 
-    def limits(self, forecast: Array) -> tuple[Array, Array, Array]:
+    def limits(self, forecast: Array, spread: Array | None = None) -> tuple[Array, Array, Array]:
         """Return the same for every forecast (N, H, F)."""
         every = (len(self.levels), *forecast.shape)
         point = np.broadcast_to(self.median, forecast.shape)
@@ -176,11 +184,14 @@ def calibrate(
     center = Scalings.of(model).values(torch.from_numpy(train.statistics.mean)).double().numpy()
     grouping = Groups.of(valid, stretch=horizon)
     group = np.concatenate([grouping.find(some.episodes, some.steps).numpy() for some in found])
+    spread = _joined([some.spread for some in found if some.spread is not None])
+    truth = _joined([some.truth for some in found])
     calibrations = {
         name: fit(
-            _joined(found, name),
-            _joined(found, None),
+            _joined([some.forecasts[name] for some in found]),
+            truth,
             group,
+            spread=spread if name == MODEL and spread.size else None,
             levels=settings.levels,
             center=center,
             shrink=name == MODEL,
@@ -190,15 +201,20 @@ def calibrate(
     return {name: replace(c, warmup=warmup, by=grouping.by) for name, c in calibrations.items()}, ""
 
 
-def _joined(found: Sequence[Rollouts], name: str | None) -> npt.NDArray[np.float32]:
-    """Return the forecasts of that name, or the truth. Shape (N, H, F)."""
-    return np.concatenate(
-        [(some.truth if name is None else some.forecasts[name]).float().numpy() for some in found]
-    )
+def _joined(parts: Sequence[torch.Tensor]) -> npt.NDArray[np.float32]:
+    """Return parts (B, H, F) as one array (N, H, F)."""
+    return torch.cat([part.float() for part in parts]).numpy() if parts else np.zeros(0, np.float32)
 
 
 def fit(
-    forecast: Array, truth: Array, group: IntArray, *, levels: Sequence[float], center: Array, shrink: bool
+    forecast: Array,
+    truth: Array,
+    group: IntArray,
+    *,
+    levels: Sequence[float],
+    center: Array,
+    shrink: bool,
+    spread: Array | None = None,
 ) -> Calibration:
     """Fit shrinkage and half-widths, each per feature and step ahead.
 
@@ -210,6 +226,8 @@ def fit(
     by the variance of its estimate over recordings (Kish's effective sample size), at most N. Of fewer than five
     recordings n is their number: that is hierarchical conformal prediction (Lee, Barber & Willett, 2023), whose
     coverage of another recording is guaranteed. A level that would need more than the largest error has no interval.
+    Where the model gives a spread, errors are divided by spread ** exponent first (locally weighted: Lei et al., 5.2),
+    with the slope of log error over log spread: a spread that tells nothing of the errors leaves widths as they are.
 
     Args:
         forecast: Rollouts. Shape (N, H, F).
@@ -218,19 +236,24 @@ def fit(
         levels: In percent.
         center: What is shrunk towards. Shape (F,).
         shrink: Whether the shrinkage may be other than 1.
+        spread: Of the forecasts, > 0. Shape (N, H, F).
     """
     count, steps, features = forecast.shape
     numbers, group, sizes = np.unique(group, return_inverse=True, return_counts=True)
     share = 1 / (len(numbers) * sizes[group])  # (N,), 1 together
     shrinkage, widths = np.ones((steps, features)), np.zeros((len(levels), steps, features))
+    exponent = None if spread is None else np.zeros((steps, features))
     independent = np.full((len(levels), features), float(len(numbers)))
     for f in range(features):
         ahead, came = forecast[:, :, f] - center[f], truth[:, :, f].astype(np.float64) - center[f]
         if shrink:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                slope = (ahead * came).sum(axis=0) / np.square(ahead, dtype=np.float64).sum(axis=0)
-            shrinkage[:, f] = np.clip(np.nan_to_num(slope, nan=1.0), 0, 1)
+            shrinkage[:, f] = _slope(ahead, came, otherwise=1.0)
         score = np.abs(shrinkage[:, f] * ahead - came)  # (N, H)
+        if spread is not None and exponent is not None:
+            log_spread = np.log(spread[:, :, f])
+            log_spread -= log_spread.mean(axis=0)
+            exponent[:, f] = _slope(log_spread, np.log(score + 1e-6), otherwise=0.0)  # an error may be zero
+            score = score / spread[:, :, f] ** exponent[:, f]
         order = np.argsort(score, axis=0)
         ordered, reached = np.take_along_axis(score, order, axis=0), np.cumsum(share[order], axis=0)
         for number, level in enumerate(np.asarray(levels) / 100):
@@ -245,6 +268,7 @@ def fit(
         center=np.asarray(center, np.float64),
         shrinkage=shrinkage,
         half_width=widths[kept],
+        exponent=exponent,
         warmup=0,
         starts=count,
         groups=len(numbers),
@@ -252,6 +276,13 @@ def fit(
         independent=float(independent.min()),
         unavailable=tuple(level for level, known in zip(levels, kept, strict=True) if not known),
     )
+
+
+def _slope(x: Array, y: Array, *, otherwise: float) -> Array:
+    """Return the slope of y over x, each (N, H), by least squares and within 0 to 1. Shape (H,)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slope = (x * y).sum(axis=0) / np.square(x, dtype=np.float64).sum(axis=0)
+    return np.asarray(np.clip(np.nan_to_num(slope, nan=otherwise), 0, 1))
 
 
 def _quantile(ordered: Array, reached: Array, target: float) -> Array:

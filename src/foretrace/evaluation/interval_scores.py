@@ -85,14 +85,16 @@ class IntervalScores:
         score, count = np.zeros((groups, horizon)), np.zeros(groups, np.int64)
         return cls(levels=levels, covered=covered, width=width, score=score, count=count)
 
-    def add(self, intervals: Intervals, forecast: Array, truth: Array, group: IntArray) -> None:
-        """Add rollouts (B, H, F) of some groups (B,), with what came.
+    def add(
+        self, intervals: Intervals, forecast: Array, spread: Array | None, truth: Array, group: IntArray
+    ) -> None:
+        """Add rollouts (B, H, F) of some groups (B,), with their spread and what came.
 
         The score is twice the mean quantile loss of the median and of both ends of each interval: the CRPS, more
         closely the denser the levels are, so only scores of the same levels are to be compared. It equals the
         weighted interval score of Bracher et al., PLOS Computational Biology 17, 2021.
         """
-        point, lower, upper = intervals.limits(forecast)
+        point, lower, upper = intervals.limits(forecast, spread)
         tail = (1 - np.asarray(self.levels) / 100) / 2
         quantiles = np.moveaxis(np.concatenate([lower, point[None], upper]), 0, -1)
         score = scoringrules.crps_quantile(

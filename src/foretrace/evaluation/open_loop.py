@@ -95,8 +95,10 @@ def evaluate_open_loop(
     }
     for some in iterate_rollouts(model, baselines, sequences, warmup=warmup, horizon=horizon, stride=horizon):
         group, forecasts = groups.find(some.episodes, some.steps), some.forecasts
+        spread = None if some.spread is None else some.spread.double().numpy()
         if calibration:
-            forecasts[CALIBRATED] = torch.from_numpy(calibration.limits(forecasts[MODEL].numpy())[0])
+            given = calibration.limits(forecasts[MODEL].numpy(), spread)[0]
+            forecasts[CALIBRATED] = torch.from_numpy(given)
         for name in names:
             error = forecasts[name].double() - some.truth
             sums[name].add(group, error)
@@ -104,7 +106,7 @@ def evaluate_open_loop(
         truth = some.truth.double().numpy()
         for name, intervals in references.intervals.items():
             raw = forecasts[MODEL if name in (CALIBRATED, CLIMATOLOGY) else name]
-            scores[name].add(intervals, raw.double().numpy(), truth, group.numpy())
+            scores[name].add(intervals, raw.double().numpy(), spread, truth, group.numpy())
     errors = {name: total.errors() for name, total in sums.items()}
     return OpenLoop(warmup=warmup, threshold=threshold, errors=errors, valid=valid, intervals=scores)
 

@@ -29,12 +29,14 @@ class Rollouts:
         steps: Number of the last step read before each start, in its episode. Shape (B,).
         truth: Scaled values. Shape (B, H, F).
         forecasts: Scaled, on the CPU, by name, the model's first. Shapes (B, H, F).
+        spread: Of the model's, where it learned one. Shape (B, H, F).
     """
 
     episodes: Tensor
     steps: Tensor
     truth: Tensor
     forecasts: dict[str, Tensor]
+    spread: Tensor | None
 
 
 def iterate_rollouts(
@@ -66,14 +68,15 @@ def iterate_rollouts(
         batch, origins = windows.gather(chosen), windows.origins(chosen)
         x = scalings.values(batch.values[:, :warmup])
         with torch.inference_mode():
-            ours = model.rollout(x.to(device), batch.covariates.to(device), horizon=horizon).cpu()
+            ours, spread = model.rollout(x.to(device), batch.covariates.to(device), horizon=horizon)
         covariates = scalings.covariates(batch.covariates)
         theirs = {b.name: rollout_baseline(b, x, covariates, horizon=horizon) for b in baselines}
         yield Rollouts(
             episodes=origins[:, 0],
             steps=origins[:, 1] + warmup - 1,
             truth=scalings.values(batch.targets[:, warmup - 1 :]),
-            forecasts={MODEL: ours, **theirs},
+            forecasts={MODEL: ours.cpu(), **theirs},
+            spread=None if spread is None else spread.cpu(),
         )
 
 

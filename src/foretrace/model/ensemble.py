@@ -42,16 +42,29 @@ class Ensemble(NextStepModel):
         """Return the members' states before the first step."""
         return tuple((None, member.start()) for member in self.members)  # type: ignore[operator]
 
-    def forward_scaled(self, x: Tensor, covariates: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    def forward_spread(
+        self, x: Tensor, covariates: Tensor, state: Any = None
+    ) -> tuple[Tensor, Tensor | None, Any]:
         """Forecast from scaled values; the state is each member's last forecast (B, 1, F) with its state."""
         before = [None] * len(self.members) if state is None else [own for _, own in state]
         pairs = zip(self.members, before, strict=True)
-        found = [member.forward_scaled(x, covariates, own) for member, own in pairs]  # type: ignore[operator]
-        mean = torch.stack([forecast for forecast, _ in found]).mean(dim=0)
-        return mean, tuple((forecast[:, -1:], after) for forecast, after in found)
+        found = [member.forward_spread(x, covariates, own) for member, own in pairs]  # type: ignore[operator]
+        after = tuple((forecast[:, -1:], own) for forecast, _, own in found)
+        return *_mixture([(forecast, spread) for forecast, spread, _ in found]), after
 
-    def continue_rollout(self, first: Tensor, covariates: Tensor, state: Any) -> Tensor:
-        """Let each member's forecasts feed on themselves, and return their mean (B, H, F)."""
+    def continue_rollout(self, first: Tensor, covariates: Tensor, state: Any) -> tuple[Tensor, Tensor | None]:
+        """Let each member's forecasts feed on themselves; see `NextStepModel.continue_rollout`."""
         pairs = zip(self.members, state, strict=True)
-        each = [member.continue_rollout(own, covariates, after) for member, (own, after) in pairs]  # type: ignore[operator]
-        return torch.stack(each).mean(dim=0)
+        return _mixture([member.continue_rollout(own, covariates, after) for member, (own, after) in pairs])  # type: ignore[operator]
+
+
+def _mixture(members: Sequence[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
+    """Return mean and spread of the members' normal distributions mixed: their disagreement counts as spread.
+
+    Lakshminarayanan, Pritzel & Blundell, Simple and Scalable Predictive Uncertainty Estimation, 2017.
+    """
+    means = torch.stack([mean for mean, _ in members])
+    variances = [spread.square() for _, spread in members if spread is not None]
+    if len(variances) < len(members):
+        return means.mean(dim=0), None
+    return means.mean(dim=0), (torch.stack(variances).mean(dim=0) + means.var(dim=0, correction=0)).sqrt()

@@ -24,6 +24,7 @@ class StackedLSTM(nn.Module):
         hidden_sizes: Hidden units of each layer, from the input up.
         output_size: Outputs per step, O.
         dropout: Probability to drop a unit of each layer's output but the last one's, in training.
+        spread: Whether O outputs more follow, zero at first, from which only the head learns, no layer below it.
 
     >>> network = StackedLSTM(17, [128, 256, 512], 17)
     >>> sum(parameter.numel() for parameter in network.parameters())
@@ -31,7 +32,13 @@ class StackedLSTM(nn.Module):
     """
 
     def __init__(
-        self, input_size: int, hidden_sizes: Sequence[int], output_size: int, *, dropout: float = 0.0
+        self,
+        input_size: int,
+        hidden_sizes: Sequence[int],
+        output_size: int,
+        *,
+        dropout: float = 0.0,
+        spread: bool = False,
     ) -> None:
         super().__init__()
         widths = [input_size, *hidden_sizes]
@@ -39,7 +46,11 @@ class StackedLSTM(nn.Module):
             nn.LSTM(below, width, batch_first=True) for below, width in pairwise(widths)
         )
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(widths[-1], output_size)
+        self.head, self.spread = nn.Linear(widths[-1], output_size), output_size if spread else 0
+        for name, drawn in (
+            list(self.head.named_parameters()) if spread else []
+        ):  # no number is drawn for them
+            setattr(self.head, name, nn.Parameter(torch.cat([drawn.detach(), torch.zeros_like(drawn)])))
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Maps x (B, T, F) to outputs (B, T, O) and the state after the last step; None starts from zero."""
@@ -57,4 +68,9 @@ class StackedLSTM(nn.Module):
             after.append(layer_state)
         # The head is a thousandth of the arithmetic; in bf16 it would round the forecast to three digits.
         with torch.autocast(x.device.type, enabled=False):
-            return self.head(x.to(self.head.weight.dtype)), tuple(after)
+            x = x.to(self.head.weight.dtype)
+            outputs = self.head(x)
+            if self.spread and x.requires_grad:
+                own = self.head(x.detach())[..., self.spread :]
+                outputs = torch.cat([outputs[..., : self.spread], own], dim=-1)
+            return outputs, tuple(after)

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from foretrace.model.lstm import StackedLSTM, State
 from foretrace.model.scaling import Standardizer
 
+FLOOR = 1e-4  # smallest spread, in scaled units: of a feature that never varies no error is left to divide by
+
 
 class NextStepModel(nn.Module):
     """Forecasts the next step of every feature from all steps so far.
@@ -30,6 +32,8 @@ class NextStepModel(nn.Module):
         dropout: Between layers, in training.
         output: The form above.
         input_clip: Largest absolute scaled value that the network reads; x in the sum stays as it is. None: any.
+        spread: Whether the head also gives the standard deviation of each forecast's error: its logarithm, in the
+            unit that u is in, so that zero is the error of persistence, or for ``value`` of the mean.
     """
 
     change: Tensor
@@ -43,10 +47,13 @@ class NextStepModel(nn.Module):
         dropout: float = 0.0,
         output: Literal["value", "change", "linear"] = "value",
         input_clip: float | None = None,
+        spread: bool = False,
     ) -> None:
         super().__init__()
         self.output, self.input_clip = output, input_clip
-        self.stack = StackedLSTM(num_features + num_covariates, hidden_sizes, num_features, dropout=dropout)
+        self.stack = StackedLSTM(
+            num_features + num_covariates, hidden_sizes, num_features, dropout=dropout, spread=spread
+        )
         self.skip = (
             nn.Linear(num_features + num_covariates, num_features, bias=False) if output == "linear" else None
         )
@@ -82,16 +89,23 @@ class NextStepModel(nn.Module):
         self, x: Tensor, covariates: Tensor, state: State | None = None
     ) -> tuple[Tensor, State]:
         """The same from scaled values to scaled forecasts; covariates stay raw."""
+        forecast, _, state = self.forward_spread(x, covariates, state)
+        return forecast, state
+
+    def forward_spread(
+        self, x: Tensor, covariates: Tensor, state: State | None = None
+    ) -> tuple[Tensor, Tensor | None, State]:
+        """The same with the forecasts' spread (B, T, F) between forecast and state; None where it is not learned."""
         inputs = self.inputs(x, covariates)
         update, state = self.stack(inputs, state)
-        return self.forecast(x, inputs, update), state
+        return self.forecast(x, inputs, update), self.spread(update), state
 
     def start(self) -> State:
         """Return the state before the first step of a single sequence, which is zero."""
         zeros = [self.change.new_zeros(1, 1, int(layer.hidden_size)) for layer in self.stack.lstm]  # type: ignore[arg-type]
         return tuple((zero, zero) for zero in zeros)
 
-    def rollout(self, x: Tensor, covariates: Tensor, *, horizon: int) -> Tensor:
+    def rollout(self, x: Tensor, covariates: Tensor, *, horizon: int) -> tuple[Tensor, Tensor | None]:
         """Read a warm-up and continue from the model's own forecasts, the state carried: any step costs the same.
 
         Args:
@@ -100,14 +114,18 @@ class NextStepModel(nn.Module):
             horizon: H.
 
         Returns:
-            Scaled forecasts of the H steps after the warm-up. Shape (B, H, F).
+            Scaled forecasts of the H steps after the warm-up, and their spread; see `continue_rollout`.
         """
         warmup = x.shape[1]
         forecast, state = self.forward_scaled(x, covariates[:, :warmup])
         return self.continue_rollout(forecast[:, -1:], covariates[:, warmup : warmup + horizon - 1], state)
 
-    def continue_rollout(self, first: Tensor, covariates: Tensor, state: State) -> Tensor:
+    def continue_rollout(
+        self, first: Tensor, covariates: Tensor, state: State
+    ) -> tuple[Tensor, Tensor | None]:
         """Let forecasts feed on themselves.
+
+        The spread is that of the sum of all steps' errors so far, as if they were independent.
 
         Args:
             first: The scaled forecast of the next step. Shape (B, 1, F).
@@ -115,13 +133,16 @@ class NextStepModel(nn.Module):
             state: That the first one was made with.
 
         Returns:
-            Scaled forecasts, the first one included. Shape (B, H, F).
+            Scaled forecasts (B, H, F), the first one included, and their spread, (B, H, F) or None.
         """
-        forecasts = [first]
+        forecasts, spreads = [first], [self.spread(self.stack.head(state[-1][0][0, :, None]))]
         for known in covariates.unbind(dim=1):
-            forecast, state = self.forward_scaled(forecasts[-1], known[:, None], state)
+            forecast, spread, state = self.forward_spread(forecasts[-1], known[:, None], state)
             forecasts.append(forecast)
-        return torch.cat(forecasts, dim=1)
+            spreads.append(spread)
+        variances = [spread.square() for spread in spreads if spread is not None]
+        spread = torch.cat(variances, dim=1).cumsum(dim=1).sqrt() if variances else None
+        return torch.cat(forecasts, dim=1), spread
 
     def inputs(self, x: Tensor, covariates: Tensor) -> Tensor:
         """What the stack reads: scaled values, then scaled covariates. Shape (B, T, F + K)."""
@@ -130,13 +151,21 @@ class NextStepModel(nn.Module):
         return torch.cat([x, self.covariate_scaling(covariates)], dim=-1) if covariates.shape[-1] else x
 
     def forecast(self, x: Tensor, inputs: Tensor, update: Tensor) -> Tensor:
-        """Scaled forecasts from what the stack read and gave; any shape (..., F)."""
+        """Scaled forecasts (..., F) from what the stack read and gave; any shape."""
+        update = update[..., : x.shape[-1]]
         if self.output == "value":
             return update
         if self.skip is not None:
             with torch.autocast(x.device.type, enabled=False):
                 update = update + self.skip(inputs)
         return x + self.change * update
+
+    def spread(self, update: Tensor) -> Tensor | None:
+        """Standard deviations of the forecasts' errors (..., F) in scaled units, from what the stack gave."""
+        if not self.stack.spread:
+            return None
+        log_spread = update[..., len(self.change) :]  # bounded, as the LSTM's outputs are
+        return (log_spread.exp() if self.output == "value" else self.change * log_spread.exp()) + FLOOR
 
     def layers(self) -> dict[str, nn.Module]:
         """The layers by the names that people use for them: lstm.0, lstm.1, …, head, skip."""

@@ -187,9 +187,10 @@ def _fan_chart(
     device = model.change.device
     with torch.inference_mode():
         x = model.scaling(values[None, : loop.warmup].to(device))
-        raw = model.rollout(x, known[None, :-1].to(device), horizon=loop.horizon).cpu().numpy()
+        raw, spread = model.rollout(x, known[None, :-1].to(device), horizon=loop.horizon)
     mean, scale = (buffer.cpu().numpy() for buffer in model.scaling.buffers())
-    point, lower, upper = (mean + scale * some for some in calibration.limits(raw))
+    limits = calibration.limits(raw.cpu().numpy(), None if spread is None else spread.cpu().numpy())
+    point, lower, upper = (mean + scale * some for some in limits)
     ends = zip(calibration.levels, lower[:, 0], upper[:, 0], strict=True)
     dates = (
         None if sequences.times is None or not sequences.has_dates else sequences.times[first : first + rows]
@@ -257,7 +258,7 @@ def draw_motion(path: Path, model: NextStepModel, sequences: Sequences, loop: Op
     values = torch.from_numpy(sequences.episode(0)[None, :rows].copy()).to(model.change.device)
     with torch.inference_mode():
         x = model.scaling(values)
-        forecast = model.rollout(x[:, : loop.warmup], x.new_zeros(1, rows, 0), horizon=loop.horizon)
+        forecast, _ = model.rollout(x[:, : loop.warmup], x.new_zeros(1, rows, 0), horizon=loop.horizon)
         error = (forecast - x[:, loop.warmup :]).square().mean(dim=-1).sqrt()[0].cpu().numpy()
         states = [run[0].cpu().numpy() for run in (values[:, loop.warmup :], model.scaling.inverse(forecast))]
     limbs = [locate_limbs(kind, state, dt_s=sequences.dt_s) for state in states]

@@ -58,8 +58,11 @@ class Ancestor(NamedTuple):
                         by_name = given.new_zeros(len(given), tensor.shape[1])
                         by_name[:, inputs[0]] = given[:, inputs[1]]
                         given = by_name
-                    if name in ("head", "skip"):
-                        tensor[outputs[0]] = given[outputs[1]]
+                    if name in ("head", "skip"):  # where a head gives the spread, as many rows again
+                        parts = torch.split(tensor, len(ours.feature_names))
+                        sources = torch.split(given, len(theirs.feature_names))
+                        for part, given_part in zip(parts, sources, strict=False):
+                            part[outputs[0]] = given_part[outputs[1]]
                     else:
                         tensor.copy_(given)
         taken = [name for name, reason in self.unfit.items() if not reason]
@@ -69,6 +72,8 @@ class Ancestor(NamedTuple):
             lines.append(f"new inputs: {', '.join(new)}")
         if new := [name for name in ours.feature_names if name not in theirs.feature_names]:
             lines.append(f"new outputs: {', '.join(new)}")
+        if model.stack.spread and not self.predictor.model.stack.spread:
+            lines.append("new: the spread of forecasts")
         if not self.keep_scaling:
             return [*lines, "scaling of the new data"]
         model.change[outputs[0]] = self.predictor.model.change[outputs[1]]

@@ -129,11 +129,14 @@ class ModelCard(BaseModel):
             ValueError: If a weight is no array of finite float32, or there are too few.
             RuntimeError: If the weights are those of another network.
         """
+        features, outputs = len(self.feature_names), 0
         if weights is not None:
             self._check(weights)
+            outputs = len(weights.get("stack.head.bias", ()))
         with torch.random.fork_rng(devices=[]):
             model = NextStepModel(
-                num_features=len(self.feature_names),
+                num_features=features,
+                spread=outputs == 2 * features,  # of a Gaussian loss
                 num_covariates=len(self.covariate_names),
                 **self.model.model_dump(exclude={"frozen"}),
             )
@@ -194,7 +197,10 @@ def read_model(path: Path) -> tuple[ModelCard, NextStepModel, Calibration | None
         arrays = {name.removeprefix(CALIBRATION): tensors.pop(name).numpy() for name in names}
         card = ModelCard.from_texts(texts)
         calibration = Calibration.from_parts(card.calibration, arrays)
-        return card, card.build(upgrade_names(tensors)), calibration
+        model = card.build(upgrade_names(tensors))
+        if calibration and calibration.exponent is not None and not model.stack.spread:
+            raise ValueError("a calibration by a spread that the model does not give")
+        return card, model, calibration
     except UserError:
         raise
     except (OSError, SafetensorError, *UNUSABLE) as error:

@@ -42,8 +42,10 @@ class _Flat(nn.Module):
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         values, covariates = tensors[0], tensors[1] if self.has_covariates else tensors[0][..., :0]
         flat = tensors[1 + self.has_covariates :]
-        forecast, state = self.model(values, covariates, tuple(zip(flat[::2], flat[1::2], strict=True)))
-        return (forecast, *(tensor for pair in state for tensor in pair))
+        x, before = self.model.scaling(values), tuple(zip(flat[::2], flat[1::2], strict=True))
+        forecast, spread, state = self.model.forward_spread(x, covariates, before)
+        after = [tensor for pair in state for tensor in pair]
+        return (self.model.scaling.inverse(forecast), *after, *([] if spread is None else [spread]))
 
 
 def write_onnx(path: Path, predictor: Predictor) -> None:
@@ -51,14 +53,15 @@ def write_onnx(path: Path, predictor: Predictor) -> None:
 
     Its inputs are ``values`` (B, T, F), ``covariates`` (B, T, K) if it has any, and ``h0``, ``c0``, ``h1``, … of
     each layer, (1, B, H), zero at the start; its outputs ``forecast`` (B, T, F) of the row after each one, and
-    ``h0_next``, ``c0_next``, … for the next call. B and T are free.
+    ``h0_next``, ``c0_next``, … for the next call; then ``spread`` (B, T, F), scaled, of a model that gives it. B and T
+    are free.
     """
     widths = {"values": len(predictor.feature_names), "covariates": len(predictor.covariate_names)}
     widths = {name: width for name, width in widths.items() if width}
     states = [f"{part}{layer}" for layer in range(len(predictor.start())) for part in "hc"]
-    outputs = ["forecast", *(f"{name}_next" for name in states)]
-    free = {name: {0: "batch", 1: "time"} for name in [*widths, "forecast"]}
-    free |= {name: {1: "batch"} for name in [*states, *outputs[1:]]}
+    after, spread = [f"{name}_next" for name in states], ["spread"] if predictor.model.stack.spread else []
+    free = {name: {0: "batch", 1: "time"} for name in [*widths, "forecast", *spread]}
+    free |= {name: {1: "batch"} for name in [*states, *after]}
     example = [torch.zeros(1, 2, width) for width in widths.values()]
     example += [tensor for pair in predictor.start() for tensor in pair]
     with warnings.catch_warnings():
@@ -75,7 +78,7 @@ def write_onnx(path: Path, predictor: Predictor) -> None:
             dynamo=False,
             opset_version=OPSET,
             input_names=[*widths, *states],
-            output_names=outputs,
+            output_names=["forecast", *after, *spread],
             dynamic_axes=free,
         )
     exported = onnx.load(path)
@@ -107,13 +110,14 @@ class OnnxRunner:
         """Return the state before the first row."""
         return [np.zeros((1, 1, shape[-1]), np.float32) for _, shape in self._inputs if shape[0] == 1]
 
-    def forecast_steps(self, rows: FloatArray, state: States) -> tuple[FloatArray, States]:
+    def forecast_steps(self, rows: FloatArray, state: States) -> tuple[FloatArray, FloatArray | None, States]:
         """Forecast one step ahead of each of the rows (T, C), as `Predictor.forecast_steps` does."""
         widths = [shape[-1] for _, shape in self._inputs[: -len(state)]]
         given = [*np.split(rows[None], np.cumsum(widths)[:-1], axis=2), *state]
         names = [name for name, _ in self._inputs]
         forecast, *after = self._session.run(None, dict(zip(names, given, strict=True)))
-        return forecast[0], after
+        spread = after.pop()[0] if len(after) > len(state) else None
+        return forecast[0], spread, after
 
 
 def check_parity(
@@ -136,7 +140,7 @@ def check_parity(
     found = {"ONNX Runtime": 0.0, "MLflow": 0.0}
     whole = [episode[:LONGEST] for episode in episodes]
     for rows in (one[:length] for one in whole for length in sorted({*LENGTHS, len(one)} - {0})):
-        ours, _ = predictor.forecast_steps(rows, predictor.start())
+        ours, *_ = predictor.forecast_steps(rows, predictor.start())
         ways = {"at once": [len(rows)], "in two parts": [len(rows) // 2, len(rows)]}
         for how, ends in (ways | {"step by step": range(1, len(rows[:STEPS]) + 1)}).items():
             theirs = _in_parts(runner, rows, ends)
@@ -155,7 +159,7 @@ def _in_parts(runner: OnnxRunner, rows: FloatArray, ends: Iterable[int]) -> Floa
     state, found, first = runner.start(), [], 0
     for end in ends:
         if end > first:
-            forecasts, state = runner.forecast_steps(rows[first:end], state)
+            forecasts, _, state = runner.forecast_steps(rows[first:end], state)
             found.append(forecasts)
         first = end
     return np.concatenate(found)

@@ -80,10 +80,10 @@ class Predictor:
         covariates = self.future_covariates(future, horizon)
         state = self.start()
         for start in range(0, len(values), BLOCK):
-            forecasts, state = self.forecast_steps(values[start : start + BLOCK], state)
-        found = self.continue_rollout(forecasts[-1], state, horizon, covariates)
-        point, *ends = self.limits(found[None], chosen)
-        columns = self.interleave(point if calibrated else found[None], *ends)
+            forecasts, _, state = self.forecast_steps(values[start : start + BLOCK], state)
+        found, spread = self.continue_rollout(forecasts[-1], state, horizon, covariates)
+        point, *ends = self.limits(found, spread, chosen)
+        columns = self.interleave(point if calibrated else found, *ends)
         index = index_after(rows, horizon, self.dt_s)
         return pd.DataFrame(columns, columns=self.column_names(chosen), index=index)
 
@@ -116,14 +116,20 @@ class Predictor:
         return [f"{name}{end}" for name in self.feature_names for end in ends]
 
     def limits(
-        self, forecast: FloatArray, levels: Sequence[float]
+        self, forecast: FloatArray, spread: FloatArray | None, levels: Sequence[float]
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return calibrated forecasts (N, H, F), lower and upper ends (L, N, H, F), of rollouts (N, H, F), all raw."""
+        """Return calibrated forecasts (N, H, F), lower and upper ends (L, N, H, F), all raw.
+
+        Args:
+            forecast: Rollouts, raw. Shape (N, H, F).
+            spread: Theirs, scaled, where the model gives one. Shape (N, H, F).
+            levels: Of `levels`. Shape (L,).
+        """
         if self.calibration is None:
             none = np.zeros((0, *forecast.shape), np.float32)
             return forecast, none, none
         mean, scale = (part.cpu().numpy() for part in (self.model.scaling.mean, self.model.scaling.scale))
-        point, lower, upper = self.calibration.limits((forecast - mean) / scale)
+        point, lower, upper = self.calibration.limits((forecast - mean) / scale, spread)
         at = [self.levels.index(level) for level in levels]
         return tuple(  # type: ignore[return-value]
             np.asarray(mean + scale * part, np.float32) for part in (point, lower[at], upper[at])
@@ -154,10 +160,10 @@ class Predictor:
             UserError: If there are more or fewer values, or one is not finite.
         """
         row = to_rows(np.asarray(values)[None], self.columns, what="values")
-        forecasts, state = self.forecast_steps(row, state)
+        forecasts, _, state = self.forecast_steps(row, state)
         return forecasts[0], state
 
-    def forecast_steps(self, rows: FloatArray, state: State) -> tuple[FloatArray, State]:
+    def forecast_steps(self, rows: FloatArray, state: State) -> tuple[FloatArray, FloatArray | None, State]:
         """Forecast one step ahead of each of the rows, which are not checked.
 
         Args:
@@ -165,18 +171,20 @@ class Predictor:
             state: Before the first of them.
 
         Returns:
-            One-step forecasts (T, F), and the state after the last row.
+            One-step forecasts (T, F), their scaled spread (T, F) where the model gives one, and the state after the
+            last row.
         """
         model, given = self.model, torch.tensor(rows)  # a copy: the rows may be a read-only view
         values, covariates = given.tensor_split([len(self.feature_names)], dim=1)
         with torch.inference_mode():
-            forecast, after = model(values[None], covariates[None], state)
-        found: FloatArray = forecast[0].numpy()
-        return found, after
+            x = model.scaling(values[None])
+            forecast, spread, after = model.forward_spread(x, covariates[None], state)
+            found: FloatArray = model.scaling.inverse(forecast)[0].numpy()
+        return found, None if spread is None else spread[0].numpy(), after
 
     def continue_rollout(
         self, first: FloatArray, state: State, horizon: int, covariates: FloatArray
-    ) -> FloatArray:
+    ) -> tuple[FloatArray, FloatArray | None]:
         """Let forecasts feed on themselves.
 
         Args:
@@ -186,13 +194,14 @@ class Predictor:
             covariates: Of the first H − 1 rows. Shape (H − 1, K) or longer.
 
         Returns:
-            Shape (H, F).
+            The rollout (1, H, F), and its scaled spread (1, H, F) where the model gives one.
         """
         model, known = self.model, torch.tensor(covariates[None, : horizon - 1])
         with torch.inference_mode():
-            scaled = model.continue_rollout(model.scaling(torch.tensor(first)[None, None]), known, state)
-            found: FloatArray = model.scaling.inverse(scaled)[0].numpy()
-        return found
+            x = model.scaling(torch.tensor(first)[None, None])
+            scaled, spread = model.continue_rollout(x, known, state)
+            found: FloatArray = model.scaling.inverse(scaled).numpy()
+        return found, None if spread is None else spread.numpy()
 
     def future_covariates(self, future: Any, horizon: int, *, what: str = "future") -> FloatArray:
         """Check the covariates of the rows to come.

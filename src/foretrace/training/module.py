@@ -52,7 +52,10 @@ class Forecaster(LightningModule):
         self.save_hyperparameters()
         network = {key: value for key, value in model.items() if key != "frozen"}
         self.model = NextStepModel(
-            num_features=len(features["names"]), num_covariates=len(features["covariates"]), **network
+            num_features=len(features["names"]),
+            num_covariates=len(features["covariates"]),
+            spread=loss["kind"] == "gaussian",
+            **network,
         )
         self.model.freeze(model["frozen"])
         self._is_plain_mse = loss["kind"] == "mse" and loss["units"] == "scaled"
@@ -84,11 +87,11 @@ class Forecaster(LightningModule):
         if settings["input_noise"]:
             x = x + settings["input_noise"] * torch.randn_like(x)
         if (open_loop := settings["open_loop"]) is None:
-            forecast, _ = self.model.forward_scaled(x, batch.covariates)
+            forecast, spread, _ = self.model.forward_spread(x, batch.covariates)
         else:
-            forecast, rollout = self._forecast_and_rollout(x, batch.covariates)
+            forecast, spread, rollout = self._forecast_and_rollout(x, batch.covariates)
         mse = F.mse_loss(forecast, target)
-        loss = mse if self._is_plain_mse else self._loss(forecast, target)
+        loss = mse if self._is_plain_mse else self._loss(forecast, target, spread)
         if open_loop is not None:
             loss = loss + open_loop["weight"] * self._loss(rollout, target[:, -rollout.shape[1] :])
         one_step, windows = _over_processes(mse.detach(), len(x) if batch.weight else 0)
@@ -144,8 +147,8 @@ class Forecaster(LightningModule):
         schedule = {"scheduler": scheduler, "interval": settings["interval"], "monitor": VALID_MSE}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
-    def _forecast_and_rollout(self, x: Tensor, covariates: Tensor) -> tuple[Tensor, Tensor]:
-        """Return one-step forecasts (B, T, F), and a rollout (B, H, F) of the last steps, of which it sees none.
+    def _forecast_and_rollout(self, x: Tensor, covariates: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Return one-step forecasts (B, T, F) with their spread, and a rollout (B, H, F) of the last steps, not seen.
 
         The horizon grows with the epochs: far steps teach nothing while near ones are wrong (a curriculum). The steps
         before it are read once for both.
@@ -153,13 +156,17 @@ class Forecaster(LightningModule):
         settings = self.hparams["loss"]["open_loop"]
         grown = min(1.0, (self.current_epoch + 1) / settings["growth_epochs"])
         first = x.shape[1] - max(1, round(grown * settings["horizon"]))  # T - H
-        seen, state = self.model.forward_scaled(x[:, :first], covariates[:, :first])
-        rest, _ = self.model.forward_scaled(x[:, first:], covariates[:, first:], state)
-        rollout = self.model.continue_rollout(seen[:, -1:], covariates[:, first:], state)
-        return torch.cat([seen, rest], dim=1), rollout[:, 1:]
+        seen, before, state = self.model.forward_spread(x[:, :first], covariates[:, :first])
+        rest, after, _ = self.model.forward_spread(x[:, first:], covariates[:, first:], state)
+        rollout, _ = self.model.continue_rollout(seen[:, -1:], covariates[:, first:], state)
+        spread = None if before is None or after is None else torch.cat([before, after], dim=1)
+        return torch.cat([seen, rest], dim=1), spread, rollout[:, 1:]
 
-    def _loss(self, forecast: Tensor, target: Tensor) -> Tensor:
-        """Return the chosen loss in the chosen units; in raw ones up to a factor, so that it stays near 1."""
+    def _loss(self, forecast: Tensor, target: Tensor, spread: Tensor | None = None) -> Tensor:
+        """Return the chosen loss in the chosen units; in raw ones up to a factor, so that it stays near 1.
+
+        A Gaussian loss without a spread, as of a rollout, is the squared error.
+        """
         settings = self.hparams["loss"]
         if self._is_plain_mse:
             return F.mse_loss(forecast, target)
@@ -167,6 +174,12 @@ class Forecaster(LightningModule):
             errors = F.huber_loss(forecast, target, reduction="none", delta=settings["huber_delta"])
         else:
             errors = F.mse_loss(forecast, target, reduction="none")
+        if spread is not None:
+            # Of a normal distribution around a forecast that learns from squared errors alone (Stirn et al., "Faithful
+            # Heteroscedastic Regression with Neural Networks", AISTATS 2023), the negative log likelihood times twice
+            # the variance (β-NLL with β = 1: Seitzer et al., ICLR 2022), which keeps gradients of one size.
+            variance = spread.square()
+            errors = errors + variance.detach() * (errors.detach() / variance + variance.log())
         if settings["units"] == "raw":
             variance = self.model.scaling.scale**2
             errors = errors * (variance / variance.mean())

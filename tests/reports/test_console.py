@@ -1,6 +1,8 @@
 import re
 from dataclasses import replace
 
+import pytest
+
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.splits import Splits
 from foretrace.reports import console
@@ -22,3 +24,13 @@ def test_data_are_told_with_covariates_and_what_was_lost(waves):
     assert "2 features (left, right); time step 0.1 s" in told
     assert "900 rows; 12 rows left out" in told
     assert "gaps" not in told
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_table_that_is_wider_than_the_terminal_goes_on_below(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    heading = ["steps", *(f"baseline {n}" for n in range(9))]
+    lines = console.table(heading, [["1", *map(str, range(9))]], indent="  ").splitlines()
+    assert all(len(line) <= columns for line in lines)
+    shown = [cell for row in lines[1::2] for cell in row.split()[1:]]
+    assert shown == list("012345678")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shutil import get_terminal_size
 
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.errors import sanitize
@@ -13,16 +14,27 @@ from foretrace.evaluation.result import EvaluationResult
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]], *, indent: str = "") -> str:
     """Return lines whose columns never run together: the first at the left, the others at the right.
 
+    What is wider than the terminal goes on below, beside the first column again.
+
     >>> print(table(["layer", "trainable"], [["lstm.0", "75,264"], ["a long name", "1"]]))
     layer        trainable
     lstm.0          75,264
     a long name          1
     """
-    widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
+    columns = list(zip(heading, *rows, strict=True))
+    first, *others = [max(map(len, column)) for column in columns]
+    shown, width = 0, len(indent) + first
+    for other in others:
+        if (width := width + 2 + other) > get_terminal_size(fallback=(1000, 0)).columns and shown:
+            break
+        shown += 1
     lines = []
-    for first, *others in (heading, *rows):
-        cells = [f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append(indent + "  ".join([f"{first:<{widths[0]}}", *cells]))
+    for name, *cells in (heading, *rows):
+        padded = [f"{cell:>{width}}" for cell, width in zip(cells[:shown], others, strict=False)]
+        lines.append(indent + "  ".join([f"{name:<{first}}", *padded]))
+    if shown < len(others):
+        head, *below = [(row[0], *row[shown + 1 :]) for row in (heading, *rows)]
+        lines.append(table(head, below, indent=indent))
     return "\n".join(lines)
 
 
@@ -99,9 +111,9 @@ def evaluation(result: EvaluationResult, *, windows: int, length: int) -> str:
     if result.carried_state is not None:
         tables["1, state carried"] = result.carried_state.errors
     if (loop := result.open_loop) is not None:
+        recordings = f"{result.num_recordings:,} recording{'s' * (result.num_recordings != 1)}"
         lines.append(
-            f"  open loop: {loop.num_starts:,} starts in {result.num_recordings:,} recordings, "
-            f"{loop.warmup} steps read before each"
+            f"  open loop: {loop.num_starts:,} starts in {recordings}, {loop.warmup} steps read before each"
         )
         for h in loop.horizons:
             boosting = {"boosting": result.boosting[str(h)]} if str(h) in result.boosting else {}

@@ -106,7 +106,7 @@ DOUBTED = {
     "a second sentinel": (
         changed(30, f",{LEVEL[29]}", ",9999"), {"missing_values": [-9999]}, "9999 (1 times) looks like a missing"),
     "constant columns": (
-        WITH_CONSTANT, {"missing": "interpolate"}, "is constant"),
+        WITH_CONSTANT, {"missing": "interpolate"}, "constant column"),
     "quarters": (table([f"{1950 + k // 4}Q{k % 4 + 1}" for k in range(ROWS)], "Q,level,flow"), {}, "'Q' (text)"),
     "calendar columns": (
         table([f"{2010 + k // 52},{k % 52 + 1}" for k in range(ROWS)], "Year,Week,level,flow"), {}, "[Year,Week]"),

@@ -20,6 +20,7 @@ SENTINELS = frozenset(
     (99.0, 99.9, 99.99, 100.0, 200.0, 777.0, 888.0, 900.0, 999.0, 999.9, 999.99, 7777.0, 8888.0, 9999.0, 9999.9,
      9999.99, 32767.0, 32768.0, 99999.0, 999999.0, 9999999.0, 1e20, 1e30)
 )  # fmt: skip
+MOST_SHOWN = 12  # constant columns in a warning
 FAR = 20  # spans of all other values: farther outside lies an outlier
 
 
@@ -45,7 +46,7 @@ def profile_columns(
     Raises:
         UserError: If values probably stand for none, or single precision would lose what varies.
     """
-    profile, doubtful = [], dict[str, tuple[float, int]]()
+    profile, doubtful, constant = [], dict[str, tuple[float, int]](), list[str]()
     columns = [f"x{c}" for c in range(len(names))]
     spread = ("count(*) - count({x})", "min({x})", "max({x})", "avg({x})", "stddev_pop({x})")
     spreads = engine.measure([[each.format(x=x) for each in spread] for x in columns])
@@ -61,7 +62,7 @@ def profile_columns(
         if low is None or name not in (uses.reading.features or ()):
             continue
         if low == high:
-            uses.warnings.append(f"column {name!r} is constant ({low:g})")
+            constant.append(f"{name!r} ({low:g})")
             continue
         _check_digits(name, profile[-1], table)
         sides = (low, second - low, high - second, lows), (high, high - before, before - low, highs)
@@ -75,6 +76,9 @@ def profile_columns(
             elif gap > FAR * span > 0:
                 told = f"column {name!r}: {value:g} ({times:,} times) lies far outside of all others"
                 uses.warnings.append(told)
+    if constant:
+        shown = ", ".join(constant[:MOST_SHOWN]) + ", …" * (len(constant) > MOST_SHOWN)
+        uses.warnings.append(f"{len(constant):,} constant column(s): {shown}")
     if doubtful and given.missing_values is None:
         values = ",".join(f"{value:g}" for value in dict.fromkeys(value for value, _ in doubtful.values()))
         name, (value, times) = next(iter(doubtful.items()))

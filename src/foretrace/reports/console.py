@@ -10,6 +10,8 @@ from foretrace.evaluation.forecast_errors import CALIBRATED, MODEL, ForecastErro
 from foretrace.evaluation.open_loop import OpenLoop
 from foretrace.evaluation.result import EvaluationResult
 
+MOST_COLUMNS = 12  # that are named in a line
+
 
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]], *, indent: str = "") -> str:
     """Return lines whose columns never run together: the first at the left, the others at the right.
@@ -66,7 +68,7 @@ def data(name: str, module: WindowDataModule) -> str:
     return "\n".join([*lines, parts, *warnings])
 
 
-def describe_columns(module: WindowDataModule, *, most: int = 12, longest: int = 24) -> str:
+def describe_columns(module: WindowDataModule, *, most: int = MOST_COLUMNS, longest: int = 24) -> str:
     """Return the names of features and covariates, at most so many and so long, and the time step."""
     sequences = module.windows["train"].sequences
     step = "unknown time step" if sequences.dt_s is None else f"time step {sequences.dt_s:g} s"
@@ -111,10 +113,11 @@ def evaluation(result: EvaluationResult, *, windows: int, length: int) -> str:
     if result.carried_state is not None:
         tables["1, state carried"] = result.carried_state.errors
     if (loop := result.open_loop) is not None:
-        recordings = f"{result.num_recordings:,} recording{'s' * (result.num_recordings != 1)}"
-        lines.append(
-            f"  open loop: {loop.num_starts:,} starts in {recordings}, {loop.warmup} steps read before each"
+        starts, recordings = (
+            f"{n:,} {what}{'s' * (n != 1)}"
+            for n, what in ((loop.num_starts, "start"), (result.num_recordings, "recording"))
         )
+        lines.append(f"  open loop: {starts} in {recordings}, {loop.warmup} steps read before each")
         for h in loop.horizons:
             boosting = {"boosting": result.boosting[str(h)]} if str(h) in result.boosting else {}
             tables[f"{h:,}"] = {name: table.at(h) for name, table in loop.errors.items()} | boosting

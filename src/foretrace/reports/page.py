@@ -110,7 +110,7 @@ def _sentences(result: EvaluationResult) -> tuple[str, ...]:
 
 def _data(found: Findings) -> Section:
     sequences = found.data.windows["train"].sequences
-    text = [f"{console.describe_columns(found.data, most=MAX_LISTED, longest=200)}; from {sequences.origin}."]
+    text = [f"{console.describe_columns(found.data, longest=200)}; from {sequences.origin}."]
     if notes := console.describe_notes(sequences.notes):
         text.append(f"{notes}.")
     text += [f"Warning: {warning}." for warning in found.data.warnings]
@@ -120,7 +120,11 @@ def _data(found: Findings) -> Section:
     ]
     table = Table("The parts", ("part", "episodes", "rows", "windows", "SHA-256"), tuple(rows))
     spread = Section("Values of each feature in the parts", pictures=found.pictures("distributions"))
-    return Section("Data", tuple(text), (table,), folded=(spread,))
+    every = Section(
+        "All columns", (f"{console.describe_columns(found.data, most=MAX_LISTED, longest=200)}.",)
+    )
+    has_more = max(map(len, (sequences.feature_names, sequences.covariate_names))) > console.MOST_COLUMNS
+    return Section("Data", tuple(text), (table,), folded=(*([every] if has_more else []), spread))
 
 
 def _training(found: Findings) -> tuple[Section, ...]:
@@ -180,9 +184,9 @@ def _open_loop(found: Findings, result: EvaluationResult) -> Section:
     valid, last = (float(result.valid_time(name).value) for name in (MODEL, "persistence"))
     text: tuple[str, ...] = (
         f"The model reads {loop.warmup} steps and then feeds on its own forecasts for {loop.horizon}, from "
-        f"{loop.num_starts:,} starts in {result.num_episodes:,} test episodes.",
+        f"{loop.num_starts:,} starts in {result.num_episodes:,} test episode{'s' * (result.num_episodes != 1)}.",
         f"Half of its forecasts stay valid (root mean square error under {loop.threshold:g} training standard "
-        f"deviations) for {valid:g} steps or more; those of repeating the last value for {last:g}.",
+        f"deviations) for {valid:g} step{'s' * (valid != 1)} or more; those of repeating the last value for {last:g}.",
     )
     names = tuple(loop.errors)
     rows = tuple((f"{h:,}", *(f"{loop.errors[n].mean_mse[h - 1]:.5g}" for n in names)) for h in loop.horizons)

@@ -71,7 +71,7 @@ def prediction_and_truth(
     figure, grid = new_panels(
         1,
         3,
-        panel_in=max(0.9, (0.17 if size > 8 else 0.125) * min(num_features, MAX_NAMED)),
+        panel_in=max(0.9, (0.17 if size > 8 else 0.1) * min(num_features, MAX_NAMED)),
         left_in=0.2 + max(text_width_in(name, size=size) for name in names),
         top_in=0.85,
         bottom_in=1.05,

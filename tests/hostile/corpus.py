@@ -9,7 +9,7 @@ import pytest
 
 from foretrace.config import Reading
 from foretrace.data.sequences import Sequences
-from foretrace.data.tables import read_recordings
+from foretrace.data.tables.read import read_recordings
 from foretrace.errors import UserError, is_plain
 
 SLOWEST_S = 5

@@ -16,8 +16,8 @@ from foretrace.config import Evaluation, PredictConfig, Reading
 from foretrace.config.run_config import read_run_config
 from foretrace.data import sources
 from foretrace.data.sequences import FloatArray, Sequences
-from foretrace.data.tables import Recordings, read_recordings
 from foretrace.data.tables.files import ARRAYS, file_format, find_files
+from foretrace.data.tables.read import Recordings, read_recordings
 from foretrace.data.tables.steps import Times, derive, derived_names, times_after
 from foretrace.errors import UserError
 from foretrace.evaluation.calibration import Calibration, calibrate

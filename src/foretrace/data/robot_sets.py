@@ -13,7 +13,7 @@ import numpy as np
 from foretrace.config.data import LeRobotData, MinariData, Reading
 from foretrace.data.sequences import Sequences
 from foretrace.data.simulation.robots import ROBOTS
-from foretrace.data.tables import read_recordings
+from foretrace.data.tables.read import read_recordings
 from foretrace.errors import UserError, suggest
 
 STEPS_S = {"HalfCheetah": 0.05, "Walker2d": 0.008}  # MuJoCo's environments, from one observation to the next

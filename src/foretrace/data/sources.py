@@ -91,7 +91,7 @@ def read(
     """Simulates or reads the data as a whole.
 
     Returns:
-        The data, and what is known about how they were read; see `foretrace.data.tables.Recordings`.
+        The data, and what is known about how they were read; see `foretrace.data.tables.read.Recordings`.
 
     Raises:
         UserError: If they cannot be had as asked for.
@@ -111,7 +111,7 @@ def read(
         )
         return sequences, {}
     from foretrace.data.robot_sets import load_lerobot, load_minari
-    from foretrace.data.tables import read_recordings
+    from foretrace.data.tables.read import read_recordings
 
     if isinstance(settings, LeRobotData):
         return load_lerobot(settings, cache=cache), {}

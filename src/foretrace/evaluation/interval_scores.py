@@ -68,7 +68,7 @@ class IntervalScores:
         value, low, high = (100 * float(end[-1]) for end in (found.value, found.low, found.high))
         said = f"{level:g} % intervals cover {value:.3g} % of what came over 1 to {horizons[-1]} steps"
         if found.known:
-            missed = f"consistent with {level:g} %"
+            missed = f"{'consistent with' if low <= level <= high else 'close to'} {level:g} %"
             if high < level - TOLERANCE:
                 missed = "too narrow"
             elif low > level + TOLERANCE:

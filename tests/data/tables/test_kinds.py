@@ -11,7 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from foretrace.config import Reading
-from foretrace.data.tables import Recordings, read_recordings
+from foretrace.data.tables.read import Recordings, read_recordings
 from foretrace.errors import UserError
 
 ROWS = 60

@@ -17,9 +17,9 @@ from pyarrow import parquet
 
 from foretrace.config import Reading
 from foretrace.data.sequences import Sequences
-from foretrace.data.tables import read_recordings
 from foretrace.data.tables.episodes import Stretch, cut
 from foretrace.data.tables.files import find_files
+from foretrace.data.tables.read import read_recordings
 from foretrace.data.tables.steps import constant_step
 from foretrace.errors import UserError
 

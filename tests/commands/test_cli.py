@@ -127,5 +127,5 @@ def test_the_shell_completes_commands_and_settings(monkeypatch, capsys):
         assert apps.main() == 0
         return capsys.readouterr().out.split()
 
-    assert complete("foretrace tr") == [*apps.APPS, "runs"]
+    assert complete("foretrace tr") == [*apps.APPS, "runs", "ui"]
     assert complete("foretrace train seed=2 data=half") == ["data=halfcheetah", "data=halfcheetah_ltc"]

@@ -31,6 +31,7 @@ class Reader:
             "PYTHONPATH": str(checkout / "src"),
             "MLFLOW_PORT": self.ports["5000"],
             "MLFLOW_WORKERS": "1",  # of four, each imports everything
+            "COLUMNS": "1000",  # tables as on the page, whatever the terminal of the tests
         }
         self.environment.pop("MLFLOW_TRACKING_URI", None)
 

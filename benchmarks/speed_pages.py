@@ -100,7 +100,7 @@ def _wait(pages: ModuleType, server: str, run_id: str) -> tuple[float, float]:
         table = time.monotonic() - began
         began = time.monotonic()
         page.goto(f"{server}#/experiments/1/runs/{run_id}/model-metrics?workflowType=machine_learning")
-        page.locator(".js-plotly-plot .trace, .js-plotly-plot .scatterlayer").first.wait_for(state="attached")
+        page.locator(".js-plotly-plot").first.wait_for()
         return table, time.monotonic() - began
 
 

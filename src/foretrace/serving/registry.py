@@ -2,12 +2,9 @@
 
 import os
 import shutil
-from contextlib import AbstractContextManager
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
-from unittest.mock import patch
 
 import mlflow.pyfunc
 import numpy as np
@@ -15,7 +12,6 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
-from mlflow.utils import requirements_utils
 
 from foretrace.errors import UserError
 from foretrace.serving.loading import FILE, MODEL
@@ -49,9 +45,7 @@ def write_mlflow_model(folder: Path, predictor: Predictor) -> None:
     means = [scaling.mean.cpu().numpy() for scaling in (model.scaling, model.covariate_scaling)]
     values = np.tile(np.concatenate(means).astype(np.float64), (EXAMPLE_ROWS, 1))
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # Else MLflow looks through the files of all packages, half a second long, for modules that it does not need here.
-    unused: AbstractContextManager[Any] = patch.object(requirements_utils, "_MODULES_TO_PACKAGES", {})
-    with TemporaryDirectory(dir=folder.parent, prefix=".model-") as aside, unused:
+    with TemporaryDirectory(dir=folder.parent, prefix=".model-") as aside:
         save_model(Path(aside) / FILE, card, model, predictor.calibration)
         mlflow.pyfunc.save_model(
             Path(aside) / MODEL,

@@ -51,7 +51,6 @@ import torch
 from torch import Tensor
 
 from foretrace.data.windows import Windows
-from foretrace.evaluation.rollout import rollout
 from foretrace.model.next_step import NextStepModel
 
 KERNELS_AIM = "≤ 1.3"  # a step that only waits for its kernels to be launched takes longer
@@ -147,7 +146,7 @@ def open_loop(plan: Plan) -> Iterator[Row]:
 
         def roll(model: NextStepModel = model, x: Tensor = x) -> None:
             with torch.inference_mode():
-                rollout(model, x, x.new_zeros(len(x), LENGTH + 100, 0), horizon=100)
+                model.rollout(x, x.new_zeros(len(x), LENGTH + 100, 0), horizon=100)
 
         seconds = timed(replace(plan, steps=1), roll)
         yield row(f"rollout of 100 steps, {starts} starts", [1000 * s for s in seconds], "ms")

@@ -85,12 +85,9 @@ def test_the_simple_baselines_are_what_they_are_called(untrained, waves):
     torch.testing.assert_close(mean.steps(x), torch.zeros_like(x).double(), rtol=0, atol=1e-6)
 
 
-def test_baselines_that_need_more_history_than_there_is_are_refused(untrained, waves):
+def test_baselines_read_no_more_than_they_may(untrained, waves):
     scalings = Scalings.of(untrained(waves))
-    with pytest.raises(ValueError, match="2 steps of history"):
-        fit_baselines(waves, waves, scalings=scalings, longest=1)
-    ridge = fit_baselines(waves, waves, scalings=scalings, longest=4)[-1]
-    assert ridge.context <= 4
+    assert all(b.context <= 4 for b in fit_baselines(waves, waves, scalings=scalings, longest=4))
 
 
 def test_a_season_is_found_and_repeated(untrained):
@@ -127,9 +124,9 @@ def test_a_naive_forecast_has_a_scaled_error_of_one_in_training(untrained):
 def test_boosting_is_compared_one_step_and_the_farthest_ahead(untrained, evaluated):
     train = linear_system(20, 200)
     result = evaluated(untrained(train), train, warmup=10, horizon=6, boosting=True)
-    assert list(result.boosting) == ["1", "6"]
+    assert list(result.boosting) == [1, 6]
     for steps, errors in result.boosting.items():
-        floor, mean = (result.open_loop.errors[name].at(int(steps)) for name in ("ridge", "mean"))
+        floor, mean = (result.open_loop.errors[name].at(steps) for name in ("ridge", "mean"))
         assert errors.mean_mse < 0.9 * mean.mean_mse
         np.testing.assert_array_equal(errors.count, floor.count)
     assert {c.where for c in result.verdicts if c.names[1] == "boosting"} == {"open_loop/1", "open_loop/6"}

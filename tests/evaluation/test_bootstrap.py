@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from foretrace.evaluation.bootstrap import median_interval, ratio_interval, run_length, sign_flip_p_value
+from foretrace.evaluation.bootstrap import ratio_interval, run_length, sign_flip_p_value
 
 
 @pytest.fixture
@@ -44,15 +42,6 @@ def test_resamples_are_repeatable_at_each_step(generator):
 def test_there_is_no_interval_from_four_groups_or_from_infinite_errors(generator):
     assert not ratio_interval(np.arange(4.0), np.ones(4), generator=generator).known
     assert not ratio_interval(np.array([1, 2, 3, 4, np.inf]), np.ones(5), generator=generator).known
-
-
-@given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=6), min_size=5, max_size=8))
-def test_the_median_is_that_of_all_numbers_together(episodes):
-    histograms = np.stack([np.bincount(numbers, minlength=10) for numbers in episodes])
-    found = median_interval(histograms, generator=np.random.default_rng(0), resamples=50)
-    everything = sorted(number for numbers in episodes for number in numbers)
-    assert float(found.value) == everything[(len(everything) - 1) // 2]
-    assert found.low <= found.high
 
 
 def test_the_p_value_is_exact_for_few_pairs_and_near_it_for_many(generator):

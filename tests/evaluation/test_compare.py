@@ -93,7 +93,7 @@ def test_a_difference_within_chance_is_not_distinguishable():
     sums = np.random.default_rng(0).gamma(4.0, 25.0, size=16)
     now_better_now_worse = sums * np.tile([0.8, 1.2], 8)
     found = compare_errors(
-        errors(sums), errors(now_better_now_worse), names=NAMES, where="zero_state", by="recording"
+        errors(sums), errors(now_better_now_worse), names=NAMES, where="zero_state", in_time=False
     )
     assert found.verdict == "not distinguishable"
     assert "95 % interval" in found.sentence()
@@ -101,10 +101,12 @@ def test_a_difference_within_chance_is_not_distinguishable():
 
 def test_a_tiny_lead_or_a_single_start_is_no_verdict():
     lead, single = (
-        compare_errors(errors(ours), errors(theirs), names=("model", "ridge"), where="open_loop/5", by=by)
-        for ours, theirs, by in (
-            (np.arange(1, 17) + 0.01 * np.tile([1, -0.9], 8), np.arange(1, 17), "recording"),
-            ([2.0], [1.0], "time"),
+        compare_errors(
+            errors(ours), errors(theirs), names=("model", "ridge"), where="open_loop/5", in_time=in_time
+        )
+        for ours, theirs, in_time in (
+            (np.arange(1, 17) + 0.01 * np.tile([1, -0.9], 8), np.arange(1, 17), False),
+            ([2.0], [1.0], True),
         )
     )
     assert lead.verdict == single.verdict == "not distinguishable"
@@ -119,7 +121,7 @@ def test_sentences_say_what_the_errors_do(data, number):
         where: {name: errors(data.draw(positive)) for name in ("model", "ridge", "mean")}
         for where in ("carried_state", "open_loop/1", "open_loop/50")
     }
-    verdicts = compare_with_baselines(tables, by="recording")
+    verdicts = compare_with_baselines(tables, in_time=False)
     said = {}
     for line in in_words(verdicts):
         verdict, name, places = re.fullmatch(r"(.+) (?:from|than) (ridge|mean) (.+) \(.+\)", line).groups()

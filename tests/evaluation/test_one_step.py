@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 import torch
 
 from foretrace.data.sequences import Sequences
@@ -72,8 +71,3 @@ def test_forecast_episode_is_aligned_with_what_came(untrained, waves):
     prediction, truth = forecast_episodes(untrained(waves), waves, count=4, max_steps=25)[3]
     assert prediction.shape == truth.shape == (25, 2)
     np.testing.assert_array_equal(truth, waves.episode(3)[1:26])
-
-
-def test_warmup_beyond_every_episode_has_a_reason(untrained, waves):
-    with pytest.raises(ValueError, match="no episode has 80 steps"):
-        carried(untrained(waves), waves, 80)

@@ -66,7 +66,7 @@ def record(
             tracked.log_bytes(provenance.PATCH, patch)
         record_data(start.config.data.source, data, tracked)
         counts = count_parameters(module.model)
-        tracked.log_text("parameters.txt", console.parameters(counts) + "\n")
+        tracked.log_text("parameters.txt", console.table(*console.parameters(counts)) + "\n")
         trainable, frozen = (sum(column) for column in zip(*counts.values(), strict=True))
         tracked.log_metrics({"parameters/trainable": trainable, "parameters/frozen": frozen}, step=0)
         if start.repeated:

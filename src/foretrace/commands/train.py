@@ -109,7 +109,7 @@ def run(
             processes = {"processes": env.world_size} if env.world_size > 1 else {}
             tracked.set_tags({"precision": trainer.precision, **processes})
             print(console.data(config.data.source, data))
-            print(console.parameters(count_parameters(module.model)))
+            print(console.table(*console.parameters(count_parameters(module.model))))
             shared = f" in each of {env.world_size} processes" if processes else ""
             print(f"device   {device}{shared}, {precision.name} ({precision.reason})", flush=True)
             began = time.monotonic()

@@ -85,14 +85,9 @@ def fit_baselines(
         train: What they are fitted to.
         valid: What p and the strength of the ridge are chosen on.
         scalings: Units of all forecasts.
-        longest: Steps of history that all of them may need at most, >= 2.
-        season: Steps of a season; None looks for one, see `find_season`.
-
-    Raises:
-        ValueError: If ``longest`` is too small, or a part has too few rows for any regression.
+        longest: Steps of history that any of them may read, >= 2.
+        season: Steps of a season, <= ``longest``; None looks for one, see `find_season`.
     """
-    if longest < 2:
-        raise ValueError(f"the baselines need 2 steps of history at least, got {longest}")
     num_features, num_covariates = train.values.shape[1], train.covariates.shape[1]
     present = torch.eye(num_features + num_covariates, num_features, dtype=torch.float64)  # (D, F)
     zero = torch.zeros(num_features, dtype=torch.float64)
@@ -113,11 +108,9 @@ def fit_baselines(
 
 
 def find_season(train: Sequences, *, longest: int) -> int | None:
-    """Return the first lag at which the autocorrelation, averaged over features, has a clear peak; None if it has none.
+    """Return the first lag up to ``longest`` at which the mean autocorrelation of the features has a clear peak.
 
-    Args:
-        train: Of which the first rows are read.
-        longest: The longest lag that is looked at.
+    None if it has none in the first rows.
     """
     fewest = int(np.searchsorted(train.bounds[:, 1], MOST_ROWS)) + 1
     episodes = [train.values[first : min(end, first + MOST_ROWS)] for first, end in train.bounds[:fewest]]
@@ -144,9 +137,8 @@ def naive_error(train: Sequences, *, scalings: Scalings, season: int) -> FloatAr
     for first, end in train.bounds[train.lengths > season]:
         for start in range(first, end - season, MOST_ROWS):
             stop = min(start + MOST_ROWS, end - season)
-            change = (
-                train.values[start + season : stop + season].astype(np.float64) - train.values[start:stop]
-            )
+            later = train.values[start + season : stop + season].astype(np.float64)
+            change = later - train.values[start:stop]
             total += np.abs(change).sum(axis=0)
             count += len(change)
     return np.asarray(total / max(count, 1) / scalings.values.scale.double().numpy())
@@ -162,21 +154,10 @@ def fit_ridge(train: Sequences, valid: Sequences, *, scalings: Scalings, longest
 
     Written out rather than scikit-learn's ``Ridge``: the normal equations are summed up chunk by chunk, so rows
     may exceed memory, and one eigendecomposition serves all strengths.
-
-    Args:
-        train: Fitted to.
-        valid: Chosen on.
-        scalings: Units of inputs and forecasts.
-        longest: p at most.
-
-    Raises:
-        ValueError: If no episode of a part has a step with a next one.
     """
     width = train.values.shape[1] + train.covariates.shape[1]
     room = min(int(num_targets(part).max(initial=0)) for part in (train, valid))
     lags = [p for p in LAGS if p <= min(room, longest) and (p == 1 or p * width <= MOST_INPUTS)]
-    if not lags:
-        raise ValueError("a regression on the last step needs episodes of two rows at least")
     candidates = [ridge for p in lags for ridge in _solve(train, p, scalings)]
     errors = torch.zeros(len(candidates), dtype=torch.float64)
     for inputs, target in _rows(valid, max(lags), scalings):
@@ -211,9 +192,8 @@ def _solve(train: Sequences, p: int, scalings: Scalings) -> Iterator[LinearForec
 
 def _rows(sequences: Sequences, p: int, scalings: Scalings) -> Iterator[tuple[Tensor, Tensor]]:
     """Iterate over the last p steps (n, p D) before each next step (n, F), in double precision."""
-    for chunk in read_chunks(
-        sequences, scalings=scalings, history=p, lookback=p - 1, what="fitting baselines"
-    ):
+    what = "fitting baselines"
+    for chunk in read_chunks(sequences, scalings=scalings, history=p, lookback=p - 1, what=what):
         inputs, steps = scalings.inputs(chunk.x, chunk.covariates), chunk.mask.shape[1]
         lagged = torch.stack([inputs[:, lag : lag + steps] for lag in range(p)], dim=2)  # (B, S, p, D)
         yield lagged.flatten(2)[chunk.mask], chunk.targets.double()[chunk.mask]

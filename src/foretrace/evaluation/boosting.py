@@ -3,18 +3,17 @@
 Shapes: N rows, P lags, W steps of warm-up, H steps ahead, G groups, F features, K covariates.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from foretrace.data.sequences import Sequences
 from foretrace.data.windows import Windows
 from foretrace.evaluation.chunks import Scalings
-from foretrace.evaluation.forecast_errors import ErrorSums, ForecastErrors, Groups
+from foretrace.evaluation.forecast_errors import FloatArray, ForecastErrors, Groups
 from foretrace.evaluation.progress import track
 
 MOST_ROWS, AT_ONCE = 20_000, 4096
@@ -36,25 +35,14 @@ class Boosting:
 
     @classmethod
     def fit(cls, train: Sequences, *, scalings: Scalings, lags: int, ahead: Sequence[int]) -> "Boosting":
-        """Fit scikit-learn's histogram gradient boosting with its own settings to at most 20,000 rows.
+        """Fit scikit-learn's histogram gradient boosting with its own settings to at most 20,000 rows."""
+        # Takes a second to import, and few ask for it.
+        from sklearn.ensemble import HistGradientBoostingRegressor
 
-        Args:
-            train: Training part.
-            scalings: Units of inputs and forecasts.
-            lags: Rows that are read, P.
-            ahead: Steps ahead.
-        """
-        from sklearn.ensemble import (
-            HistGradientBoostingRegressor,
-        )  # takes a second to import, and few ask for it
-
-        regressors = {}
+        regressors, stride = {}, max(1, train.num_rows // MOST_ROWS)
         for steps in ahead:
-            stride = max(1, train.num_rows // MOST_ROWS)
-            pairs = list(
-                _pairs(Windows(train, length=lags + steps - 1, stride=stride), scalings, lags, lags, steps)
-            )
-            inputs, targets = (np.concatenate([pair[part] for pair in pairs]) for part in (0, 1))
+            windows = Windows(train, length=lags + steps - 1, stride=stride)
+            inputs, targets = _pairs(windows, scalings, lags, lags, steps)
             regressors[steps] = [
                 HistGradientBoostingRegressor(random_state=0).fit(inputs, targets[:, f])
                 for f in track(range(targets.shape[1]), f"boosting, {steps} steps ahead")
@@ -70,21 +58,21 @@ class Boosting:
         group = groups.find(origins[:, 0], origins[:, 1] + warmup - 1)
         errors = {}
         for steps, regressors in self.regressors.items():
-            sums = ErrorSums(groups.number, sequences.values.shape[1:])
-            pairs = list(_pairs(windows, self.scalings, self.lags, warmup, steps))
-            inputs, targets = (np.concatenate([pair[part] for pair in pairs]) for part in (0, 1))
+            inputs, targets = _pairs(windows, self.scalings, self.lags, warmup, steps)
             forecast = np.stack([regressor.predict(inputs) for regressor in regressors], axis=1)
-            sums.add(group, torch.from_numpy(forecast - targets))
-            errors[steps] = sums.errors()
+            errors[steps] = ForecastErrors.none(groups.number, targets.shape[1:])
+            errors[steps].add(group, torch.from_numpy(forecast - targets))
         return errors
 
 
 def _pairs(
     windows: Windows, scalings: Scalings, lags: int, warmup: int, steps: int
-) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
-    """Iterate over the last rows before step W (N, P (F + K)), and what came so many steps after (N, F)."""
+) -> tuple[FloatArray, FloatArray]:
+    """Return the last rows before step W (N, P (F + K)), and what came so many steps after (N, F)."""
+    inputs, targets, read = [], [], slice(warmup - lags, warmup)
     for chosen in torch.split(torch.arange(len(windows)), AT_ONCE):
         batch = windows.gather(chosen)
-        read = slice(warmup - lags, warmup)
-        rows: Tensor = scalings.inputs(scalings.values(batch.values[:, read]), batch.covariates[:, read])
-        yield rows.flatten(1).numpy(), scalings.values(batch.targets[:, warmup + steps - 2]).double().numpy()
+        rows = scalings.inputs(scalings.values(batch.values[:, read]), batch.covariates[:, read])
+        inputs.append(rows.flatten(1))
+        targets.append(scalings.values(batch.targets[:, warmup + steps - 2]).double())
+    return torch.cat(inputs).numpy(), torch.cat(targets).numpy()

@@ -5,7 +5,7 @@ Shapes: N starts, H steps ahead, F features, L levels, K groups of starts.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,17 +22,6 @@ from foretrace.model.next_step import NextStepModel
 STARTS_PER_HORIZON = 5  # starts overlap so that each step ahead is seen at many phases of a recording
 MOST_VALUES = 30_000_000  # of errors held at once, N H F
 Array = npt.NDArray[Any]
-
-
-class Intervals(Protocol):
-    """A way to say how far from a forecast the truth may be."""
-
-    @property
-    def levels(self) -> tuple[float, ...]:
-        """Share of the truth that each interval is to cover, in percent."""
-
-    def limits(self, forecast: Array, spread: Array | None = None) -> tuple[Array, Array, Array]:
-        """Return point (N, H, F), lower and upper limits (L, N, H, F) for a forecast and its spread, each (N, H, F)."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -154,6 +143,9 @@ class Climatology:
         return point, lower, upper
 
 
+Intervals = Calibration | Climatology
+
+
 def calibrate(
     model: NextStepModel,
     baselines: Sequence[LinearForecast],
@@ -164,12 +156,7 @@ def calibrate(
 ) -> tuple[dict[str, Calibration], str]:
     """Fit a calibration to rollouts of the validation part: of the model, and of baselines (not shrunk).
 
-    Args:
-        model: On any device.
-        baselines: Of which there are intervals too.
-        train: Training part, whose mean forecasts are shrunk towards.
-        valid: Validation part; where its episodes are shorter than warm-up and horizon, the horizon is cut.
-        settings: Warm-up, horizon and levels.
+    Where validation episodes are shorter than warm-up and horizon, the horizon is cut.
 
     Returns:
         Calibrations by name; or none, and the reason.
@@ -183,27 +170,22 @@ def calibrate(
     found = list(iterate_rollouts(model, baselines, valid, warmup=warmup, horizon=horizon, stride=stride))
     center = Scalings.of(model).values(torch.from_numpy(train.statistics.mean)).double().numpy()
     grouping = Groups.of(valid, stretch=horizon)
-    group = np.concatenate([grouping.find(some.episodes, some.steps).numpy() for some in found])
-    spread = _joined([some.spread for some in found if some.spread is not None])
-    truth = _joined([some.truth for some in found])
-    calibrations = {
-        name: fit(
-            _joined([some.forecasts[name] for some in found]),
+    group = torch.cat([grouping.find(some.episodes, some.steps) for some in found]).numpy()
+    spreads = [some.spread for some in found if some.spread is not None]
+    truth = torch.cat([some.truth for some in found]).numpy()
+    calibrations = {}
+    for name in (MODEL, *(baseline.name for baseline in baselines)):
+        fitted = fit(
+            torch.cat([some.forecasts[name].float() for some in found]).numpy(),
             truth,
             group,
-            spread=spread if name == MODEL and spread.size else None,
+            spread=torch.cat(spreads).float().numpy() if name == MODEL and spreads else None,
             levels=settings.levels,
             center=center,
             shrink=name == MODEL,
         )
-        for name in (MODEL, *(baseline.name for baseline in baselines))
-    }
-    return {name: replace(c, warmup=warmup, by=grouping.by) for name, c in calibrations.items()}, ""
-
-
-def _joined(parts: Sequence[torch.Tensor]) -> npt.NDArray[np.float32]:
-    """Return parts (B, H, F) as one array (N, H, F)."""
-    return torch.cat([part.float() for part in parts]).numpy() if parts else np.zeros(0, np.float32)
+        calibrations[name] = replace(fitted, warmup=warmup, by=grouping.by)
+    return calibrations, ""
 
 
 def fit(

@@ -35,7 +35,7 @@ class Comparison:
 
     >>> a, b, steps = (np.full((16, 1), error) for error in (8.0, 10.0, 100))
     >>> first, second = (ForecastErrors(squared=e, absolute=e, count=steps[:, 0]) for e in (a, b))
-    >>> found = compare_errors(first, second, names=("A", "B"), where="carried_state", by="recording")
+    >>> found = compare_errors(first, second, names=("A", "B"), where="carried_state", in_time=False)
     >>> found.verdict, found.count
     ('better', 1600)
     >>> print(found.sentence())
@@ -94,7 +94,7 @@ def compare_errors(
     *,
     names: tuple[str, str],
     where: str,
-    by: str,
+    in_time: bool,
     scale: FloatArray | None = None,
 ) -> Comparison:
     """Compare errors (G, F) on the same steps; the draws are the same for the same number of groups.
@@ -103,15 +103,12 @@ def compare_errors(
         first: One forecast's.
         second: The other's.
         names: What to call them.
-        where: What was forecast.
-        by: What a group is: ``recording``, or a stretch of ``time``.
+        where: What was forecast, see `Comparison`.
+        in_time: Whether a group is a stretch of time instead of a recording.
         scale: Brings the second one's errors to the first one's unit, feature by feature. Shape (F,).
     """
-    counted, in_time = first.count > 0, by == "time"
-    ours, theirs = (
-        errors.squared[counted].mean(axis=1)
-        for errors in (first, second if scale is None else second.in_units(scale))
-    )
+    counted, second = first.count > 0, second if scale is None else second.in_units(scale)
+    ours, theirs = (errors.squared[counted].mean(axis=1) for errors in (first, second))
     number, generator = int(counted.sum()), np.random.default_rng(0)
     what = f"{'stretch' if in_time else 'recording'}{'' if number == 1 else 'es' if in_time else 's'}"
     with np.errstate(invalid="ignore"):
@@ -128,11 +125,11 @@ def compare_errors(
 
 
 def compare_with_baselines(
-    tables: Mapping[str, Mapping[str, ForecastErrors]], *, by: str
+    tables: Mapping[str, Mapping[str, ForecastErrors]], *, in_time: bool
 ) -> tuple[Comparison, ...]:
     """Compare the model with every other forecast, wherever both were made; see `EvaluationResult.tables`."""
     return tuple(
-        compare_errors(errors[MODEL], theirs, names=(MODEL, name), where=where, by=by)
+        compare_errors(errors[MODEL], theirs, names=(MODEL, name), where=where, in_time=in_time)
         for where, errors in tables.items()
         for name, theirs in errors.items()
         if name != MODEL
@@ -144,7 +141,7 @@ def in_words(verdicts: Sequence[Comparison]) -> list[str]:
 
     >>> same = ForecastErrors(squared=np.ones((6, 1)), absolute=np.ones((6, 1)), count=np.ones(6, int))
     >>> tables = {"open_loop/50": {"model": same, "ridge": same}, "open_loop/100": {"model": same, "ridge": same}}
-    >>> in_words(compare_with_baselines(tables, by="recording"))
+    >>> in_words(compare_with_baselines(tables, in_time=False))
     ['not distinguishable from ridge in open loop at 50 and 100 steps (6 starts, 6 recordings)']
     """
     lines = []

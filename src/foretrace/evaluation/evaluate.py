@@ -18,14 +18,7 @@ from foretrace.model.next_step import NextStepModel
 def evaluate(
     model: NextStepModel, test: Windows, references: References, *, settings: Evaluation
 ) -> EvaluationResult:
-    """Evaluate a model on a test part.
-
-    Args:
-        model: On any device.
-        test: What model and baselines are evaluated on.
-        references: What it is held against, see `fit_references`.
-        settings: Warm-up, horizon and more.
-    """
+    """Evaluate a model, on any device, on a test part; see `fit_references` for what it is held against."""
     sequences, warmup, horizon = test.sequences, settings.warmup, settings.horizon
     baselines = references.baselines
     groups = Groups.of(sequences, stretch=horizon)
@@ -56,7 +49,7 @@ def evaluate(
         open_loop=open_loop,
         unavailable={part: reason for part, reason in unavailable.items() if reason},
         naive=references.naive,
-        boosting={str(steps): errors for steps, errors in boosting.items()},
+        boosting=boosting,
         calibrated_on=references.calibration.origin if references.calibration else "",
         chosen={baseline.name: baseline.chosen for baseline in baselines if baseline.chosen},
     )

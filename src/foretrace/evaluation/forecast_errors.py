@@ -33,11 +33,10 @@ class ForecastErrors:
         absolute: The same shape.
         count: Errors in each sum; 0 for a group without a forecast. Shape (G,).
 
-    >>> errors = ForecastErrors(
-    ...     squared=np.array([[6.0], [0.0]]), absolute=np.array([[4.0], [0.0]]), count=np.array([3, 1])
-    ... )
-    >>> errors.mse.tolist(), errors.l1.tolist(), float(errors.mean_mse)
-    ([1.5], [1.0], 1.5)
+    >>> errors = ForecastErrors.none(2, (1,))
+    >>> errors.add(torch.tensor([1, 1]), torch.tensor([[2.0], [-4.0]]))
+    >>> errors.squared.tolist(), errors.count.tolist(), errors.mse.tolist(), float(errors.mean_l1)
+    ([[0.0], [20.0]], [0, 2], [10.0], 3.0)
     """
 
     squared: FloatArray
@@ -47,6 +46,22 @@ class ForecastErrors:
     def __post_init__(self) -> None:
         if self.squared.shape != self.absolute.shape or self.count.shape != self.squared.shape[:1]:
             raise ValueError("errors need as many squared as absolute sums, and one count for each group")
+
+    @classmethod
+    def none(cls, num_groups: int, shape: tuple[int, ...]) -> "ForecastErrors":
+        """Return sums over no errors, each of which will have a shape of (F,) or (H, F)."""
+        squared, absolute = np.zeros((2, num_groups, *shape))
+        return cls(squared=squared, absolute=absolute, count=np.zeros(num_groups, np.int64))
+
+    def add(self, groups: Tensor, error: Tensor) -> None:
+        """Add one error (B, *shape) to each of the groups (B,)."""
+        error = error.double()
+        for total, part in (
+            (self.squared, error.square()),
+            (self.absolute, error.abs()),
+            (self.count, torch.ones_like(groups)),
+        ):
+            torch.from_numpy(total).index_add_(0, groups, part)
 
     @property
     def mse(self) -> FloatArray:
@@ -124,37 +139,3 @@ class Groups:
         """Return the group of each step of each episode; any shapes that broadcast."""
         first, last = self.first[episodes], self.last[episodes]
         return torch.minimum(first + (steps // self.stretch), last)
-
-
-class ErrorSums:
-    """Collects errors, batch by batch, into `ForecastErrors`.
-
-    Args:
-        num_groups: G.
-        shape: Of one error: (F,) or (H, F).
-
-    >>> sums = ErrorSums(2, (1,))
-    >>> sums.add(torch.tensor([1, 1]), torch.tensor([[2.0], [-4.0]]))
-    >>> sums.errors().squared.tolist(), sums.errors().count.tolist()
-    ([[0.0], [20.0]], [0, 2])
-    """
-
-    def __init__(self, num_groups: int, shape: tuple[int, ...]) -> None:
-        self._squared = torch.zeros(num_groups, *shape, dtype=torch.float64)
-        self._absolute = torch.zeros_like(self._squared)
-        self._count = torch.zeros(num_groups, dtype=torch.int64)
-
-    def add(self, groups: Tensor, error: Tensor) -> None:
-        """Add one error (B, *shape) to each of the groups (B,)."""
-        error = error.double()
-        self._squared.index_add_(0, groups, error.square())
-        self._absolute.index_add_(0, groups, error.abs())
-        self._count.index_add_(0, groups, torch.ones_like(groups))
-
-    def errors(self) -> ForecastErrors:
-        """Return what was collected so far."""
-        return ForecastErrors(
-            squared=self._squared.numpy().copy(),
-            absolute=self._absolute.numpy().copy(),
-            count=self._count.numpy().copy(),
-        )

@@ -1,12 +1,10 @@
 """The figures of an evaluation by the names under which they are tracked."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from foretrace.evaluation.baselines import PERSISTENCE
 from foretrace.evaluation.forecast_errors import CALIBRATED, MODEL, FloatArray
-from foretrace.evaluation.result import EvaluationResult
+from foretrace.evaluation.result import EvaluationResult, skill
 
 Curve = dict[int, float]  # by steps ahead, or by position in a window, from 1
 
@@ -25,7 +23,7 @@ def evaluation_metrics(result: EvaluationResult) -> tuple[dict[str, float], dict
     - the curves ``coverage/<level>`` and ``width/<level>`` are those of its intervals, ``crps`` and
       ``crps/<baseline>`` the scores.
 
-    All errors are scaled but ``.../raw/...``. Ends of intervals are in the evaluation's file.
+    All errors are scaled but ``.../raw/...``.
     """
     scalars, zero_state = dict[str, float](), result.zero_state
     for prefix, name in (("test", MODEL), ("persistence", PERSISTENCE)):
@@ -34,28 +32,23 @@ def evaluation_metrics(result: EvaluationResult) -> tuple[dict[str, float], dict
         scalars |= {f"{prefix}/mse": float(errors.mean_mse), f"{prefix}/l1": float(errors.mean_l1)}
         scalars |= {f"{prefix}/raw/mse": float(raw.mean_mse), f"{prefix}/raw/l1": float(raw.mean_l1)}
     scalars["skill"] = result.skill
-    if result.naive is not None and (result.naive > 0).any():
-        scalars["test/mase"] = float(result.mase(zero_state.errors[MODEL]))
+    if (mase := result.mase(zero_state.errors[MODEL])) is not None:
+        scalars["test/mase"] = float(mase)
     curves = {"zero_state/mse": _curve(zero_state.mean_by_position(MODEL))}
     if result.carried_state is not None:
         carried = result.carried_state.errors
         scalars |= {_name("carried_state", name, "mse"): float(e.mean_mse) for name, e in carried.items()}
         scalars["carried_state/l1"] = float(carried[MODEL].mean_l1)
-        scalars |= {
-            f"skill/{name}": float(result.skill_interval(carried[MODEL], errors).value)
-            for name, errors in carried.items()
-            if name != MODEL
-        }
+        ours = float(carried[MODEL].mean_mse)
+        scalars |= {f"skill/{n}": skill(ours, float(e.mean_mse)) for n, e in carried.items() if n != MODEL}
     if (loop := result.open_loop) is not None:
         curves |= {_name("open_loop", n, "mse"): _curve(e.mean_mse) for n, e in loop.errors.items()}
-        if "test/mase" in scalars:
-            curves["open_loop/mase"] = _curve(result.mase(loop.errors.get(CALIBRATED, loop.errors[MODEL])))
+        if (mase := result.mase(loop.given)) is not None:
+            curves["open_loop/mase"] = _curve(mase)
         if result.boosting:
-            ahead = {int(steps): float(errors.mean_mse) for steps, errors in result.boosting.items()}
-            curves["open_loop/boosting/mse"] = ahead
+            curves["open_loop/boosting/mse"] = {n: float(e.mean_mse) for n, e in result.boosting.items()}
         curves["open_loop/l1"] = _curve(loop.errors[MODEL].mean_l1)
-        times: Mapping[str, float] = {name: float(result.valid_time(name).value) for name in loop.errors}
-        scalars |= {_name("valid_time_steps", name): steps for name, steps in times.items()}
+        scalars |= {_name("valid_time_steps", n): float(loop.valid_time(n)) for n in loop.errors}
         for name, scores in loop.intervals.items():
             if name == CALIBRATED:
                 levels = [f"{level:g}" for level in scores.levels]
@@ -63,7 +56,7 @@ def evaluation_metrics(result: EvaluationResult) -> tuple[dict[str, float], dict
                 curves |= {f"width/{n}": _curve(w) for n, w in zip(levels, scores.mean_width, strict=True)}
             curves["crps" if name == CALIBRATED else f"crps/{name}"] = _curve(scores.crps)
         if result.dt_s is not None:
-            scalars["valid_time_s"] = times[MODEL] * result.dt_s
+            scalars["valid_time_s"] = loop.valid_time(MODEL) * result.dt_s
     return scalars, curves
 
 

@@ -17,7 +17,7 @@ from foretrace.data.sequences import Sequences
 from foretrace.data.windows import Windows
 from foretrace.evaluation.baselines import PERSISTENCE, LinearForecast
 from foretrace.evaluation.chunks import Scalings, num_targets, read_chunks
-from foretrace.evaluation.forecast_errors import MODEL, ErrorSums, FloatArray, ForecastErrors, Groups
+from foretrace.evaluation.forecast_errors import MODEL, FloatArray, ForecastErrors, Groups
 from foretrace.evaluation.progress import track
 from foretrace.model.lstm import State
 from foretrace.model.next_step import NextStepModel
@@ -73,7 +73,7 @@ def evaluate_zero_state(model: NextStepModel, windows: Windows, groups: Groups) 
     """Evaluate the model and persistence on whole windows, from a state of zero."""
     num_features = windows.sequences.values.shape[1]
     names = (MODEL, PERSISTENCE)
-    sums = {name: ErrorSums(groups.number, (num_features,)) for name in names}
+    errors = {name: ForecastErrors.none(groups.number, (num_features,)) for name in names}
     squared = {name: torch.zeros(windows.length, num_features, dtype=torch.float64) for name in names}
     model.eval()
     for chosen in track(torch.split(torch.arange(len(windows)), BATCH), "testing one step ahead"):
@@ -85,11 +85,9 @@ def evaluate_zero_state(model: NextStepModel, windows: Windows, groups: Groups) 
         for name, tensor in zip(names, (forecast, x), strict=True):
             error = tensor.cpu().double() - y.cpu()
             squared[name] += error.square().sum(dim=0)
-            sums[name].add(group, error.flatten(0, 1))
-    return ZeroState(
-        by_position={name: (total / len(windows)).numpy() for name, total in squared.items()},
-        errors={name: total.errors() for name, total in sums.items()},
-    )
+            errors[name].add(group, error.flatten(0, 1))
+    by_position = {name: (total / len(windows)).numpy() for name, total in squared.items()}
+    return ZeroState(by_position=by_position, errors=errors)
 
 
 def evaluate_carried_state(
@@ -100,18 +98,10 @@ def evaluate_carried_state(
     *,
     warmup: int,
 ) -> CarriedState:
-    """Evaluate the model and the baselines on the same steps of whole episodes.
-
-    Raises:
-        ValueError: If no episode outlasts the warm-up (see `carried_state_unavailable`), or a baseline needs more.
-    """
-    if reason := carried_state_unavailable(sequences, warmup=warmup):
-        raise ValueError(reason)
+    """Evaluate the model and the baselines on the same steps of whole episodes, of which one outlasts the warm-up."""
     lookback = max((baseline.context for baseline in baselines), default=1) - 1
-    if lookback >= warmup:
-        raise ValueError(f"a baseline reads {lookback + 1} steps, the warm-up has {warmup}")
-    shape = sequences.values.shape[1:]
-    sums = {name: ErrorSums(groups.number, shape) for name in (MODEL, *(b.name for b in baselines))}
+    names, shape = (MODEL, *(b.name for b in baselines)), sequences.values.shape[1:]
+    errors = {name: ForecastErrors.none(groups.number, shape) for name in names}
     scalings, device, state = Scalings.of(model), model.change.device, None
     model.eval()
     what = "testing one step ahead, the state carried"
@@ -121,12 +111,12 @@ def evaluate_carried_state(
         with torch.inference_mode():
             forecast, state = model.forward_scaled(x, covariates, before)
         group, mask = groups.find(chunk.episodes[:, None], chunk.steps), chunk.mask
-        sums[MODEL].add(group[mask], (forecast.cpu().double() - chunk.targets)[mask])
+        errors[MODEL].add(group[mask], (forecast.cpu().double() - chunk.targets)[mask])
         inputs = scalings.inputs(chunk.x, chunk.covariates)
         for baseline in baselines:
             error = baseline.steps(inputs[:, lookback + 1 - baseline.context :]) - chunk.targets
-            sums[baseline.name].add(group[mask], error[mask])
-    return CarriedState(warmup=warmup, errors={name: total.errors() for name, total in sums.items()})
+            errors[baseline.name].add(group[mask], error[mask])
+    return CarriedState(warmup=warmup, errors=errors)
 
 
 def carried_state_unavailable(sequences: Sequences, *, warmup: int) -> str:
@@ -148,9 +138,8 @@ def forecast_episodes(
     after, shift = (sequences.values, 1) if sequences.next_values is None else (sequences.next_values, 0)
     steps = np.minimum(num_targets(sequences)[:count], max_steps)
     first, rows = sequences.bounds[: len(steps), :1], np.arange(steps.max())
-    chosen = first + np.minimum(
-        rows, np.maximum(steps[:, None] - 1, 0)
-    )  # what an episode lacks is its last row
+    # What an episode lacks is its last row.
+    chosen = first + np.minimum(rows, np.maximum(steps[:, None] - 1, 0))
     device = model.change.device
     values, covariates = (
         torch.from_numpy(a[chosen]).to(device) for a in (sequences.values, sequences.covariates)

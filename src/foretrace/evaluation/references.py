@@ -40,41 +40,29 @@ class References:
 def fit_references(
     model: NextStepModel, *, train: Sequences, valid: Sequences, settings: Evaluation
 ) -> References:
-    """Fit baselines to the training part, and calibrations to the validation part.
-
-    Args:
-        model: On any device.
-        train: Training part.
-        valid: Validation part.
-        settings: Warm-up, horizon and levels.
-    """
+    """Fit baselines to the training part, and calibrations to the validation part."""
     scalings = Scalings.of(model)
     baselines = fit_baselines(
         train, valid, scalings=scalings, longest=settings.warmup, season=settings.season
     )
     season = next((baseline.context for baseline in baselines if baseline.name == SEASONAL), 1)
     naive = naive_error(train, scalings=scalings, season=season)
-    ahead = sorted({1, settings.horizon})
-    lags, boosting = min(LAGS[-1], settings.warmup), None
+    boosting = None
     if settings.boosting:
+        lags, ahead = min(LAGS[-1], settings.warmup), sorted({1, settings.horizon})
         boosting = Boosting.fit(train, scalings=scalings, lags=lags, ahead=ahead)
     with_intervals = [b for b in baselines if b.name not in ("mean", "velocity")]
-    found, reason = calibrate(model, with_intervals, train=train, valid=valid, settings=settings)
-    if not found:
-        return References(
-            baselines=baselines, calibration=None, naive=naive, boosting=boosting, unavailable=reason
-        )
-    calibration = found.pop(MODEL)
+    found, unavailable = calibrate(model, with_intervals, train=train, valid=valid, settings=settings)
+    calibration = found.pop(MODEL, None)
+    if calibration and (few := calibration.unavailable):
+        levels = ", ".join(f"{level:g} %" for level in few)
+        unavailable = f"none of {levels}: too few validation recordings"
     intervals: dict[str, Intervals] = {}
-    if calibration.levels:
+    if calibration and calibration.levels:
         rows = torch.from_numpy(train.values[:: -(-len(train.values) // MOST_ROWS)])
         climatology = Climatology.of(scalings.values(rows).double().numpy(), levels=calibration.levels)
         same = {name: theirs for name, theirs in found.items() if theirs.levels == calibration.levels}
         intervals = {CALIBRATED: calibration, CLIMATOLOGY: climatology, **same}
-    few = calibration.unavailable
-    unavailable = (
-        f"none of {', '.join(f'{level:g} %' for level in few)}: too few validation recordings" if few else ""
-    )
     return References(
         baselines=baselines,
         calibration=calibration,

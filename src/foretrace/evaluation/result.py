@@ -12,7 +12,7 @@ import numpy as np
 
 from foretrace.errors import UserError
 from foretrace.evaluation.baselines import PERSISTENCE
-from foretrace.evaluation.bootstrap import Interval, median_interval, ratio_interval
+from foretrace.evaluation.bootstrap import Interval, ratio_interval
 from foretrace.evaluation.compare import (
     CARRIED_STATE,
     OPEN_LOOP,
@@ -22,7 +22,7 @@ from foretrace.evaluation.compare import (
     compare_with_baselines,
     in_words,
 )
-from foretrace.evaluation.forecast_errors import CALIBRATED, MODEL, FloatArray, ForecastErrors, IntArray
+from foretrace.evaluation.forecast_errors import CALIBRATED, MODEL, FloatArray, ForecastErrors
 from foretrace.evaluation.one_step import CarriedState, ZeroState
 from foretrace.evaluation.open_loop import OpenLoop
 
@@ -69,8 +69,13 @@ class EvaluationResult:
     unavailable: dict[str, str] = field(default_factory=dict)
     calibrated_on: str = ""
     naive: FloatArray | None = None
-    boosting: dict[str, ForecastErrors] = field(default_factory=dict)
+    boosting: dict[int, ForecastErrors] = field(default_factory=dict)
     chosen: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def in_time(self) -> bool:
+        """Whether groups follow one another in time."""
+        return self.grouped_by == "time"
 
     @property
     def skill(self) -> float:
@@ -81,17 +86,13 @@ class EvaluationResult:
     @cached_property
     def verdicts(self) -> tuple[Comparison, ...]:
         """The model against each baseline, one step ahead and at each reported horizon."""
-        return compare_with_baselines(self.tables(), by=self.grouped_by)
+        return compare_with_baselines(self.tables(), in_time=self.in_time)
 
     @property
     def sentences(self) -> list[str]:
         """The verdicts in words, the bad ones first; then how good the intervals are."""
         crps = [f"CRPS {line}" for line in in_words(self.crps_verdicts)]
-        return [
-            *in_words(self.verdicts),
-            *crps,
-            *([self.coverage_sentence] if self.coverage_sentence else []),
-        ]
+        return [line for line in (*in_words(self.verdicts), *crps, self.coverage_sentence) if line]
 
     @cached_property
     def crps_verdicts(self) -> tuple[Comparison, ...]:
@@ -99,14 +100,14 @@ class EvaluationResult:
         loop = self.open_loop
         if loop is None or not loop.intervals:
             return ()
-        tables = {
-            f"{OPEN_LOOP}/{steps}": {
-                MODEL if name == CALIBRATED else name: _one_error(scores.score[:, steps - 1], scores.count)
-                for name, scores in loop.intervals.items()
-            }
-            for steps in loop.horizons
-        }
-        return compare_with_baselines(tables, by=self.grouped_by)
+        tables: dict[str, dict[str, ForecastErrors]] = {}
+        for steps in loop.horizons:
+            table = tables[f"{OPEN_LOOP}/{steps}"] = {}
+            for name, scores in loop.intervals.items():
+                score = scores.score[:, steps - 1, None]  # (G, 1)
+                errors = ForecastErrors(squared=score, absolute=score, count=scores.count)
+                table[MODEL if name == CALIBRATED else name] = errors
+        return compare_with_baselines(tables, in_time=self.in_time)
 
     @cached_property
     def coverage_sentence(self) -> str:
@@ -114,7 +115,7 @@ class EvaluationResult:
         loop = self.open_loop
         if loop is None or not loop.intervals:
             return ""
-        return loop.intervals[CALIBRATED].describe(loop.horizons, in_time=self._in_time)
+        return loop.intervals[CALIBRATED].describe(loop.horizons, in_time=self.in_time)
 
     @property
     def worse_than(self) -> tuple[str, ...]:
@@ -122,56 +123,32 @@ class EvaluationResult:
         return tuple(dict.fromkeys(c.names[1] for c in self.verdicts if c.verdict == "worse"))
 
     def tables(self) -> dict[str, Mapping[str, ForecastErrors]]:
-        """Return errors (G, F) of all forecasts on the same steps, by where they are made; see `Comparison`."""
+        """Return errors (G, F) of all forecasts on the same steps, by where they are made; see `Comparison`.
+
+        The model's forecasts in open loop are those that are given, see `OpenLoop.given`.
+        """
         tables: dict[str, Mapping[str, ForecastErrors]] = {ZERO_STATE: self.zero_state.errors}
         if self.carried_state is not None:
             tables[CARRIED_STATE] = self.carried_state.errors
-        if self.open_loop is not None:
-            for steps in self.open_loop.horizons:
-                table = {n: e.at(steps) for n, e in self._given_forecasts().items()}
-                boosting = self.boosting.get(str(steps))
-                tables[f"{OPEN_LOOP}/{steps}"] = table | ({"boosting": boosting} if boosting else {})
+        if (loop := self.open_loop) is not None:
+            given = loop.errors | {MODEL: loop.given}
+            for steps in loop.horizons:
+                table = {name: errors.at(steps) for name, errors in given.items() if name != CALIBRATED}
+                boosting = {"boosting": self.boosting[steps]} if steps in self.boosting else {}
+                tables[f"{OPEN_LOOP}/{steps}"] = table | boosting
         return tables
 
-    def _given_forecasts(self) -> dict[str, ForecastErrors]:
-        """Open-loop errors of the forecasts that are given: the model's is the calibrated one, where there is one."""
-        assert self.open_loop is not None
-        errors = dict(self.open_loop.errors)
-        return {MODEL: errors.pop(CALIBRATED, errors[MODEL])} | {
-            n: e for n, e in errors.items() if n != MODEL
-        }
-
-    def mase(self, errors: ForecastErrors) -> FloatArray:
-        """Return the mean absolute scaled error over features that vary. Shape () or (H,)."""
-        assert self.naive is not None
-        varies = self.naive > 0
+    def mase(self, errors: ForecastErrors) -> FloatArray | None:
+        """Return the mean absolute scaled error over features that vary, () or (H,); None where that is unknown."""
+        if self.naive is None or not (varies := self.naive > 0).any():
+            return None
         return np.asarray((errors.l1[..., varies] / self.naive[varies]).mean(axis=-1))
 
     def mse_interval(self, errors: ForecastErrors) -> Interval:
         """Return the mean squared error over features with its interval. Shape () or (H,)."""
-        counted = errors.count > 0
+        counted, generator = errors.count > 0, np.random.default_rng(0)
         sums = errors.squared[counted].mean(axis=-1)
-        return ratio_interval(sums, errors.count[counted], generator=_draws(), in_time=self._in_time)
-
-    def skill_interval(self, ours: ForecastErrors, theirs: ForecastErrors) -> Interval:
-        """Return 1 - the ratio of two mean squared errors on the same steps, with its interval."""
-        sums = [errors.squared[ours.count > 0].mean(axis=-1) for errors in (ours, theirs)]
-        ratio = ratio_interval(*sums, generator=_draws(), in_time=self._in_time)
-        value = skill(float(ours.mean_mse), float(theirs.mean_mse))
-        return Interval(np.asarray(value), 1 - ratio.high, 1 - ratio.low)
-
-    def valid_time(self, name: str) -> Interval:
-        """Return the median over starts of the steps for which a forecast stays valid, with its interval.
-
-        A median of H steps means H or more. Times ``dt_s`` it is in seconds.
-
-        Raises:
-            ValueError: If there is no open loop.
-        """
-        if self.open_loop is None:
-            raise ValueError(f"there is no open loop: {self.unavailable[OPEN_LOOP]}")
-        starts = self.open_loop.valid[name]
-        return median_interval(starts[starts.any(axis=1)], generator=_draws(), in_time=self._in_time)
+        return ratio_interval(sums, errors.count[counted], generator=generator, in_time=self.in_time)
 
     def compare(self, other: "EvaluationResult", *, names: tuple[str, str]) -> dict[str, Comparison]:
         """Compare two runs by group, in everything that both measured on the same steps.
@@ -194,7 +171,7 @@ class EvaluationResult:
         ours, theirs, scale = self.tables(), other.tables(), other.scale / self.scale
         pairs = {where: (ours[where][MODEL], theirs[where][MODEL]) for where in ours if where in theirs}
         found = {
-            where: compare_errors(a, b, names=names, where=where, by=self.grouped_by, scale=scale)
+            where: compare_errors(a, b, names=names, where=where, in_time=self.in_time, scale=scale)
             for where, (a, b) in pairs.items()
             if np.array_equal(a.count, b.count) and self._settings(where) == other._settings(where)
         }
@@ -213,10 +190,6 @@ class EvaluationResult:
             return (self.carried_state.warmup,) if self.carried_state else ()
         return (self.open_loop.warmup, self.open_loop.horizon) if self.open_loop else ()
 
-    @property
-    def _in_time(self) -> bool:
-        return self.grouped_by == "time"
-
 
 def skill(mse: float, reference_mse: float) -> float:
     """Return the share of the reference's mean squared error that is saved.
@@ -227,12 +200,3 @@ def skill(mse: float, reference_mse: float) -> float:
     if reference_mse == 0:
         return 0.0 if mse == 0 else -np.inf
     return 1 - mse / reference_mse
-
-
-def _one_error(score: FloatArray, count: IntArray) -> ForecastErrors:
-    """Return scores (G,) as errors that can be compared."""
-    return ForecastErrors(squared=score[:, None], absolute=score[:, None], count=count)
-
-
-def _draws() -> np.random.Generator:
-    return np.random.default_rng(0)

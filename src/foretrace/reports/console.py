@@ -12,6 +12,8 @@ from foretrace.evaluation.result import EvaluationResult
 
 MOST_COLUMNS = 12  # that are named in a line
 
+Cells = tuple[Sequence[str], Sequence[Sequence[str]]]  # a heading, and rows under it
+
 
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]], *, indent: str = "") -> str:
     """Return lines whose columns never run together: the first at the left, the others at the right.
@@ -40,10 +42,10 @@ def table(heading: Sequence[str], rows: Sequence[Sequence[str]], *, indent: str 
     return "\n".join(lines)
 
 
-def parameters(counts: Mapping[str, tuple[int, int]]) -> str:
-    """Return a table of trainable and frozen parameters, layer by layer.
+def parameters(counts: Mapping[str, tuple[int, int]]) -> Cells:
+    """Return trainable and frozen parameters, layer by layer.
 
-    >>> print(parameters({"lstm.0": (75264, 0), "head": (0, 8721)}))
+    >>> print(table(*parameters({"lstm.0": (75264, 0), "head": (0, 8721)})))
     layer   trainable  frozen
     lstm.0     75,264       0
     head            0   8,721
@@ -51,21 +53,25 @@ def parameters(counts: Mapping[str, tuple[int, int]]) -> str:
     """
     total = tuple(sum(column) for column in zip(*counts.values(), strict=True))
     rows = [(name, *(f"{n:,}" for n in pair)) for name, pair in (*counts.items(), ("total", total))]
-    return table(("layer", "trainable", "frozen"), rows)
+    return ("layer", "trainable", "frozen"), rows
 
 
-def data(name: str, module: WindowDataModule) -> str:
-    """Return what the data are: features, what was done to them on the way, and the size of each part."""
-    sequences = module.windows["train"].sequences
+def parts(module: WindowDataModule) -> Cells:
+    """Return the size of each part."""
     rows = [
         (part, f"{len(w.sequences):,}", f"{w.sequences.num_rows:,}", f"{len(w):,}")
         for part, w in module.windows.items()
     ]
+    return ("part", "episodes", "rows", "windows"), rows
+
+
+def data(name: str, module: WindowDataModule) -> str:
+    """Return what the data are: features, what was done to them on the way, and the size of each part."""
     lines = [f"data     {name}: {describe_columns(module)}"]
-    lines += [f"         {note}" for note in [describe_notes(sequences.notes)] if note]
+    if notes := describe_notes(module.windows["train"].sequences.notes):
+        lines.append(f"         {notes}")
     warnings = [f"warning  {sanitize(text)}" for text in module.warnings]
-    parts = table(("part", "episodes", "rows", "windows"), rows, indent="  ")
-    return "\n".join([*lines, parts, *warnings])
+    return "\n".join([*lines, table(*parts(module), indent="  "), *warnings])
 
 
 def describe_columns(module: WindowDataModule, *, most: int = MOST_COLUMNS, longest: int = 24) -> str:
@@ -105,31 +111,19 @@ def evaluation(result: EvaluationResult, *, windows: int, length: int) -> str:
         table(heading, rows, indent="  "),
         f"  {verdict(result.skill)}",
     ]
-    if result.naive is not None and (result.naive > 0).any():
+    if (mase := result.mase(errors[MODEL])) is not None:
         seasonal = "the value of a season ago" if "seasonal" in result.chosen else "the last value"
-        mase = float(result.mase(errors[MODEL]))
         lines.append(f"  MASE {mase:.4g}: absolute error, where repeating {seasonal} in training has 1")
-    tables: dict[str, Mapping[str, ForecastErrors]] = {}
-    if result.carried_state is not None:
-        tables["1, state carried"] = result.carried_state.errors
     if (loop := result.open_loop) is not None:
         starts, recordings = (
             f"{n:,} {what}{'s' * (n != 1)}"
             for n, what in ((loop.num_starts, "start"), (result.num_recordings, "recording"))
         )
         lines.append(f"  open loop: {starts} in {recordings}, {loop.warmup} steps read before each")
-        for h in loop.horizons:
-            boosting = {"boosting": result.boosting[str(h)]} if str(h) in result.boosting else {}
-            tables[f"{h:,}"] = {name: table.at(h) for name, table in loop.errors.items()} | boosting
-    if tables:
-        names = list(list(tables.values())[-1])  # one step ahead, nothing is calibrated
-        cells = [
-            (at, *(f"{float(errors[n].mean_mse):.5g}" if n in errors else "" for n in names))
-            for at, errors in tables.items()
-        ]
-        lines.append(table(("MSE, steps ahead", *names), cells, indent="  "))
-    if result.open_loop is not None and result.open_loop.intervals:
-        lines.append(table(*interval_table(result.open_loop), indent="  "))
+    if result.carried_state is not None or loop is not None:
+        lines.append(table(*by_steps_ahead(result), indent="  "))
+    if loop is not None and loop.intervals:
+        lines.append(table(*intervals(loop), indent="  "))
         lines.append(f"  intervals fitted to {result.calibrated_on}")
     lines += [
         f"  {part.replace('_', ' ')} not evaluated: {reason}" for part, reason in result.unavailable.items()
@@ -137,13 +131,30 @@ def evaluation(result: EvaluationResult, *, windows: int, length: int) -> str:
     return "\n".join(lines + [f"  {line}" for line in result.sentences])
 
 
-def interval_table(loop: OpenLoop) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Return heading and rows, by steps ahead: coverage of each interval, width of the widest, and the scores."""
+def by_steps_ahead(result: EvaluationResult) -> Cells:
+    """Return mean squared errors of all forecasts: one step ahead with the state carried, and in open loop."""
+    tables: dict[str, Mapping[str, ForecastErrors]] = {}
+    if result.carried_state is not None:
+        tables["1, state carried"] = result.carried_state.errors
+    if (loop := result.open_loop) is not None:
+        for h in loop.horizons:
+            boosting = {"boosting": result.boosting[h]} if h in result.boosting else {}
+            tables[f"{h:,}"] = {name: errors.at(h) for name, errors in loop.errors.items()} | boosting
+    names = list(list(tables.values())[-1])  # one step ahead, nothing is calibrated
+    rows = [
+        (at, *(f"{float(errors[n].mean_mse):.5g}" if n in errors else "" for n in names))
+        for at, errors in tables.items()
+    ]
+    return ("MSE, steps ahead", *names), rows
+
+
+def intervals(loop: OpenLoop) -> Cells:
+    """Return, by steps ahead, the coverage of each interval, the width of the widest, and the scores."""
     scores = loop.intervals[CALIBRATED]
     names = [f"{level:g} %" for level in scores.levels]
     crps = {"CRPS" if name == CALIBRATED else name: one.crps for name, one in loop.intervals.items()}
     heading = ("steps ahead", *(f"in {n}" for n in names), f"width {names[-1]}", *crps)
-    rows = tuple(
+    rows = [
         (
             f"{h:,}",
             *(f"{share:.1%}" for share in scores.coverage[:, h - 1]),
@@ -151,7 +162,7 @@ def interval_table(loop: OpenLoop) -> tuple[tuple[str, ...], tuple[tuple[str, ..
             *(f"{one[h - 1]:.4g}" for one in crps.values()),
         )
         for h in loop.horizons
-    )
+    ]
     return heading, rows
 
 

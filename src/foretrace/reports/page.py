@@ -1,13 +1,16 @@
-"""What the page about a run says, and in which order."""
+"""The page about a run, self-contained: no scripts, nothing from the network; it prints, and fits a phone."""
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 from foretrace.data.datamodule import WindowDataModule
+from foretrace.evaluation.baselines import PERSISTENCE
 from foretrace.evaluation.forecast_errors import MODEL
 from foretrace.evaluation.result import EvaluationResult, skill
 from foretrace.reports import console
-from foretrace.reports.html import Picture, Section, Table, render
 
 # Caption and alternative text of each picture. Whatever depends on what is drawn is said in the picture itself.
 CAPTIONS = {
@@ -38,6 +41,45 @@ CAPTIONS = {
 MAX_LISTED, MAX_ROWS = 60, 12
 
 
+@dataclass(frozen=True)
+class Table:
+    """Rows under a heading; the first column is text, so are the others if there is but one, else figures."""
+
+    caption: str
+    heading: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG or GIF with words for who sees it and for who does not.
+
+    >>> Picture(b"GIF89a", caption="A gait", alt="A robot runs").source
+    'data:image/gif;base64,R0lGODlh'
+    """
+
+    image: bytes
+    caption: str
+    alt: str
+
+    @property
+    def source(self) -> str:
+        """The image as an address that holds it."""
+        kind = "gif" if self.image.startswith(b"GIF") else "png"
+        return f"data:image/{kind};base64,{base64.b64encode(self.image).decode()}"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with what belongs under it; ``folded`` sections are shown on a click."""
+
+    title: str
+    text: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    pictures: Sequence[Picture] = ()
+    folded: Sequence["Section"] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Findings:
     """All that the page is made of.
@@ -62,39 +104,44 @@ class Findings:
     settings: Mapping[str, str]
     provenance: Mapping[str, str]
 
-    def pictures(self, *names: str) -> tuple[Picture, ...]:
+    def pictures(self, *names: str) -> list[Picture]:
         """Return those of the pictures that were drawn."""
-        return tuple(Picture(self.images[name], *CAPTIONS[name]) for name in names if name in self.images)
+        return [Picture(self.images[name], *CAPTIONS[name]) for name in names if name in self.images]
 
 
 def compose(found: Findings) -> str:
     """Return the page about a run as HTML."""
     verdict, good = _verdict(found.result, found.data.test_missing)
-    sections = [
-        _data(found),
-        Section("Training", pictures=found.pictures("error_by_epoch"), folded=_training(found)),
-    ]
+    sections = [_data(found), _training(found)]
     if found.result is not None:
         sections += [_one_step(found, found.result), _open_loop(found, found.result)]
-    sections.append(
-        Section(
-            "Inside the network",
-            folded=(
-                Section(
-                    "Gradients, gates and weights",
-                    text=tuple(found.inside),
-                    pictures=found.pictures("gradients", "gates", "layer_norms"),
-                ),
-            ),
-        )
-    )
-    record = [Section(what, tables=(_pairs(what, pairs),)) for what, pairs in
-              (("Settings", found.settings), ("Provenance", found.provenance))]  # fmt: skip
-    sections.append(Section("Record", folded=tuple(record)))
+    pictures = found.pictures("gradients", "gates", "layer_norms")
+    inside = Section("Gradients, gates and weights", text=found.inside, pictures=pictures)
+    record = [
+        Section(what, tables=[Table(what, ("name", "value"), sorted(pairs.items()))])
+        for what, pairs in (("Settings", found.settings), ("Provenance", found.provenance))
+    ]
+    sections += [Section("Inside the network", folded=[inside]), Section("Record", folded=record)]
     return render(found.title, verdict=verdict, good=good, sections=sections)
 
 
+def render(title: str, *, verdict: Sequence[str], good: bool, sections: Sequence[Section]) -> str:
+    """Return a page as HTML; names in the data cannot put anything but text into it.
+
+    Args:
+        title: What run this is.
+        verdict: What a hurried reader has to know, a paragraph each.
+        good: Whether that is good news.
+        sections: In the order in which they are read.
+    """
+    loader = PackageLoader("foretrace.reports", ".")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    page = environment.get_template("page.html.jinja")
+    return page.render(title=title, verdict=verdict, good=good, sections=sections) + "\n"
+
+
 def _verdict(result: EvaluationResult | None, missing: str) -> tuple[list[str], bool]:
+    """Return what a hurried reader has to know, and whether it is good news."""
     if result is None:
         return [f"Not tested: {missing}"], False
     lines = [f"One step ahead, from a state of zero: {console.verdict(result.skill)}."]
@@ -104,8 +151,8 @@ def _verdict(result: EvaluationResult | None, missing: str) -> tuple[list[str], 
     return lines, result.skill > 0 and not worse
 
 
-def _sentences(result: EvaluationResult) -> tuple[str, ...]:
-    return tuple(f"{line[0].upper()}{line[1:]}." for line in result.sentences)
+def _sentences(result: EvaluationResult) -> list[str]:
+    return [f"{line[0].upper()}{line[1:]}." for line in result.sentences]
 
 
 def _data(found: Findings) -> Section:
@@ -114,95 +161,73 @@ def _data(found: Findings) -> Section:
     if notes := console.describe_notes(sequences.notes):
         text.append(f"{notes}.")
     text += [f"Warning: {warning}." for warning in found.data.warnings]
-    rows = [
-        (part, f"{len(w.sequences):,}", f"{w.sequences.num_rows:,}", f"{len(w):,}", w.sequences.digest[:16])
-        for part, w in found.data.windows.items()
-    ]
-    table = Table("The parts", ("part", "episodes", "rows", "windows", "SHA-256"), tuple(rows))
-    spread = Section("Values of each feature in the parts", pictures=found.pictures("distributions"))
-    every = Section(
-        "All columns", (f"{console.describe_columns(found.data, most=MAX_LISTED, longest=200)}.",)
-    )
-    has_more = max(map(len, (sequences.feature_names, sequences.covariate_names))) > console.MOST_COLUMNS
-    return Section("Data", tuple(text), (table,), folded=(*([every] if has_more else []), spread))
+    heading, rows = console.parts(found.data)
+    digests = [windows.sequences.digest[:16] for windows in found.data.windows.values()]
+    rows = [(*row, digest) for row, digest in zip(rows, digests, strict=True)]
+    folded = [Section("Values of each feature in the parts", pictures=found.pictures("distributions"))]
+    if max(map(len, (sequences.feature_names, sequences.covariate_names))) > console.MOST_COLUMNS:
+        every = f"{console.describe_columns(found.data, most=MAX_LISTED, longest=200)}."
+        folded.insert(0, Section("All columns", [every]))
+    return Section("Data", text, [Table("The parts", (*heading, "SHA-256"), rows)], folded=folded)
 
 
-def _training(found: Findings) -> tuple[Section, ...]:
-    rows = [
-        (layer, f"{trainable:,}", f"{frozen:,}") for layer, (trainable, frozen) in found.parameters.items()
-    ]
-    total = ("total", *(f"{sum(column):,}" for column in zip(*found.parameters.values(), strict=True)))
-    parameters = Table("Parameters", ("layer", "trainable", "frozen"), (*rows, total))
-    batches = found.pictures("train_loss_by_batch")
-    return (
-        Section("Parameters of each layer", tables=(parameters,)),
-        *([Section("Loss of every batch", pictures=batches)] if batches else []),
-    )
+def _training(found: Findings) -> Section:
+    parameters = Table("Parameters", *console.parameters(found.parameters))
+    folded = [Section("Parameters of each layer", tables=[parameters])]
+    if batches := found.pictures("train_loss_by_batch"):
+        folded.append(Section("Loss of every batch", pictures=batches))
+    return Section("Training", pictures=found.pictures("error_by_epoch"), folded=folded)
 
 
 def _one_step(found: Findings, result: EvaluationResult) -> Section:
-    errors = list(result.zero_state.errors.items())
-    rows = [(f"{name}, state of zero", float(e.mean_mse), float(e.mean_l1)) for name, e in errors]
+    errors = {f"{name}, state of zero": e for name, e in result.zero_state.errors.items()}
     if result.carried_state is not None:
-        carried = result.carried_state.errors.items()
-        rows += [(f"{name}, state carried", float(e.mean_mse), float(e.mean_l1)) for name, e in carried]
-    cells = tuple((name, f"{mse:.5g}", f"{l1:.5g}") for name, mse, l1 in rows)
-    table = Table(
-        "Test errors in units of each feature's training standard deviation", ("", "MSE", "L1"), cells
-    )
-    by_feature = _feature_table(result)
-    few = len(by_feature.rows) <= MAX_ROWS
-    more = [
-        Section("Comparison with each baseline, in words", text=_sentences(result)),
-        *([] if few else [Section("Errors of each feature", tables=(by_feature,))]),
-        Section(
-            "Residuals, and the cost of a state of zero",
-            pictures=found.pictures("error_by_position", "residuals"),
-        ),
-    ]
-    pictures = found.pictures("prediction_and_truth", "features")
-    return Section("One step ahead", (), (table, by_feature) if few else (table,), pictures, tuple(more))
+        errors |= {f"{name}, state carried": e for name, e in result.carried_state.errors.items()}
+    rows = [(name, f"{e.mean_mse:.5g}", f"{e.mean_l1:.5g}") for name, e in errors.items()]
+    caption = "Test errors in units of each feature's training standard deviation"
+    tables, by_feature = [Table(caption, ("", "MSE", "L1"), rows)], _feature_table(result)
+    folded = [Section("Comparison with each baseline, in words", _sentences(result))]
+    if len(by_feature.rows) <= MAX_ROWS:
+        tables.append(by_feature)
+    else:
+        folded.append(Section("Errors of each feature", tables=[by_feature]))
+    pictures = found.pictures("error_by_position", "residuals")
+    folded.append(Section("Residuals, and the cost of a state of zero", pictures=pictures))
+    shown = found.pictures("prediction_and_truth", "features")
+    return Section("One step ahead", tables=tables, pictures=shown, folded=folded)
 
 
 def _feature_table(result: EvaluationResult) -> Table:
     """Errors in each feature's own unit, from a state of zero."""
     errors = result.zero_state.errors
-    ours, last = (errors[name].in_units(result.scale) for name in (MODEL, "persistence"))
+    ours, last = (errors[name].in_units(result.scale) for name in (MODEL, PERSISTENCE))
     columns = zip(result.feature_names, result.units, ours.mse, ours.l1, last.mse, strict=True)
     rows = [
         (name, unit, f"{mse**0.5:.4g}", f"{l1:.4g}", f"{then**0.5:.4g}", f"{skill(mse, then):.3f}")
         for name, unit, mse, l1, then in columns
     ]
     heading = ("feature", "unit", "RMSE", "L1", "RMSE of the last value", "skill")
-    return Table("Test errors in each feature's own unit, from a state of zero", heading, tuple(rows))
+    return Table("Test errors in each feature's own unit, from a state of zero", heading, rows)
 
 
 def _open_loop(found: Findings, result: EvaluationResult) -> Section:
     loop = result.open_loop
     if loop is None:
-        return Section("Open loop", (f"Not evaluated: {result.unavailable['open_loop']}.",))
-    valid, last = (float(result.valid_time(name).value) for name in (MODEL, "persistence"))
-    text: tuple[str, ...] = (
+        return Section("Open loop", [f"Not evaluated: {result.unavailable['open_loop']}."])
+    valid, last = (loop.valid_time(name) for name in (MODEL, PERSISTENCE))
+    text = [
         f"The model reads {loop.warmup} steps and then feeds on its own forecasts for {loop.horizon}, from "
         f"{loop.num_starts:,} starts in {result.num_episodes:,} test episode{'s' * (result.num_episodes != 1)}.",
         f"Half of its forecasts stay valid (root mean square error under {loop.threshold:g} training standard "
-        f"deviations) for {valid:g} step{'s' * (valid != 1)} or more; those of repeating the last value for {last:g}.",
-    )
-    names = tuple(loop.errors)
-    rows = tuple((f"{h:,}", *(f"{loop.errors[n].mean_mse[h - 1]:.5g}" for n in names)) for h in loop.horizons)
-    tables = [Table("Mean squared error in training variances, by steps ahead", ("steps", *names), rows)]
+        f"deviations) for {valid} step{'s' * (valid != 1)} or more; those of repeating the last value for {last}.",
+    ]
+    tables = [Table("Mean squared error in training variances", *console.by_steps_ahead(result))]
     if loop.intervals:
-        text += (f"{result.coverage_sentence}. They were fitted to {result.calibrated_on}.",)
-        heading, cells = console.interval_table(loop)
-        tables.append(
-            Table("Intervals: coverage, width and score (CRPS), in standard deviations", heading, cells)
-        )
+        text.append(f"{result.coverage_sentence}. They were fitted to {result.calibrated_on}.")
+        caption = "Intervals: coverage, width and score (CRPS), in standard deviations"
+        tables.append(Table(caption, *console.intervals(loop)))
     if reason := result.unavailable.get("intervals"):
-        text += (f"Intervals that there are not: {reason}.",)
+        text.append(f"Intervals that there are not: {reason}.")
     by_feature = Section("Skill of each feature", pictures=found.pictures("skill_map"))
     pictures = found.pictures("error_by_horizon", "coverage", "fan_chart", "animation")
-    return Section("Open loop", text, tuple(tables), pictures, (by_feature,))
-
-
-def _pairs(caption: str, pairs: Mapping[str, str]) -> Table:
-    return Table(caption, ("name", "value"), tuple((name, str(pairs[name])) for name in sorted(pairs)))
+    return Section("Open loop", text, tables, pictures, [by_feature])

@@ -1,8 +1,7 @@
 """What is drawn and written about a trained model: pictures, and one page for a reader."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +12,10 @@ from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.sequences import Sequences
 from foretrace.data.simulation.kinematics import can_locate_limbs, locate_limbs
 from foretrace.data.simulation.robots import ROBOTS
+from foretrace.evaluation.baselines import PERSISTENCE
 from foretrace.evaluation.calibration import Calibration
-from foretrace.evaluation.forecast_errors import CALIBRATED, MODEL, FloatArray
-from foretrace.evaluation.inside.overview import Inside
+from foretrace.evaluation.forecast_errors import CALIBRATED, MODEL
+from foretrace.evaluation.inside.gates import Inside
 from foretrace.evaluation.one_step import forecast_episodes
 from foretrace.evaluation.open_loop import OpenLoop
 from foretrace.evaluation.progress import track
@@ -25,6 +25,7 @@ from foretrace.model.next_step import NextStepModel, count_parameters
 from foretrace.reports import page
 from foretrace.reports.figures import forecasts, learning, quality, robot
 from foretrace.reports.figures import inside as network
+from foretrace.tracking.run import TrackedRun
 from foretrace.training.module import TRAIN_LOSS, VALID_MSE
 
 PICTURED_STEPS = 200  # of the first test episode: as many columns as a picture shows apart
@@ -32,32 +33,8 @@ RESIDUAL_EPISODES, MOST_STEPS = 8, 2000  # of an episode: enough to see a distri
 REPORT = "report.html"
 
 
-class ReportedRun(Protocol):
-    """What a report needs of a run."""
-
-    folder: Path
-
-    def history(self, name: str) -> tuple[list[int], list[float]]:
-        """Return steps and values of a metric."""
-
-    def names(self, start: str) -> list[str]:
-        """Return names of the metrics that begin with ``start``."""
-
-    def logged_params(self) -> dict[str, str]:
-        """Return the settings."""
-
-    def logged_tags(self) -> dict[str, str]:
-        """Return the labels."""
-
-    def log_figures(self, named: Iterable[tuple[str, Figure]]) -> None:
-        """Keep pictures as ``figures/<name>.png``."""
-
-    def log_text(self, path: str, text: str) -> None:
-        """Keep a text as a file."""
-
-
 def write_report(
-    run: ReportedRun,
+    run: TrackedRun,
     *,
     title: str,
     model: NextStepModel,
@@ -95,7 +72,7 @@ def write_report(
 
 
 def draw(
-    run: ReportedRun,
+    run: TrackedRun,
     *,
     model: NextStepModel,
     data: WindowDataModule,
@@ -115,7 +92,8 @@ def draw(
     flow, steps = inside.flow, PICTURED_STEPS
     yield "gradients", network.gradient_flow(flow.h, flow.c, layers=flow.layers)
     first = {layer: {n: gate[:steps] for n, gate in named.items()} for layer, named in inside.gates.items()}
-    dates, title = dates_of(sequences, 0, steps), f"First episode, {sequences.episode_names[0]}"
+    dates = dates_of(sequences, 0, min(steps, int(sequences.lengths[0])))
+    title = f"First episode, {sequences.episode_names[0]}"
     yield "gates", network.gate_pictures(first, dt_s=sequences.dt_s, dates=dates, title=title)
 
 
@@ -124,8 +102,21 @@ def shown_part(data: WindowDataModule) -> Sequences:
     return data.windows.get("test", data.windows["valid"]).sequences
 
 
+def dates_of(sequences: Sequences, first: int, count: int) -> npt.NDArray[np.datetime64] | None:
+    """Return dates (count,) of the rows from ``first`` of the first episode on, where they are known."""
+    if sequences.times is None or not sequences.has_dates or sequences.next_values is not None:
+        return None
+    start = int(sequences.bounds[0, 0]) + first
+    return sequences.times[start : start + count].astype("datetime64[ns]")
+
+
+def _scaling(model: NextStepModel) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return each feature's mean and scale; each (F,)."""
+    return model.scaling.mean.cpu().numpy(), model.scaling.scale.cpu().numpy()
+
+
 def _distributions(data: WindowDataModule, model: NextStepModel) -> Figure:
-    mean, scale = (buffer.cpu().numpy() for buffer in model.scaling.buffers())
+    mean, scale = _scaling(model)
     quantiles = {}
     for part, windows in data.windows.items():
         sequences = windows.sequences
@@ -136,7 +127,7 @@ def _distributions(data: WindowDataModule, model: NextStepModel) -> Figure:
     return quality.distributions(quantiles, feature_names=data.windows["train"].sequences.feature_names)
 
 
-def _learning(run: ReportedRun) -> Iterator[tuple[str, Figure]]:
+def _learning(run: TrackedRun) -> Iterator[tuple[str, Figure]]:
     """None in a run that only evaluates."""
     batches, losses = run.history(TRAIN_LOSS)
     if batches:
@@ -157,19 +148,20 @@ def _learning(run: ReportedRun) -> Iterator[tuple[str, Figure]]:
 
 
 def _forecasts(model: NextStepModel, sequences: Sequences) -> Iterator[tuple[str, Figure]]:
-    mean, scale = (buffer.cpu().numpy() for buffer in model.scaling.buffers())
+    mean, scale = _scaling(model)
     count = min(len(sequences), RESIDUAL_EPISODES)
     pairs = forecast_episodes(model, sequences, count=count, max_steps=MOST_STEPS)
     first = [values[:PICTURED_STEPS] for values in pairs[0]]
-    shown: dict[str, Any] = {
-        "feature_names": sequences.feature_names,
-        "dt_s": sequences.dt_s,
-        "dates": dates_of(sequences, 1, len(first[0])),
-        "title": f"First episode, {sequences.episode_names[0]}, one step ahead",
-    }
     scaled = [(raw - mean) / scale for raw in first]
-    yield "prediction_and_truth", forecasts.prediction_and_truth(*scaled, **shown)
-    yield "features", forecasts.feature_lines(*first, units=sequences.units, **shown)
+    names, dt_s, dates = sequences.feature_names, sequences.dt_s, dates_of(sequences, 1, len(first[0]))
+    title = f"First episode, {sequences.episode_names[0]}, one step ahead"
+    images = forecasts.prediction_and_truth(*scaled, feature_names=names, dt_s=dt_s, dates=dates, title=title)
+    yield "prediction_and_truth", images
+    units = sequences.units
+    lines = forecasts.feature_lines(
+        *first, feature_names=names, units=units, dt_s=dt_s, dates=dates, title=title
+    )
+    yield "features", lines
     yield "residuals", quality.residuals([(prediction - truth) / scale for prediction, truth in pairs])
 
 
@@ -177,43 +169,32 @@ def _fan_chart(
     model: NextStepModel, sequences: Sequences, calibration: Calibration, loop: OpenLoop
 ) -> Figure:
     """Show a forecast of the first episode that has room for one, as it is given, and what came."""
-    rows = loop.warmup + loop.horizon
-    episode = int((sequences.lengths >= rows).argmax())
-    first = int(sequences.bounds[episode, 0])
+    episode = int((sequences.lengths >= loop.warmup + loop.horizon).argmax())
+    shown = sequences.select([episode])
+    rows = slice(int(shown.bounds[0, 0]), int(shown.bounds[0, 0]) + loop.warmup + loop.horizon)
     values, known = (
-        torch.from_numpy(part[first : first + rows].copy())
+        torch.from_numpy(part[None, rows].copy()).to(model.change.device)
         for part in (sequences.values, sequences.covariates)
     )
-    device = model.change.device
     with torch.inference_mode():
-        x = model.scaling(values[None, : loop.warmup].to(device))
-        raw, spread = model.rollout(x, known[None, :-1].to(device), horizon=loop.horizon)
-    mean, scale = (buffer.cpu().numpy() for buffer in model.scaling.buffers())
+        x = model.scaling(values[:, : loop.warmup])
+        raw, spread = model.rollout(x, known[:, :-1], horizon=loop.horizon)
+    mean, scale = _scaling(model)
     limits = calibration.limits(raw.cpu().numpy(), None if spread is None else spread.cpu().numpy())
     point, lower, upper = (mean + scale * some for some in limits)
     ends = zip(calibration.levels, lower[:, 0], upper[:, 0], strict=True)
-    dates = (
-        None if sequences.times is None or not sequences.has_dates else sequences.times[first : first + rows]
-    )
+    recorded, truth = np.split(sequences.values[rows], [loop.warmup])
     return forecasts.fan_chart(
-        values[: loop.warmup].numpy(),
+        recorded,
         point[0],
         bands={level: (low, high) for level, low, high in ends},
-        truth=values[loop.warmup :].numpy(),
+        truth=truth,
         feature_names=sequences.feature_names,
         units=sequences.units,
         dt_s=sequences.dt_s,
-        dates=None if dates is None else dates.astype("datetime64[ns]"),
+        dates=dates_of(shown, 0, loop.warmup + loop.horizon),
         title=f"{sequences.episode_names[episode]}: a forecast of {loop.horizon} steps with its intervals",
     )
-
-
-def dates_of(sequences: Sequences, first: int, count: int) -> npt.NDArray[np.datetime64] | None:
-    """Return dates of rows of the first episode, where they are known. Shape (count,)."""
-    if sequences.times is None or not sequences.has_dates or sequences.next_values is not None:
-        return None
-    start, end = sequences.bounds[0]
-    return sequences.times[start + first : min(end, start + first + count)].astype("datetime64[ns]")
 
 
 def _quality(result: EvaluationResult) -> Iterator[tuple[str, Figure]]:
@@ -221,32 +202,25 @@ def _quality(result: EvaluationResult) -> Iterator[tuple[str, Figure]]:
     carried = float(state.errors[MODEL].mean_mse) if state else None
     curves = {name: zero_state.mean_by_position(name) for name in zero_state.by_position}
     yield "error_by_position", quality.error_by_position(curves, carried=carried)
-    if (loop := result.open_loop) is not None:
-        given = loop.errors.get(CALIBRATED, loop.errors[MODEL])
-        band = result.mse_interval(given)
-        ends = (band.low, band.high) if band.known else (None, None)
-        errors = {n: e.mean_mse for n, e in loop.errors.items() if n != CALIBRATED}
-        if CALIBRATED in loop.errors:
-            errors |= {f"{MODEL}, not calibrated": errors[MODEL], MODEL: given.mean_mse}
-        figure = quality.error_by_horizon(errors, low=ends[0], high=ends[1], dt_s=result.dt_s)
-        yield "error_by_horizon", figure
-        if scores := loop.intervals.get(CALIBRATED):
-            found = scores.coverage_interval(in_time=result.grouped_by == "time")
-            ends = (found.low, found.high) if found.known else (None, None)
-            nominal = [level / 100 for level in scores.levels]
-            yield "coverage", quality.coverage(nominal, found.value, low=ends[0], high=ends[1])
-        names = result.feature_names
-        yield "skill_map", quality.skill_map(_skills(loop), feature_names=names, horizons=loop.horizons)
-
-
-def _skills(loop: OpenLoop) -> FloatArray:
-    """Skill against persistence. Shape (F, reported horizons)."""
+    if (loop := result.open_loop) is None:
+        return
+    errors = {name: errors.mean_mse for name, errors in loop.errors.items() if name != CALIBRATED}
+    if CALIBRATED in loop.errors:
+        errors |= {f"{MODEL}, not calibrated": errors[MODEL], MODEL: loop.given.mean_mse}
+    found = result.mse_interval(loop.given)
+    band = (found.low, found.high) if found.known else None
+    yield "error_by_horizon", quality.error_by_horizon(errors, band=band, dt_s=result.dt_s)
+    if scores := loop.intervals.get(CALIBRATED):
+        found = scores.coverage_interval(in_time=result.in_time)
+        band = (found.low, found.high) if found.known else None
+        nominal = [level / 100 for level in scores.levels]
+        yield "coverage", quality.coverage(nominal, found.value, band=band)
+    # Skill against persistence. Shape (F, reported horizons).
     at = [steps - 1 for steps in loop.horizons]
-    model = CALIBRATED if CALIBRATED in loop.errors else MODEL
-    ours, last = (loop.errors[name].mse[at].T for name in (model, "persistence"))
+    ours, last = (one.mse[at].T for one in (loop.given, loop.errors[PERSISTENCE]))
     with np.errstate(divide="ignore", invalid="ignore"):
-        found: FloatArray = np.where(last > 0, 1 - ours / last, np.where(ours > 0, -np.inf, 0.0))
-    return found
+        skills = np.where(last > 0, 1 - ours / last, np.where(ours > 0, -np.inf, 0.0))
+    yield "skill_map", quality.skill_map(skills, feature_names=result.feature_names, horizons=loop.horizons)
 
 
 def draw_motion(path: Path, model: NextStepModel, sequences: Sequences, loop: OpenLoop) -> None:

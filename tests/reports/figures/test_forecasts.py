@@ -1,9 +1,10 @@
+from io import BytesIO
+
 import numpy as np
 import pytest
 from matplotlib.text import Text
 
 from foretrace.reports.figures.forecasts import fan_chart, feature_lines, prediction_and_truth
-from foretrace.reports.html import png
 
 NAMES = ["height", "angle", "speed"]
 UNITS = ["m", "rad", "m/s"]
@@ -14,6 +15,11 @@ DATES = np.datetime64("2016-07-01") + np.arange(60) * np.timedelta64(1, "h")
 def waves():
     truth = np.sin(np.arange(60)[:, None] / np.array([5.0, 7.0, 11.0]))
     return truth + 0.1, truth
+
+
+def png(figure):
+    figure.savefig(file := BytesIO(), format="png")
+    return file.getvalue()
 
 
 def texts(figure):

@@ -1,9 +1,15 @@
+from io import BytesIO
+
 import numpy as np
 import pytest
 from matplotlib.text import Text
 
 from foretrace.reports.figures.learning import error_by_epoch, loss_by_batch
-from foretrace.reports.html import png
+
+
+def png(figure):
+    figure.savefig(file := BytesIO(), format="png")
+    return file.getvalue()
 
 
 def texts(figure):

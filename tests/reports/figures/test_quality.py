@@ -12,7 +12,7 @@ def test_a_forecast_that_runs_away_does_not_hide_the_others():
 
 def test_the_interval_is_named_only_where_it_is_drawn():
     errors = {"model": [0.1, 0.2], "mean": [1.0, 1.0]}
-    with_one = quality.error_by_horizon(errors, low=[0.05, 0.1], high=[0.2, 0.4])
+    with_one = quality.error_by_horizon(errors, band=(np.array([0.05, 0.1]), np.array([0.2, 0.4])))
     labels = [
         figure.axes[0].get_legend_handles_labels()[1]
         for figure in (with_one, quality.error_by_horizon(errors))
@@ -36,10 +36,8 @@ def test_residuals_of_white_noise_do_not_tell_of_the_next():
 
 
 def test_coverage_is_drawn_beside_what_it_should_be():
-    observed = [[0.5, 0.3], [0.9, 0.7]]
-    nominal, by_step = quality.coverage(
-        [0.5, 0.9], observed, low=np.array(observed) - 0.1, high=observed
-    ).axes
+    observed = np.array([[0.5, 0.3], [0.9, 0.7]])
+    nominal, by_step = quality.coverage([0.5, 0.9], observed, band=(observed - 0.1, observed)).axes
     np.testing.assert_allclose(nominal.lines[1].get_xydata(), [[0.5, 0.4], [0.9, 0.8]])
     assert [line.get_label() for line in by_step.lines if "%" in line.get_label()] == ["50%", "90%"]
     assert len(by_step.collections) == 2

@@ -78,7 +78,7 @@ BASELINES = ("model", "persistence", "velocity", "mean", "ridge", "seasonal naiv
 LAYERS = [f"lstm.{depth}" for depth in range(6)]
 OTHERS = {
     "horizon": lambda: quality.error_by_horizon(
-        {name: 0.1 * np.arange(1, 101) for name in BASELINES}, low=np.full(100, 0.01), high=np.full(100, 9), dt_s=0.05
+        {name: 0.1 * np.arange(1, 101) for name in BASELINES}, band=(np.full(100, 0.01), np.full(100, 9)), dt_s=0.05
     ),
     "one step ahead": lambda: quality.error_by_horizon({name: [0.1] for name in BASELINES}),
     "position": lambda: quality.error_by_position({"model": 1 / (1 + EPOCHS), "persistence": EPOCHS}, carried=0.1),

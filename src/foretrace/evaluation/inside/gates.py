@@ -1,22 +1,56 @@
-"""What the gates of each layer do over an episode.
+"""The inside of a trained network: its gates over an episode, and how far its gradients reach.
 
 Shapes: T steps, H hidden units of a layer.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from foretrace.data.sequences import Sequences
-from foretrace.model.gates import Gates, gates
+from foretrace.data.sequences import FloatArray, Sequences
+from foretrace.data.windows import Windows
+from foretrace.evaluation.inside.gradients import GradientFlow, gradient_flow
+from foretrace.model.gates import gates
 from foretrace.model.next_step import NextStepModel
-
-FloatArray = npt.NDArray[np.float64]
 
 OPEN, SHUT = 0.9, 0.1
 QUANTILES = (0.1, 0.5, 0.9)
+MAX_STEPS = 2000  # of the episode
+MAX_WINDOWS = 8
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Inside:
+    """Gates and gradients of a trained network, with what they say.
+
+    Args:
+        flow: Gradients of the last forecast's error, step by step back.
+        gates: By layer and by name, see `foretrace.model.gates`; each (T, H).
+        lines: A line about each layer's gradient, then one about each layer's gates.
+        metrics: Summaries of the gates, by the names under which they are tracked.
+    """
+
+    flow: GradientFlow
+    gates: Mapping[str, Mapping[str, FloatArray]]
+    lines: tuple[str, ...]
+    metrics: Mapping[str, float]
+
+
+def look_inside(model: NextStepModel, windows: Windows, sequences: Sequences) -> Inside:
+    """Return gradients over a few windows, and gates over the first episode of some sequences."""
+    chosen = torch.linspace(0, len(windows) - 1, min(MAX_WINDOWS, len(windows))).round().long()
+    flow = gradient_flow(model, windows.gather(chosen))
+    found = episode_gates(model, sequences, 0, max_steps=MAX_STEPS)
+    summaries = {layer: summarize_gates(**named) for layer, named in found.items()}
+    return Inside(
+        flow=flow,
+        gates=found,
+        lines=(*flow.diagnosis(), *(summary.describe(layer) for layer, summary in summaries.items())),
+        metrics={n: v for layer, summary in summaries.items() for n, v in summary.metrics(layer).items()},
+    )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -42,7 +76,7 @@ class GateSummary:
     opened: dict[str, float]
     shut: dict[str, float]
     g_saturated: float
-    memory_steps: FloatArray
+    memory_steps: npt.NDArray[np.float64]
 
     @property
     def memory_quantiles(self) -> tuple[float, float, float]:
@@ -72,17 +106,11 @@ class GateSummary:
 
 def episode_gates(
     model: NextStepModel, sequences: Sequences, index: int, *, max_steps: int | None = None
-) -> dict[str, Gates]:
-    """Run the written-out equations over an episode, from a state of zero and without dropout.
-
-    Args:
-        model: Its mode stays what it is.
-        sequences: Where the episode is.
-        index: Its number.
-        max_steps: Read at most its beginning of that length, T; None reads all.
+) -> dict[str, dict[str, FloatArray]]:
+    """Run the written-out equations over the beginning of an episode, from a state of zero and without dropout.
 
     Returns:
-        For each LSTM layer, by name from the input up, its gates on the CPU; each (T, H).
+        For each LSTM layer, by name from the input up, what `foretrace.model.gates.Gates` holds, by name; each (T, H).
     """
     first, end = sequences.bounds[index]
     rows = slice(first, end if max_steps is None else min(end, first + max_steps))
@@ -96,14 +124,14 @@ def episode_gates(
             assert isinstance(layer, torch.nn.LSTM)
             found = gates(layer, x)
             x = found.h
-            inside[f"lstm.{depth}"] = Gates(*(gate[0].cpu() for gate in found))
+            inside[f"lstm.{depth}"] = {name: gate[0].cpu().numpy() for name, gate in found._asdict().items()}
     return inside
 
 
 def summarize_gates(
     *, i: npt.ArrayLike, f: npt.ArrayLike, g: npt.ArrayLike, o: npt.ArrayLike, **_: npt.ArrayLike
 ) -> GateSummary:
-    """Sum up one layer's gates, each (T, H); what else `Gates._asdict` holds is not needed."""
+    """Sum up one layer's gates, each (T, H), of what `episode_gates` returns."""
     named = {name: np.asarray(gate, dtype=np.float64) for name, gate in {"i": i, "f": f, "o": o}.items()}
     with np.errstate(divide="ignore"):  # a gate that rounds to 1 remembers for ever, one at 0 nothing
         memory_steps = np.abs(1 / np.log(named["f"]).mean(axis=0))

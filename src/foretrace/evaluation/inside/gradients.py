@@ -7,14 +7,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from foretrace.data.windows import Batch
+from foretrace.evaluation.forecast_errors import FloatArray
 from foretrace.model.gates import unroll_stack
 from foretrace.model.next_step import NextStepModel
-
-FloatArray = npt.NDArray[np.float64]
 
 HUNDREDTH = 0.01  # less than this: what happened then has no part in what is learnt
 STEADY = 2.0  # a gradient that changes by less than this factor over the whole window is called steady
@@ -68,9 +66,7 @@ def gradient_flow(model: NextStepModel, batch: Batch) -> GradientFlow:
     Each window's loss is the mean over features of its last squared error in scaled units. Dropout is left out,
     and neither the model's mode, nor its gradients, nor any random number generator is touched.
 
-    Args:
-        model: Frozen layers are passed through like all others.
-        batch: Windows on the model's device.
+    Frozen layers are passed through like all others. The windows are on the model's device.
     """
     with torch.enable_grad():
         x, target = model.scaling(batch.values), model.scaling(batch.targets[:, -1])

@@ -53,8 +53,7 @@ MAX_ROWS, MAX_NAMED = 24, 60
 def error_by_horizon(
     errors: Mapping[str, npt.ArrayLike],
     *,
-    low: npt.ArrayLike | None = None,
-    high: npt.ArrayLike | None = None,
+    band: tuple[FloatArray, FloatArray] | None = None,
     dt_s: float | None = None,
 ) -> Figure:
     """Draw the open-loop error of the model and of the baselines against the steps ahead, both on log axes.
@@ -64,8 +63,7 @@ def error_by_horizon(
     Args:
         errors: Mean squared error in scaled units by the name of the forecast, the model's under ``model``.
             Each of shape (H,).
-        low: Lower end of the model's 95 % confidence interval. Shape (H,).
-        high: Upper end. Shape (H,).
+        band: Ends of the model's 95 % confidence interval. Shapes (H,).
         dt_s: Time step in seconds; None where unknown.
     """
     curves = {name: np.asarray(curve, np.float64) for name, curve in errors.items()}
@@ -74,9 +72,8 @@ def error_by_horizon(
     axes.set(xscale="log", yscale="log", ylabel="MSE (training variances)")
     axes.set_xlabel("steps ahead" if dt_s is None else f"steps ahead (of {dt_s:g} s each)")
     steps = np.arange(1, len(curves[MODEL]) + 1)
-    if low is not None and high is not None:
-        ends = np.asarray(low, np.float64), np.asarray(high, np.float64)
-        axes.fill_between(steps, *ends, color=VERMILLION, alpha=0.2, lw=0, label="model, 95% interval")
+    if band is not None:
+        axes.fill_between(steps, *band, color=VERMILLION, alpha=0.2, lw=0, label="model, 95% interval")
     for name, curve in curves.items():
         marker = "o" if len(steps) == 1 else ""
         axes.plot(steps, curve, marker=marker, **_look(name, curves), label=plain_text(name))
@@ -209,8 +206,7 @@ def coverage(
     levels: Sequence[float],
     observed: npt.ArrayLike,
     *,
-    low: npt.ArrayLike | None = None,
-    high: npt.ArrayLike | None = None,
+    band: tuple[FloatArray, FloatArray] | None = None,
 ) -> Figure:
     """Draw how much of what came lay within the forecasts' intervals, beside how much should have.
 
@@ -220,8 +216,7 @@ def coverage(
     Args:
         levels: Nominal coverage of each interval, within 0 to 1. Shape (L,).
         observed: Share of values within each interval, by steps ahead. Shape (L, H).
-        low: Lower end of the observed coverage's 95 % confidence interval. Shape (L, H).
-        high: Upper end. Shape (L, H).
+        band: Ends of the observed coverage's 95 % confidence interval. Shapes (L, H).
     """
     shares = np.asarray(observed, np.float64)
     figure, panels = new_panels(1, 2, panel_in=2.7, top_in=0.4)
@@ -232,9 +227,8 @@ def coverage(
     steps = 1 + np.arange(shares.shape[1])
     for number, (level, share) in enumerate(zip(levels, shares, strict=True)):
         color = (BLUE, VERMILLION, GREEN, PURPLE, INK)[number % 5]
-        if low is not None and high is not None:
-            ends = (np.asarray(end, np.float64)[number] for end in (low, high))
-            right.fill_between(steps, *ends, color=color, alpha=0.18, lw=0)
+        if band is not None:
+            right.fill_between(steps, band[0][number], band[1][number], color=color, alpha=0.18, lw=0)
         right.plot(
             steps, share, color=color, marker="o" if len(steps) == 1 else "", lw=1.6, label=f"{level:.0%}"
         )

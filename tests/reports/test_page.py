@@ -2,17 +2,15 @@ import re
 
 import pytest
 
-from foretrace.reports.figures import quality
-from foretrace.reports.html import Picture, Section, Table, render
+from foretrace.reports.page import Picture, Section, Table, render
 
 EVIL = '<script>alert(1)</script>"&'
 
 
 @pytest.fixture
 def page():
-    figure = quality.error_by_position({"model": [0.3, 0.1]}, carried=0.1)
     table = Table(EVIL, (EVIL, "b"), ((EVIL, EVIL),))
-    pictures = (Picture(figure, caption=EVIL, alt=EVIL), Picture(b"GIF89a", caption="", alt="moves"))
+    pictures = (Picture(b"\x89PNG", caption=EVIL, alt=EVIL), Picture(b"GIF89a", caption="", alt="moves"))
     folded = (Section(EVIL, text=(EVIL,)),)
     section = Section(EVIL, text=(EVIL,), tables=(table,), pictures=pictures, folded=folded)
     return render(EVIL, verdict=[EVIL], good=False, sections=[section])

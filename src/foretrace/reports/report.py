@@ -92,8 +92,7 @@ def draw(
     flow, steps = inside.flow, PICTURED_STEPS
     yield "gradients", network.gradient_flow(flow.h, flow.c, layers=flow.layers)
     first = {layer: {n: gate[:steps] for n, gate in named.items()} for layer, named in inside.gates.items()}
-    dates = dates_of(sequences, 0, min(steps, int(sequences.lengths[0])))
-    title = f"First episode, {sequences.episode_names[0]}"
+    dates, title = dates_of(sequences, 0, steps), f"First episode, {sequences.episode_names[0]}"
     yield "gates", network.gate_pictures(first, dt_s=sequences.dt_s, dates=dates, title=title)
 
 
@@ -106,8 +105,8 @@ def dates_of(sequences: Sequences, first: int, count: int) -> npt.NDArray[np.dat
     """Return dates (count,) of the rows from ``first`` of the first episode on, where they are known."""
     if sequences.times is None or not sequences.has_dates or sequences.next_values is not None:
         return None
-    start = int(sequences.bounds[0, 0]) + first
-    return sequences.times[start : start + count].astype("datetime64[ns]")
+    start, end = sequences.bounds[0]
+    return sequences.times[start + first : min(end, start + first + count)].astype("datetime64[ns]")
 
 
 def _scaling(model: NextStepModel) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

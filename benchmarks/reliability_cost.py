@@ -16,7 +16,7 @@ from foretrace.tracking.run import TrackedRun
 from foretrace.tracking.store import create_run
 from foretrace.training.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
 from foretrace.training.log_filters import filter_library_logs
-from foretrace.training.module import TRAIN_LOSS, VALID_MSE
+from foretrace.training.module import TRAIN_LOSS
 from foretrace.workspace import CHECKOUT, Workspace
 
 REPEATS = 5
@@ -91,7 +91,7 @@ class TimedCheckpoints(Checkpoints):
     """Ours, with a clock."""
 
     def __init__(self, run: TrackedRun, times: Times) -> None:
-        super().__init__(run, run.signals, monitor=VALID_MSE, every_minutes=1e9)
+        super().__init__(run, run.signals, every_minutes=1e9)
         self._times = times
 
     @property

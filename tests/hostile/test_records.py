@@ -10,7 +10,7 @@ from trained import refused
 
 from foretrace.commands import runs as runs_command
 from foretrace.errors import is_plain
-from foretrace.tracking.process import Process
+from foretrace.tracking.recovery import Process
 
 CALL = "!!python/object/apply:os.system ['touch trap']"
 LAUGHS = "a: &a [x,x,x,x]\n" + "".join(

@@ -11,7 +11,7 @@ from foretrace.config import Tracking
 from foretrace.errors import UserError
 from foretrace.sweeps.run import run
 from foretrace.sweeps.sweep import begin, reopen
-from foretrace.tracking.process import Process
+from foretrace.tracking.recovery import Process
 from foretrace.workspace import Workspace
 
 pytest.importorskip("optuna")

@@ -98,7 +98,7 @@ def begin(root: Path) -> TrackedRun:
 def die(root: Path) -> None:
     tracked = begin(root).__enter__()
     tracked.log_metrics({"loss": 1.0}, step=0)
-    tracked._outbox.append([{"metrics": [["loss", 2.0, 1, 1]]}])  # and had no time to tell it
+    tracked._outbox.append({"metrics": [["loss", 2.0, 1, 1]]})  # and had no time to tell it
     os.kill(os.getpid(), signal.SIGKILL)
 
 

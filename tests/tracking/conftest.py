@@ -6,8 +6,7 @@ import pytest
 from mlflow.entities import Run
 
 from foretrace.tracking.outbox import Outbox
-from foretrace.tracking.process import Process
-from foretrace.tracking.recovery import LOCK
+from foretrace.tracking.recovery import LOCK, Process
 from foretrace.tracking.run import TrackedRun
 from foretrace.tracking.store import create_run
 from foretrace.workspace import Workspace
@@ -43,7 +42,9 @@ def kill(workspace) -> Callable[..., Outbox]:
         for key, value in Process.this()._replace(**{"started": "1"} | process).tags().items():
             tracked.client.set_tag(tracked.id, key, value)
         left = Outbox(workspace.staging / tracked.id)
-        left.append(records)
+        for record in records:
+            left.append(record)
+        left.folder.mkdir(parents=True, exist_ok=True)
         (left.folder / LOCK).touch()
         return left
 

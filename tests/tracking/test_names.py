@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name, _validate_param_name, _validate_tag_name
 
-from foretrace.tracking.names import escape, unescape
+from foretrace.tracking.stored import escape, unescape
 
 PIECES = st.sampled_from(
     ["_", "x", "_x", "_x25_", "25", "_x5f_", "%", "(", "=", "/", "//", ".", "..", "a", "é", "\n", "温"]
@@ -38,7 +38,7 @@ def test_a_run_holds_metrics_params_and_tags_of_any_name(begin, stored, workspac
         tracked.set_tags({name: "a"})
     assert stored(tracked).info.status == "FINISHED"
     with TrackedRun(tracked.client, stored(tracked), staging=workspace.staging, ended=True) as again:
-        assert (again.logged_params()[name], again.logged_tags()[name], again.history(name)) == (
+        assert (again.params[name], again.tags[name], again.history(name)) == (
             "5",
             "a",
             ([0], [1.0]),

@@ -10,9 +10,9 @@ from mlflow import MlflowClient
 from foretrace.commands import runs
 from foretrace.errors import UserError
 from foretrace.serving.registry import registered_run
-from foretrace.tracking import process, recovery, store
+from foretrace.tracking import recovery, store
 from foretrace.tracking.outbox import REFUSED
-from foretrace.tracking.process import Process
+from foretrace.tracking.recovery import Process
 from foretrace.tracking.run import TrackedRun
 from foretrace.workspace import Workspace
 
@@ -40,7 +40,7 @@ def test_what_a_dead_process_left_of_a_deleted_run_does_not_stop_the_next(begin,
 
 def test_a_free_lock_ends_runs_of_this_machine_only(begin, kill, stored, workspace, monkeypatch, tmp_path):
     (tmp_path / "machine-id").write_text("0123456789abcdef\n")
-    monkeypatch.setattr(process, "MACHINE_ID", tmp_path / "machine-id")
+    monkeypatch.setattr(recovery, "MACHINE_ID", tmp_path / "machine-id")
     processes = {
         "a container of this machine": {"namespace": "pid:[1]", "pid": "1"},
         "before this machine was started anew": {"boot": "another"},

@@ -116,6 +116,7 @@ def test_a_run_that_is_deleted_while_it_trains_says_so_and_leaves_the_way_free(b
             tracked.set_tags({"color": "green"})
             tracked.flush(sync=True)
             tracked.set_tags({"color": "red"})
+            tracked.flush()
 
     with pytest.raises(MlflowException, match="deleted"):
         train()
@@ -131,6 +132,7 @@ def test_a_full_disk_leaves_the_run_failed(tracked, stored, workspace, capsys):
             resource.setrlimit(resource.RLIMIT_FSIZE, (9, before[1]))
             try:
                 tracked.set_tags({"color": "green"})
+                tracked.flush()
             finally:
                 resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
@@ -192,6 +194,6 @@ def test_data_sets_are_told_by_the_digest_of_their_values(begin, stored, workspa
     texts = dict.fromkeys(["schema", "profile", "context"], "{}")
     with begin() as tracked:
         tracked.log_input("waves train", digest="w1", origin='{"origin": "x", "sha256": "abc"}', **texts)
-        assert tracked.logged_inputs() == {"waves train": "abc"}
+        assert tracked.inputs == {"waves train": "abc"}
     again = TrackedRun(tracked.client, stored(tracked), staging=workspace.staging)
-    assert again.logged_inputs() == {"waves train": "abc"}
+    assert again.inputs == {"waves train": "abc"}

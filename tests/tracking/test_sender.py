@@ -5,8 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from mlflow.exceptions import MlflowException
 
+from foretrace.tracking import sender as senders
 from foretrace.tracking.outbox import REFUSED, Outbox
-from foretrace.tracking.sender import Sender, StoreWriter
+from foretrace.tracking.sender import Sender, write_record
 
 
 class Store:
@@ -33,14 +34,14 @@ def outbox(tmp_path):
 
 def test_an_outage_delays_records_and_keeps_their_order(outbox, store, capsys):
     store.error, sender = ConnectionError("gone"), Sender(outbox, store.write)
-    outbox.append([{"n": 1}])
+    outbox.append({"n": 1})
     sender.notify()
     assert not sender.wait(5)
     assert sender.offline
-    outbox.append([{"n": 2}])
+    outbox.append({"n": 2})
     sender.notify()
     store.error = None
-    assert sender.end(offline_s=10, slow_s=10)
+    assert sender.end()
     assert store.held == [1, 2]
     said = capsys.readouterr().err
     assert said.index("does not answer; records wait on disk (gone)") < said.index("answers again")
@@ -49,26 +50,27 @@ def test_an_outage_delays_records_and_keeps_their_order(outbox, store, capsys):
 def test_a_refusal_is_raised_once_and_blocks_nothing(outbox, store):
     store.error, sender = MlflowException("no", error_code=1000), Sender(outbox, store.write)
     store.error.error_code = "INVALID_PARAMETER_VALUE"
-    outbox.append([{"n": 1}])
+    outbox.append({"n": 1})
     sender.notify()
     assert sender.wait(5)
     with pytest.raises(MlflowException, match="no"):
         sender.raise_refusal()
     sender.raise_refusal()
     store.error = None
-    outbox.append([{"n": 2}])
+    outbox.append({"n": 2})
     sender.notify()
-    assert sender.end(offline_s=5, slow_s=5)
+    assert sender.end()
     assert store.held == [2]
     assert '{"n": 1}' in (outbox.folder / REFUSED).read_text()
 
 
-def test_the_end_waits_for_a_store_that_is_offline_no_longer_than_told(outbox, store):
+def test_the_end_waits_for_a_store_that_is_offline_no_longer_than_it_should(outbox, store, monkeypatch):
+    monkeypatch.setattr(senders, "OFFLINE_S", 0.3)
     store.error, sender = ConnectionError(), Sender(outbox, store.write)
-    outbox.append([{"n": 1}])
+    outbox.append({"n": 1})
     sender.notify()
     began = time.monotonic()
-    assert not sender.end(offline_s=0.3, slow_s=60)
+    assert not sender.end()
     assert time.monotonic() - began < 5
 
 
@@ -79,7 +81,8 @@ def test_runs_that_name_the_same_data_at_once_all_do(begin, tmp_path):
 
     def name_data(run, digest):
         together.wait()
-        StoreWriter(client, run.info.run_id, uploads=None).write({"dataset": fields | {"digest": digest}})
+        record = {"dataset": fields | {"digest": digest}}
+        write_record(record, client=client, run_id=run.info.run_id, uploads=None)
 
     with ThreadPoolExecutor(4) as pool:
         for digest in "123":

@@ -75,7 +75,7 @@ def run(
             metrics = evaluate_and_report(
                 predictor.model, data, references, tracked, config.evaluation, title=title, prefix=prefix
             )
-        if trained and metrics and (name := trained.logged_tags().get("initialized_from")):
+        if trained and metrics and (name := trained.tags.get("initialized_from")):
             ratios = _compare_with_ancestor(name, data, tracked, config, workspace)
             tracked.log_metrics({f"{prefix}ancestor/{what}": value for what, value in ratios.items()}, step=0)
         if config.tracking.csv:

@@ -71,6 +71,7 @@ def record(
         tracked.log_metrics({"parameters/trainable": trainable, "parameters/frozen": frozen}, step=0)
         if start.repeated:
             _record_differences(start, start.repeated, environment, tracked)
+    tracked.flush()
     # The last: a run that holds it holds everything above.
     tracked.log_text(CONFIG, OmegaConf.to_yaml(OmegaConf.create(config)))
 
@@ -86,7 +87,7 @@ def _record_start(
     tracked.log_text(provenance.STARTS, (log.read_text() if log.exists() else "") + line)
     if start.kind == "resume":
         changed = {f"changed.{key}": f"{then} → {now}" for key, (then, now) in start.changes.items()}
-        before = tracked.logged_tags().get("resumed", "0")
+        before = tracked.tags.get("resumed", "0")
         tracked.log_params({key: now for key, (_, now) in start.changes.items()})
         tracked.set_tags({"resumed": (int(before) if before.isdecimal() else 0) + 1, **changed})
 
@@ -101,7 +102,7 @@ def _record_differences(
         if repeated.has_artifact(found):
             recorded = read_json(repeated.download_artifact(found), key="rerun")
             lines += differences(recorded, environment)
-        data = changes(repeated.logged_inputs(), tracked.logged_inputs(), "data ")
+        data = changes(repeated.inputs, tracked.inputs, "data ")
         lines += [f"{name}: {then} then, {now} now" for name, (then, now) in data.items()]
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # whatever somebody wrote there
         lines.append(f"in what cannot be read of its record ({type(error).__name__}: {error})")

@@ -75,7 +75,7 @@ class StartPoint:
         """
         if self.run is None:
             return
-        begun_with = self.run.logged_tags().get("precision", precision)
+        begun_with = self.run.tags.get("precision", precision)
         if begun_with != precision:
             message = f"trainer.precision: the run began in {begun_with}, and auto is {precision} here"
             raise UserError(message, hint="Resume it where it began, or rerun=<id>.")
@@ -191,8 +191,6 @@ def find_run(run_id: str, *, key: str, workspace: Workspace, uri: str | None) ->
     """
     if run_id != LATEST:
         return store.find_run(run_id, workspace=workspace, uri=uri, key=key)
-    if uri is None and not workspace.database.exists():  # to look into it would make it
-        raise UserError(f"{key}: there is no run yet", hint="Train first.")
     client = store.open_store(workspace=workspace, uri=uri)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     found = client.search_runs(experiments, "attributes.status != 'FINISHED'", order_by=["start_time DESC"])

@@ -171,8 +171,6 @@ def _sync(client: MlflowClient, folder: Path) -> bool:
 
 def _open(workspace: Workspace) -> tuple[MlflowClient, list[str]]:
     filter_library_logs()
-    if _uri() is None and not workspace.database.exists():
-        raise UserError(f"there is no run in {workspace.root} yet", hint="Train first: python src/train.py")
     try:
         client = store.open_store(workspace=workspace, uri=_uri())
         return client, [experiment.experiment_id for experiment in client.search_experiments()]

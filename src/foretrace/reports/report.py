@@ -65,8 +65,8 @@ def write_report(
         result=result,
         images={path.stem: path.read_bytes() for path in (run.folder / "figures").iterdir()},
         inside=inside.lines,
-        settings=run.logged_params(),
-        provenance=run.logged_tags(),
+        settings=run.params,
+        provenance=run.tags,
     )
     run.log_text(REPORT, page.compose(found))
 

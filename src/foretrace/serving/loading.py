@@ -124,7 +124,7 @@ def _other_seeds(best: "StoredRun", *, parent: str) -> list[str]:
         job = json.loads(tags.get("sweep.job", "[]"))
         return sorted(one for one in job if not one.lstrip("+").startswith("seed="))
 
-    wanted, condition = settings(best.logged_tags()), "attributes.status = 'FINISHED'"
+    wanted, condition = settings(best.tags), "attributes.status = 'FINISHED'"
     condition += f" and tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}' and attributes.run_id != '{best.id}'"
     experiment = best.client.get_run(best.id).info.experiment_id
     found = best.client.search_runs([experiment], condition, max_results=MOST_CHILDREN)

@@ -11,7 +11,7 @@ from mlflow.entities import Run
 
 from foretrace.errors import DivergedError, UserError
 from foretrace.sweeps.jobs import Job, own
-from foretrace.tracking.process import Process
+from foretrace.tracking.recovery import Process
 from foretrace.tracking.stored import StoredRun
 
 VALID = "val/mse"
@@ -24,13 +24,11 @@ class Child:
 
     job: Job  # its own overrides
     run_id: str | None = None  # None if it was never begun
-    status: str = (
-        "NOT STARTED"  # else MLflow's word for the run; in a search also PRUNED, and DIVERGED: a result
-    )
+    # Else MLflow's word for the run; in a search also PRUNED, and DIVERGED: a result.
+    status: str = "NOT STARTED"
     trial: int | None = None  # of a search
-    metrics: dict[str, float] = field(
-        default_factory=dict
-    )  # last values; of val/mse the lowest, as weights are kept
+    # Last values; of val/mse the lowest, as weights are kept.
+    metrics: dict[str, float] = field(default_factory=dict)
     has_checkpoint: bool = False
     at_work: bool = False  # a process is at work on it, or may be, on another host
     duration_s: float = nan  # from its first beginning to its last end
@@ -89,6 +87,5 @@ def the_one_that_counts(children: Sequence[Child]) -> Child:
     >>> the_one_that_counts([killed, Child(("seed=1",), "b", "FAILED")]).run_id
     'a'
     """
-    return max(
-        reversed(children), key=lambda one: (one.status == "FINISHED", one.is_done, one.has_checkpoint)
-    )
+    rank = lambda one: (one.status == "FINISHED", one.is_done, one.has_checkpoint)  # noqa: E731
+    return max(reversed(children), key=rank)

@@ -48,20 +48,18 @@ class TrialPruner(Callback):
 
         from foretrace.sweeps.search import PRUNING, storage_of
 
-        study = optuna.load_study(
-            study_name=self._sweep,
-            storage=storage_of(self._workspace, self._sweep),
-            pruner=optuna.pruners.NopPruner(),
-        )
+        storage, pruner = storage_of(self._workspace, self._sweep), optuna.pruners.NopPruner()
+        study = optuna.load_study(study_name=self._sweep, storage=storage, pruner=pruner)
         if (settings := study.user_attrs[PRUNING]) is not None:
             study.pruner = optuna.pruners.MedianPruner(
                 n_startup_trials=settings["startup_trials"],
                 n_warmup_steps=ceil(settings["warmup"] * (trainer.max_epochs or 0)),
                 n_min_trials=settings["startup_trials"],  # that got so far: some end early by themselves
             )
-        trial = study.get_trials(deepcopy=False)[self._number]
-        self._reported = set(trial.intermediate_values)
-        self._trial = optuna.trial.Trial(study, trial._trial_id)
+        study_id = storage.get_study_id_from_name(self._sweep)
+        trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, self._number)
+        self._reported = set(storage.get_trial(trial_id).intermediate_values)
+        self._trial = optuna.trial.Trial(study, trial_id)
         trainer.should_stop = trainer.should_stop or self.pruned_at is not None
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:

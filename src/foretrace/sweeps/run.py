@@ -22,12 +22,9 @@ class UnfinishedError(RuntimeError):
 
 
 def run(sweep: Sweep, start: Callable[[Sequence[str]], Worker], *, places: int) -> int:
-    """Do what is missing of a sweep and return the exit status: 1 if something is still missing.
+    """Do what is missing of a sweep, ``places`` jobs at once, each begun by ``start`` from its overrides.
 
-    Args:
-        sweep: The sweep, begun or reopened.
-        start: Begins a job, from its overrides.
-        places: How many jobs are at work at once.
+    Return the exit status: 1 if something is still missing.
     """
     tries, is_open = Counter[object](), False
 

@@ -41,11 +41,7 @@ def storage_of(workspace: Workspace, sweep_id: str) -> JournalStorage:
 class Search(Sweep):
     """A sweep of trials: those that were begun and have not ended, then new ones up to their number.
 
-    Args:
-        client: Client of the store.
-        run: The parent run.
-        workspace: Where it is kept, with the study.
-        record: Its ``search`` is a `Plan` as a dictionary.
+    The ``search`` of its record is a `Plan` as a dictionary.
 
     Raises:
         UserError: If there can be no such search.

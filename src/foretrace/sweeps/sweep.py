@@ -39,11 +39,11 @@ class Sweep:
     """A grid at work; `foretrace.sweeps.search.Search` is a sweep that finds its jobs as it goes.
 
     A context manager: its run ends FINISHED, FAILED or KILLED as the block does. Within the block it says what to
-    do next.
+    do next. It is made by `begin` or `reopen`.
 
     Args:
         client: Client of the store.
-        run: The parent run, see `begin` and `reopen`.
+        run: The parent run.
         workspace: Where it is kept.
         record: Artifact ``sweep.json``: ``jobs`` has the overrides of every job, or ``search`` how to search.
 
@@ -167,7 +167,7 @@ def begin(
         record: What is to be found again in `reopen`: ``jobs`` or ``search``. No secrets.
         tracking: Where it is recorded; as one of the jobs has it.
         workspace: Where it is kept.
-        command: What the user typed after ``-m``, for the record.
+        command: What the user typed after ``-m``.
 
     Raises:
         UserError: If the store cannot be reached.
@@ -190,13 +190,7 @@ def begin(
 
 
 def reopen(run_id: str, *, uri: str | None, workspace: Workspace, **changes: Any) -> Sweep:
-    """Resume a sweep of which something is left; its run is RUNNING again within the block.
-
-    Args:
-        run_id: The parent's.
-        uri: A tracking server or database, or None for the workspace's own.
-        workspace: Where it is kept.
-        changes: What a search is asked for otherwise today: ``n_trials``.
+    """Return a sweep of which something is left, by its parent's id; ``changes`` may give a search other ``n_trials``.
 
     Raises:
         UserError: If there is no such run, it is not a sweep's parent, or (on entering) it is at work; if

@@ -71,7 +71,7 @@ def work_off(
         propose: Gives the next task, or None. Asked as soon as a place is free.
         start: Begins a task.
         conclude: Takes a task that has ended, with its exit status; there may be a next one then.
-        places: How many tasks may be at work at once.
+        places: How many.
     """
     at_work: list[tuple[Task, Worker]] = []
     try:
@@ -98,11 +98,7 @@ def work_off(
 
 
 def count_places(launcher: DictConfig, asked: int | None) -> int:
-    """Return how many jobs are to be at work at once.
-
-    Args:
-        launcher: Settings of Hydra's launcher.
-        asked: ``hydra.sweeper.n_jobs``; None to go by the launcher.
+    """Return how many jobs are to be at work at once: ``hydra.sweeper.n_jobs``, or what Hydra's launcher says.
 
     Raises:
         UserError: If that is no number of jobs, or the launcher is another one.
@@ -121,12 +117,9 @@ def count_places(launcher: DictConfig, asked: int | None) -> int:
 def starter(
     launcher: DictConfig, *, places: int, command: Sequence[str] = COMMAND
 ) -> Callable[[Sequence[str]], Worker]:
-    """Return what starts a job from its overrides.
+    """Return what starts a job from its overrides, which are added to the command, through Hydra's launcher.
 
-    Args:
-        launcher: Settings of Hydra's launcher. Of joblib's, the number of jobs alone counts.
-        places: How many jobs share this machine's cores.
-        command: The command of a job, without its overrides.
+    Of joblib's, the number of jobs alone counts. As many as there are places share this machine's cores.
     """
     if "submitit" not in str(launcher.get("_target_")):
         share = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // places))} | os.environ

@@ -23,7 +23,6 @@ from foretrace.workspace import atomic_write
 
 DATABASES = ("postgresql", "mysql", "mssql")  # whatever else there is comes from MLflow's plugins
 DRIVERS = ("psycopg2", "psycopg", "pymysql", "mysqldb")  # that know `connect_timeout`
-WAIT = "Wait for it, or end it."
 CONNECT_S = 5
 BUSY_S = 20  # that SQLite waits while others write
 HEADER = 100  # bytes of a database at least; of less, SQLite would make an empty one
@@ -35,10 +34,6 @@ HINT = "Set tracking.uri=… or MLFLOW_TRACKING_URI to sqlite:///<file>, http://
 
 def check_address(uri: str, *, may_be_new: bool) -> None:
     """Check an address, and the database or the folder behind it; a server is asked later.
-
-    Args:
-        uri: As the user gave it.
-        may_be_new: Whether a database file may be made.
 
     Raises:
         UserError: If there can be no store, or what is there is no store.
@@ -70,13 +65,9 @@ def check_address(uri: str, *, may_be_new: bool) -> None:
 
 
 def check_file(database: Path, *, key: str = KEY) -> bool:
-    """Return whether there are tables in a database file.
+    """Return whether there are tables in a database file, which need not be there and which errors name ``key``.
 
     It is opened for writing: only so SQLite rolls back what a kill within a commit has left.
-
-    Args:
-        database: The file, which need not be there.
-        key: How errors name it.
 
     Raises:
         UserError: If it is something else, damaged, or locked.
@@ -99,28 +90,18 @@ def check_file(database: Path, *, key: str = KEY) -> bool:
         return False
     except (OSError, sqlite3.DatabaseError) as error:
         if "locked" in str(error):
-            raise UserError(f"{key}: {database} is locked by {_holder(database)}", hint=WAIT) from error
+            hint = f"Wait for it, or end it: `fuser {database}` names it."
+            raise UserError(f"{key}: {database} is locked by another program", hint=hint) from error
         hint = "Move it away, or restore it from a copy."
         raise UserError(f"{key}: {database} is no database of MLflow ({error})", hint=hint) from error
     return bool(tables)
 
 
-def _holder(database: Path) -> str:
-    """Return who has locked a file, as far as Linux tells."""
-    inode, locks = database.stat().st_ino, Path("/proc/locks")
-    lines = locks.read_text().splitlines() if locks.exists() else []
-    # 1: POSIX  ADVISORY  WRITE 4711 08:01:12345 1073741824 1073742335
-    pids = {line.split()[4] for line in lines if line.split()[-3].endswith(f":{inode}")} - {str(os.getpid())}
-    return f"process {', '.join(sorted(pids))}" if pids else "another program"
-
-
 def make_tables(database: Path) -> None:
     """Make a database with MLflow's tables beside its place and move it there, so that a kill leaves none or all.
 
-    MLflow makes them in dozens of commits, which need not be safe on the disk before the whole file is.
-
-    Args:
-        database: The file, or a link to it; what was there before is lost.
+    MLflow makes them in dozens of commits, which need not be safe on the disk before the whole file is. What was
+    there before is lost; the file may be a link.
     """
     target = Path(os.path.realpath(database))
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -158,12 +139,8 @@ def writable() -> Iterator[None]:
 def relocate(database: Path, artifacts: Path) -> None:
     """Point a checkout's database to the checkout's own artifacts, wherever it was moved or copied.
 
-    MLflow stores absolute paths; in an image, `make_relative` makes them relative. What is not in the checkout's
-    folder is left alone.
-
-    Args:
-        database: The SQLite file.
-        artifacts: The folder that has one folder per run.
+    MLflow stores absolute paths; in an image, `make_relative` makes them relative. What is not in ``artifacts``, which
+    has a folder for each run, is left alone.
     """
     with closing(sqlite3.connect(database, timeout=BUSY_S)) as connection, connection:
         rows = connection.execute("SELECT experiment_id, artifact_location FROM experiments").fetchall()
@@ -189,10 +166,6 @@ def make_relative(database: Path, artifacts: Path) -> None:
 
     MLflow takes such locations for relative to the working directory, which is the checkout for `mlflow ui`. Those of
     experiments that were made outside are right there, and stay.
-
-    Args:
-        database: The SQLite file.
-        artifacts: The folder that has one folder per run.
     """
     with closing(sqlite3.connect(database, timeout=BUSY_S)) as connection, connection:
         change = "UPDATE experiments SET artifact_location = ? WHERE artifact_location = ?"

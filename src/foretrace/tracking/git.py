@@ -71,9 +71,6 @@ def uncommitted(root: Path) -> tuple[bytes, dict[str, str]]:
     ``git checkout <commit> && git apply <patch>`` restores the tree, new and binary files too, except for large
     ones and those that may hold secrets.
 
-    Args:
-        root: A folder in the checkout.
-
     Raises:
         GitError: If git does not answer, or there is no commit yet.
     """

@@ -61,4 +61,4 @@ class BatchLoss(Callback):
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Tag the run with its progress."""
         progress = f"{trainer.current_epoch + 1}/{trainer.max_epochs} epochs"
-        self._run.log_metrics({}, step=trainer.current_epoch, tags={"progress": progress})
+        self._run.set_tags({"progress": progress})

@@ -7,14 +7,13 @@ die at any moment between sending a record and noting that down.
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 Record = dict[str, Any]
 
 RECORDS, REFUSED = "records.jsonl", "refused.jsonl"
-UNREADABLE = "unreadable"  # the kind of a line that is not what was written
 
 
 class Outbox:
@@ -25,39 +24,31 @@ class Outbox:
 
     >>> import tempfile
     >>> outbox = Outbox(Path(tempfile.mkdtemp()) / "run")
-    >>> outbox.append([{"tags": {"color": "blue"}}])
-    >>> [(record, end)] = outbox.pending()
+    >>> outbox.append({"tags": {"color": "blue"}})
+    >>> [(line, end)] = outbox.pending()
     >>> outbox.commit(end)
-    >>> record["tags"], list(outbox.pending())
-    ({'color': 'blue'}, [])
+    >>> line, list(outbox.pending())
+    ('{"tags":{"color":"blue"}}', [])
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._records, self._sent = folder / RECORDS, folder / "delivered"
-        if self.exists:  # whoever was writing a last line without an end is dead, and never counted on it
+        if self._records.exists():
+            # Whoever was writing a last line without an end is dead, and never counted on it.
             with self._records.open("rb+") as file:
                 file.truncate(file.read().rfind(b"\n") + 1)
 
-    @property
-    def exists(self) -> bool:
-        """Whether there is anything on disk."""
-        return self._records.exists()
-
-    def append(self, records: Sequence[Record], *, sync: bool = False) -> None:
-        """Write records down.
-
-        Args:
-            records: In order.
-            sync: Also wait until they are safe from a power cut.
+    def append(self, record: Record, *, sync: bool = False) -> None:
+        """Write a record down, and with ``sync`` wait until it is safe from a power cut.
 
         Raises:
-            OSError: If they cannot be written; then none of them is.
+            OSError: If it cannot be written; then nothing of it is.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        lines = "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in records)
+        line = json.dumps(record, separators=(",", ":")) + "\n"
         with self._records.open("ab", buffering=0) as file:
-            complete, left = file.tell(), memoryview(lines.encode())
+            complete, left = file.tell(), memoryview(line.encode())
             try:
                 while left:  # without a buffer, a file may take a part and then be full
                     left = left[file.write(left) :]
@@ -69,26 +60,21 @@ class Outbox:
                     raise OSError(error.errno, error.strerror, str(self._records)) from error
                 raise
 
-    def pending(self) -> Iterator[tuple[Record, int]]:
-        """Yield what was not sent, oldest first, each with its end in the file in bytes."""
-        if not self.exists:
+    def pending(self) -> Iterator[tuple[str, int]]:
+        """Yield the lines that were not sent, oldest first, each with its end in the file in bytes."""
+        if not self._records.exists():
             return
         noted = self._sent.read_text() if self._sent.exists() else ""
         with self._records.open("rb") as file:
             file.seek(int(noted) if noted.endswith("\n") else 0)  # a torn note: all of it again
             while (line := file.readline()).endswith(b"\n"):  # a line without an end is being written
-                try:
-                    record = json.loads(line)
-                except ValueError:
-                    record = None
-                damaged = {UNREADABLE: line.decode(errors="replace")}
-                yield record if isinstance(record, dict) else damaged, file.tell()
+                yield line.decode(errors="replace").rstrip("\n"), file.tell()
 
     def commit(self, end: int) -> None:
         """Note that everything before a place in the file, in bytes, is with the store."""
         self._sent.write_text(f"{end}\n")
 
-    def quarantine(self, record: Record, reason: str) -> None:
+    def quarantine(self, record: Any, reason: str) -> None:
         """Keep, in ``refused.jsonl``, what the store will never take, and say so."""
         print(f"a record was refused and set aside ({' '.join(reason.split())[:160]})", file=sys.stderr)
         with (self.folder / REFUSED).open("a", encoding="utf-8") as file:

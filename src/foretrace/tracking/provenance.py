@@ -16,22 +16,15 @@ import torch
 from packaging.utils import canonicalize_name
 
 from foretrace.tracking import git
-from foretrace.tracking.redaction import HIDDEN, redact, redacted
+from foretrace.tracking.redaction import redact, redacted
 
 ENVIRONMENT = "provenance/environment.json"
 PATCH = "provenance/uncommitted.patch"
 STARTS = "provenance/starts.jsonl"
 # Libraries whose version can change a result: each is a tag of the run. All others are in its artifacts.
 LIBRARIES = (
-    "torch",
-    "lightning",
-    "torchmetrics",
-    "numpy",
-    "hydra-core",
-    "mlflow",
-    "gymnasium",
-    "mujoco",
-    "pyarrow",
+    *("torch", "lightning", "torchmetrics", "numpy", "hydra-core", "mlflow"),
+    *("gymnasium", "mujoco", "pyarrow"),
 )
 # Environment variables that change figures, speed or the order of sums. Never all of them: those hold secrets.
 PREFIXES = (
@@ -40,16 +33,10 @@ PREFIXES = (
     *("PYTHONHASHSEED", "PYTHONPATH", "PYTHONOPTIMIZE", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH", "LD_PRELOAD"),
     *("MUJOCO_GL", "LANG", "LC_ALL", "LC_NUMERIC", "TZ", "SOURCE_DATE_EPOCH"),
 )
-_PLAIN = "__hidden__"  # stands for `HIDDEN` where a shell would quote that
 
 
 def collect(root: Path, *, device: torch.device) -> tuple[dict[str, Any], bytes]:
-    """Return the state of checkout, libraries and machine as plain values, and the patch of what is not committed.
-
-    Args:
-        root: The checkout.
-        device: The device that computes.
-    """
+    """Return the state of checkout, libraries and machine as plain values, and the patch of what is not committed."""
     found, patch, left_out, problem = git.code(root), b"", dict[str, str](), ""
     try:
         patch, left_out = git.uncommitted(root)
@@ -102,18 +89,13 @@ def sources_digest(root: Path) -> str:
 
 def command(overrides: Sequence[str]) -> str:
     """Return the command line that makes this one run, also where it is one of a sweep; without passwords."""
-    arguments = ["python", os.path.relpath(sys.argv[0]), *overrides]
-    hidden = [redact(argument).replace(HIDDEN, _PLAIN) for argument in arguments]
-    return shlex.join(hidden).replace(_PLAIN, HIDDEN)
+    return shlex.join(map(redact, ["python", os.path.relpath(sys.argv[0]), *overrides]))
 
 
 def start(root: Path, overrides: Sequence[str], **what: Any) -> str:
-    """Return the line about a start of a run for ``provenance/starts.jsonl``.
+    """Return the line about a start of a run for ``provenance/starts.jsonl``, without passwords.
 
-    Args:
-        root: The checkout.
-        overrides: What was typed.
-        what: Of which kind the start is, and what it changed, without passwords in the end.
+    Beside the command, it says ``what`` kind of start it is, and what it changed.
     """
     found = git.code(root)
     line = {"time": _now(), "command": command(overrides), "host": platform.node(), "pid": os.getpid()}

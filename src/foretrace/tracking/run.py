@@ -6,6 +6,7 @@ import traceback
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, SupportsFloat
@@ -19,29 +20,25 @@ from mlflow.exceptions import MlflowException
 
 from foretrace.errors import Interrupted, UserError
 from foretrace.tracking.database import writable
-from foretrace.tracking.names import unescape
 from foretrace.tracking.outbox import Outbox, Record
-from foretrace.tracking.process import Process
-from foretrace.tracking.recovery import LOCK, RESERVE, at_work, clear
+from foretrace.tracking.recovery import LOCK, RESERVE, Process, at_work, clear
 from foretrace.tracking.redaction import redact
-from foretrace.tracking.sender import MAX_METRICS, Sender, StoreWriter, send
+from foretrace.tracking.sender import MAX_METRICS, Sender, send, write_record
 from foretrace.tracking.signals import Signals
 from foretrace.tracking.store import NO_ANSWER, unavailable
-from foretrace.tracking.stored import StoredRun, digest_of
+from foretrace.tracking.stored import StoredRun, digest_of, unescape
 
 MAX_LENGTH = 6000  # characters of a setting's value, MLflow's limit
 FLUSH_SECONDS = 4.0  # one request costs what a hundred points do (about 20 ms): 0.5 % of this time
 SYNC_SECONDS = 20.0  # that a checkpoint waits for a store which is slow, but there
-OFFLINE_SECONDS = 20.0  # that an ended process waits for a store which does not answer
-SLOW_SECONDS = 300.0  # and for one record, e.g. a large file, by one which does
 RESERVE_BYTES = 1 << 18  # of the disk, for the last records when it is full
 
 
 class TrackedRun(StoredRun):
     """A run that ends as what happened: FINISHED, FAILED with its traceback, or KILLED by a signal.
 
-    A context manager while it is written to. Metrics are buffered (one at a time, they cost 4–18 ms each); everything
-    goes to an outbox on disk and from there to the store, in order, on a thread of its own.
+    A context manager while it is written to. Metrics and tags are buffered (one metric at a time, they cost 4–18 ms
+    each); everything goes to an outbox on disk and from there to the store, in order, on a thread of its own.
 
     Args:
         client: Client of the store in which the run was created.
@@ -51,7 +48,6 @@ class TrackedRun(StoredRun):
             its metrics take new values for steps that they hold.
 
     Attributes:
-        id: The run's id.
         folder: The folder of its artifacts, or the one in which they wait to be uploaded.
         status: MLflow's word: RUNNING within the block, afterwards how it ended.
         signals: SIGINT and SIGTERM within the block.
@@ -65,7 +61,7 @@ class TrackedRun(StoredRun):
         self.status, self._ended = "RUNNING", ended
         self._points: list[tuple[str, SupportsFloat, int, int]] = []  # name, value, time in ms, step
         self._history: dict[str, dict[int, SupportsFloat]] = defaultdict(dict)
-        self._buffered_tags: dict[str, str] = {}
+        self._new_tags: dict[str, str] = {}
         self._uploaded: set[str] = set()
         self._flushed_at = time.monotonic()
         self._leaving = False  # a refusal changes nothing any more then
@@ -94,20 +90,20 @@ class TrackedRun(StoredRun):
         """Send what a killed process left, read what the run holds, and begin to send."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._outbox = Outbox(self._waiting)
-        writer = StoreWriter(self.client, self.id, uploads=None if self._is_local else self.folder)
-        left_by_a_killed_process, _ = send(self._outbox, writer.write)
-        if left_by_a_killed_process or self._run.data.metrics:
-            self._read(self.client.get_run(self.id))
-            for name in self._run.data.metrics:
-                points = sorted(self.client.get_metric_history(self.id, name), key=lambda p: p.timestamp)
-                self._history[unescape(name)] = {point.step: point.value for point in points}
+        uploads = None if self._is_local else self.folder
+        write = partial(write_record, client=self.client, run_id=self.id, uploads=uploads)
+        send(self._outbox, write)
+        self._read(self.client.get_run(self.id))
+        for name in self._run.data.metrics:
+            points = sorted(self.client.get_metric_history(self.id, name), key=lambda p: p.timestamp)
+            self._history[unescape(name)] = {point.step: point.value for point in points}
         if not self._ended:
             # The process first: nobody is to see the run RUNNING in one that has ended.
-            self._tags |= (tags := Process.this().tags())
+            self.tags |= (tags := Process.this().tags())
             self.client.log_batch(self.id, tags=[RunTag(*tag) for tag in tags.items()])
             self.client.update_run(self.id, status="RUNNING")
         (self._waiting / RESERVE).write_bytes(bytes(RESERVE_BYTES))
-        self._sender = Sender(self._outbox, writer.write)
+        self._sender = Sender(self._outbox, write)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -132,7 +128,7 @@ class TrackedRun(StoredRun):
             if not is_written and not self._ended:
                 with suppress(
                     MlflowException
-                ):  # else the next start of any run says that this one was killed
+                ):  # then the next start of any run says that this one was killed
                     self.client.set_terminated(self.id, status=self.status, end_time=ended_ms)
             self._outbox.remove()
             clear(self._waiting)
@@ -142,12 +138,12 @@ class TrackedRun(StoredRun):
 
     def _record_end(self, error: BaseException | None, ended_ms: int) -> None:
         """Record what is left, why the run ended, and the status last of all."""
-        self.flush()
         if error is not None:
-            if not isinstance(error, Interrupted):
-                with suppress(OSError):  # a full disk: the tag says it too
-                    self.log_text("traceback.txt", redact("".join(traceback.format_exception(error))))
             self.set_tags({"error": redact(f"{type(error).__name__}: {error}")[:500]})
+        self.flush()
+        if error is not None and not isinstance(error, Interrupted):
+            with suppress(OSError):  # a full disk: the tag says it too
+                self.log_text("traceback.txt", redact("".join(traceback.format_exception(error))))
         for file in [] if self._is_local else sorted(self.folder.rglob("*")):
             path = file.relative_to(self.folder).as_posix()
             if file.is_file() and path not in self._uploaded:
@@ -159,20 +155,13 @@ class TrackedRun(StoredRun):
         """Wait for the store, unless a signal says not to. Return whether it has everything."""
         try:
             self.signals.ignored = False
-            return self._sender.end(offline_s=OFFLINE_SECONDS, slow_s=SLOW_SECONDS)
+            return self._sender.end()
         except Interrupted:
             return False
         finally:
             self.signals.ignored = True
 
-    def log_metrics(
-        self,
-        values: Mapping[str, SupportsFloat],
-        *,
-        step: int,
-        tags: Mapping[str, str] | None = None,
-        replace: bool = False,
-    ) -> None:
+    def log_metrics(self, values: Mapping[str, SupportsFloat], *, step: int, replace: bool = False) -> None:
         """Record values under their names; they are with the store a few seconds later, if it answers.
 
         A step that a metric holds already is left as it is: a resumed run comes by some of them again.
@@ -180,7 +169,6 @@ class TrackedRun(StoredRun):
         Args:
             values: By name. A tensor is read when it is written, so that no step waits for its device.
             step: Batch, epoch, or steps ahead.
-            tags: Tags that travel with the points.
             replace: Record values also where the metric holds another one at the step, e.g. of an evaluation that
                 was made again: MLflow shows the last. Always so in a run that had ended.
         """
@@ -190,9 +178,15 @@ class TrackedRun(StoredRun):
             if step not in held or (replace and float(held[step]) != float(value)):
                 held[step] = value
                 self._points.append((name, value, now, step))
-        self._buffered_tags |= tags or {}
         if len(self._points) >= MAX_METRICS:
             self.flush()
+        self.flush_if_due()
+
+    def set_tags(self, values: Mapping[str, Any]) -> None:
+        """Tag the run; the tags travel with the metrics."""
+        tags = {key: _text(value) for key, value in values.items()}
+        self.tags |= tags
+        self._new_tags |= tags
         self.flush_if_due()
 
     def flush_if_due(self) -> None:
@@ -203,11 +197,10 @@ class TrackedRun(StoredRun):
     def flush(self, *, sync: bool = False) -> None:
         """Write what is buffered to the outbox, and so to the store.
 
-        Args:
-            sync: Wait until it is safe on disk, and with the store unless that is offline.
+        With ``sync``, wait until it is safe on disk, and with the store unless that is offline.
         """
         points, self._points = self._points, []
-        tags, self._buffered_tags = self._buffered_tags, {}
+        tags, self._new_tags = self._new_tags, {}
         read = [(name, float(value), now, step) for name, value, now, step in points]
         for name, number, _, step in read:
             self._history[name][step] = number
@@ -227,26 +220,20 @@ class TrackedRun(StoredRun):
         fresh = {}
         for key, value in values.items():
             text, name, count = _text(value)[:MAX_LENGTH], key, 1
-            while (following := f"{key}: value {count + 1}") in self._params:
+            while (following := f"{key}: value {count + 1}") in self.params:
                 name, count = following, count + 1
-            if key not in self._params:
+            if key not in self.params:
                 fresh[key] = text
-            elif self._params[name] != text:
+            elif self.params[name] != text:
                 fresh[following] = text
-        self._params |= fresh
+        self.params |= fresh
         self._record({"params": fresh})
-
-    def set_tags(self, values: Mapping[str, Any]) -> None:
-        """Tag the run."""
-        tags = {key: _text(value) for key, value in values.items()}
-        self._tags |= tags
-        self._record({"tags": tags})
 
     def log_input(
         self, name: str, *, digest: str, origin: str, schema: str, profile: str, context: str
     ) -> None:
         """Record what data the run read."""
-        self._inputs[name] = digest_of(origin) or digest
+        self.inputs[name] = digest_of(origin) or digest
         fields = {"name": name, "digest": digest, "source_type": "foretrace", "source": origin}
         self._record({"dataset": fields | {"schema": schema, "profile": profile, "context": context}})
 
@@ -285,7 +272,7 @@ class TrackedRun(StoredRun):
         return [name for name, points in self._history.items() if points and name.startswith(start)]
 
     def _record(self, record: Record, *, sync: bool = False) -> None:
-        self._outbox.append([record], sync=sync)
+        self._outbox.append(record, sync=sync)
         self._sender.notify()
         if not self._leaving:
             self._sender.raise_refusal()

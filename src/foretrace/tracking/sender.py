@@ -1,10 +1,12 @@
 """From the outbox to MLflow, on a thread of its own: training waits for no server."""
 
+import json
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import requests
 from mlflow import MlflowClient
@@ -12,10 +14,12 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-from foretrace.tracking.names import escape
-from foretrace.tracking.outbox import UNREADABLE, Outbox, Record
+from foretrace.tracking.outbox import Outbox, Record
+from foretrace.tracking.stored import escape
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0  # between two attempts at a store that does not answer
+RETRY_S = 1.0  # between two attempts at a store that does not answer
+OFFLINE_S = 20.0  # that an ended process waits for such a store
+SLOW_S = 300.0  # and for one record, e.g. a large file, by a store which does answer
 MAX_METRICS, MAX_PARAMS = 1000, 100  # in one request, MLflow's limits
 # A store that answers so will never take the record. Everything else is taken for an outage.
 REFUSALS = {
@@ -24,70 +28,56 @@ REFUSALS = {
 }
 
 
-class StoreWriter:
-    """Writes records of one run to MLflow.
+def write_record(record: Record, *, client: MlflowClient, run_id: str, uploads: Path | None) -> None:
+    """Write one record of a run to MLflow.
 
-    Args:
-        client: Client of the store.
-        run_id: The run.
-        uploads: Folder whose files are uploaded when a record names them; None if artifacts are written in place.
+    Files that it names are uploaded from ``uploads``, which is None where artifacts are written in place.
+
+    Raises:
+        MlflowException: If the store did not take it.
     """
-
-    def __init__(self, client: MlflowClient, run_id: str, *, uploads: Path | None) -> None:
-        self._client, self._id, self._uploads = client, run_id, uploads
-
-    def write(self, record: Record) -> None:
-        """Write one record.
-
-        Raises:
-            MlflowException: If the store did not take it.
-        """
-        if UNREADABLE in record:
-            raise ValueError("a line of the outbox is damaged")
-        client, run_id = self._client, self._id
-        metrics = [Metric(escape(name), *point) for name, *point in record.get("metrics", ())]
-        for first in range(0, len(metrics), MAX_METRICS):
-            client.log_batch(run_id, metrics=metrics[first : first + MAX_METRICS])
-        params = [Param(escape(name), value) for name, value in record.get("params", {}).items()]
-        for first in range(0, len(params), MAX_PARAMS):
-            client.log_batch(run_id, params=params[first : first + MAX_PARAMS])
-        if tags := record.get("tags"):
-            client.log_batch(run_id, tags=[RunTag(escape(name), value) for name, value in tags.items()])
-        if "dataset" in record:
-            self._write_dataset(**record["dataset"])
-        if self._uploads and (path := record.get("artifact")) and (self._uploads / path).exists():
-            client.log_artifact(run_id, str(self._uploads / path), "/".join(Path(path).parts[:-1]) or None)
-        if "status" in record:
-            status, end_time_ms = record["status"]
-            client.set_terminated(run_id, status=status, end_time=end_time_ms)
-
-    def _write_dataset(self, *, context: str, **fields: str) -> None:
-        given = [DatasetInput(Dataset(**fields), tags=[InputTag(MLFLOW_DATASET_CONTEXT, context)])]
+    metrics = [Metric(escape(name), *point) for name, *point in record.get("metrics", ())]
+    for first in range(0, len(metrics), MAX_METRICS):
+        client.log_batch(run_id, metrics=metrics[first : first + MAX_METRICS])
+    params = [Param(escape(name), value) for name, value in record.get("params", {}).items()]
+    for first in range(0, len(params), MAX_PARAMS):
+        client.log_batch(run_id, params=params[first : first + MAX_PARAMS])
+    if tags := record.get("tags"):
+        client.log_batch(run_id, tags=[RunTag(escape(name), value) for name, value in tags.items()])
+    if "dataset" in record:
+        fields = dict(record["dataset"])
+        context = InputTag(MLFLOW_DATASET_CONTEXT, fields.pop("context"))
+        given = [DatasetInput(Dataset(**fields), tags=[context])]
         try:
-            self._client.log_inputs(self._id, given)
+            client.log_inputs(run_id, given)
         except MlflowException as error:
             if error.error_code != "BAD_REQUEST":
                 raise
             # MLflow looks whether it knows the data, then adds them: another run may have done so in between.
-            self._client.log_inputs(self._id, given)
+            client.log_inputs(run_id, given)
+    if uploads and (path := record.get("artifact")) and (uploads / path).exists():
+        client.log_artifact(run_id, str(uploads / path), "/".join(Path(path).parts[:-1]) or None)
+    if "status" in record:
+        status, end_time_ms = record["status"]
+        client.set_terminated(run_id, status=status, end_time=end_time_ms)
 
 
 def send(outbox: Outbox, write: Callable[[Record], None]) -> tuple[int, Exception | None]:
     """Send everything that waits, in order; return how many records that were, and the first refusal.
 
-    Args:
-        outbox: What waits. A record that the store will never take is quarantined there and blocks no other.
-        write: Writes one record.
+    A record that the store will never take is quarantined and blocks no other.
 
     Raises:
         Exception: Whatever ``write`` raises in an outage; what was sent before stays noted.
     """
     number, refusal = 0, None
-    for record, end in outbox.pending():
+    for line, end in outbox.pending():
+        record: Any = line
         try:
+            record = json.loads(line)
             write(record)
         except Exception as error:
-            if not is_refusal(error):
+            if not _is_refusal(error):
                 raise
             outbox.quarantine(record, f"{type(error).__name__}: {error}")
             refusal = refusal or error
@@ -96,7 +86,7 @@ def send(outbox: Outbox, write: Callable[[Record], None]) -> tuple[int, Exceptio
     return number, refusal
 
 
-def is_refusal(error: Exception) -> bool:
+def _is_refusal(error: Exception) -> bool:
     """Return whether trying again later is of no use."""
     if isinstance(error, MlflowException):
         return error.error_code in REFUSALS
@@ -104,7 +94,7 @@ def is_refusal(error: Exception) -> bool:
 
 
 class Sender:
-    """Sends what the outbox holds, and keeps trying while the store is offline.
+    """A thread that sends what the outbox holds, and keeps trying while the store is offline.
 
     Args:
         outbox: What is to be sent.
@@ -131,11 +121,7 @@ class Sender:
             self._changed.notify_all()
 
     def raise_refusal(self) -> None:
-        """Raise what the store refused, once.
-
-        Raises:
-            Exception: If it refused a record, e.g. because the run was deleted. The record is set aside.
-        """
+        """Raise what the store refused, e.g. as the run was deleted, once."""
         refusal, self._refusal = self._refusal, None
         if refusal is not None:
             raise refusal
@@ -146,25 +132,19 @@ class Sender:
             self._changed.wait_for(lambda: self._done == self._notified or self.offline, seconds)
             return self._done == self._notified
 
-    def end(self, *, offline_s: float, slow_s: float) -> bool:
-        """Send what is left and stop. Return whether all was sent.
-
-        Args:
-            offline_s: How long it tries while the store does not answer.
-            slow_s: How long one record may take, e.g. the upload of a large file.
-        """
+    def end(self) -> bool:
+        """Send what is left, unless the store does not answer for too long. Return whether all was sent."""
         self._answered_at = time.monotonic()
         with self._changed:
             self._ending = True
             self._changed.notify_all()
         while self._thread.is_alive():
-            if time.monotonic() - self._answered_at > (offline_s if self.offline else slow_s):
+            if time.monotonic() - self._answered_at > (OFFLINE_S if self.offline else SLOW_S):
                 break
             self._thread.join(0.2)
         return self._done == self._notified
 
     def _work(self) -> None:
-        pause_s = FIRST_PAUSE_S
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._done < self._notified or self._ending)
@@ -180,12 +160,11 @@ class Sender:
                 with self._changed:
                     self.offline = True
                     self._changed.notify_all()
-                    self._changed.wait(min(pause_s, 1.0) if self._ending else pause_s)
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                    self._changed.wait(RETRY_S)
                 continue
             if self.offline:
                 print("the tracking store answers again; what waited is delivered", file=sys.stderr)
-            pause_s, self._refusal = FIRST_PAUSE_S, self._refusal or refusal
+            self._refusal = self._refusal or refusal
             with self._changed:
                 self._done, self.offline = notified, False
                 self._changed.notify_all()

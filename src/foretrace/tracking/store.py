@@ -20,8 +20,7 @@ from foretrace.tracking.database import (
     relocate,
     writable,
 )
-from foretrace.tracking.process import Process
-from foretrace.tracking.recovery import recover
+from foretrace.tracking.recovery import Process, recover
 from foretrace.tracking.redaction import redact
 from foretrace.workspace import Workspace
 
@@ -40,12 +39,7 @@ def create_run(
 ) -> tuple[MlflowClient, Run]:
     """Create a run, and the database and the experiment first where there are none.
 
-    Args:
-        workspace: Holds database and artifacts unless ``uri`` says otherwise.
-        uri: A tracking server or database, or None for the workspace's own.
-        experiment: The experiment's name.
-        name: The run's name.
-        tags: Tags of the run from its beginning.
+    The store is that at ``uri``, or the workspace's own.
 
     Raises:
         UserError: If the store cannot be reached or written, or the experiment was deleted.
@@ -107,19 +101,11 @@ def unavailable(error: Exception, *, key: str = "tracking.uri") -> UserError:
 def find_run(
     run_id: str, *, workspace: Workspace, uri: str | None, key: str = "run"
 ) -> tuple[MlflowClient, Run]:
-    """Return a run by its id, and a client of its store.
-
-    Args:
-        run_id: The id.
-        workspace: Holds the database unless ``uri`` says otherwise.
-        uri: A tracking server or database, or None for the workspace's own.
-        key: The setting that names the run.
+    """Return a run by its id, which the setting ``key`` names, and a client of its store (see `open_store`).
 
     Raises:
         UserError: If there is no such run, or no store.
     """
-    if uri is None and not workspace.database.exists():
-        raise UserError(f"{key}: there is no run in {workspace.root} yet", hint="Train first.")
     no_such_run = UserError(f"{key}: no run has the id {run_id!r}", hint="python src/runs.py lists them.")
     if not RUN_ID.fullmatch(run_id):  # it becomes the name of a folder, and part of an address
         raise no_such_run

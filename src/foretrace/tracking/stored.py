@@ -1,7 +1,9 @@
-"""A run as the store has it, and where its artifacts are."""
+"""A run as the store has it, under MLflow's names, and where its artifacts are."""
 
 import json
 import os
+import posixpath
+import re
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlparse, urlsplit
@@ -11,20 +13,42 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from foretrace.errors import UserError, sanitize
-from foretrace.tracking.names import unescape
 
+LONGEST = 250  # characters of a name, MLflow's limit
 LOCAL_UI = "http://localhost:5000"
 RELATIVE = "mlruns/artifacts"  # to the checkout, where a bare `mlflow ui` is started
 # Of a location that anybody may have written: MLflow asserts some, and lacks the libraries of others.
 UNREADABLE = (MlflowException, OSError, ValueError, ImportError, AssertionError)
 
 
+def escape(name: str) -> str:
+    """Return a name with `_x<code>_` for each character that MLflow does not take.
+
+    >>> escape("skill/CO2 (%)"), escape("test/mse"), unescape(escape("a//b%"))
+    ('skill/CO2 _x28__x25__x29_', 'test/mse', 'a//b%')
+    """
+    text = _escaped(name, illegal=r"[^\w/.\- :]")
+    # Not what is no path that MLflow takes.
+    if posixpath.normpath(text) != text or text == "." or text.startswith(("/", "..")):
+        text = _escaped(name, illegal=r"[^\w\- :]")
+    return text[:LONGEST]
+
+
+def _escaped(name: str, *, illegal: str) -> str:
+    """Replace what is illegal, and each ``_`` that would then read as the beginning of a replacement."""
+    ambiguous = rf"_(?=x[0-9a-f]+(?:_|{illegal}))"
+    return re.sub(f"{illegal}|{ambiguous}", lambda found: f"_x{ord(found[0]):x}_", name)
+
+
+def unescape(name: str) -> str:
+    """Return the name that was escaped, if it was no longer than MLflow takes."""
+    return re.sub("_x([0-9a-f]{1,6})_", lambda found: chr(min(int(found[1], 16), 0x10FFFF)), name)
+
+
 def local_path(location: str, *, mlruns: Path) -> Path | None:
     """Return where artifacts are on this machine's disks; None if they are elsewhere.
 
-    Args:
-        location: As the store has it. That of a mounted ``mlruns`` is relative, or its path outside the image.
-        mlruns: The checkout's own, which is meant then.
+    The location of a mounted ``mlruns`` is relative, or its path outside the image: the checkout's own is meant then.
 
     Raises:
         UserError: If it is no location.
@@ -77,6 +101,9 @@ class StoredRun:
     Attributes:
         id: The run's id.
         folder: The folder of its artifacts, or the one to which they are downloaded.
+        params: Its settings.
+        tags: Its tags.
+        inputs: Digests of the data that it read, by the names under which they were recorded.
     """
 
     def __init__(self, client: MlflowClient, run: Run, *, staging: Path) -> None:
@@ -89,27 +116,15 @@ class StoredRun:
     def _read(self, run: Run) -> None:
         """Take over what the store has of the run."""
         self._run = run
-        self._params = {unescape(name): value for name, value in run.data.params.items()}
-        self._tags = {unescape(name): value for name, value in run.data.tags.items()}
+        self.params = {unescape(name): value for name, value in run.data.params.items()}
+        self.tags = {unescape(name): value for name, value in run.data.tags.items()}
         given = [one.dataset for one in (run.inputs.dataset_inputs if run.inputs else ())]
-        self._inputs = {dataset.name: digest_of(dataset.source) or dataset.digest for dataset in given}
+        self.inputs = {dataset.name: digest_of(dataset.source) or dataset.digest for dataset in given}
 
     @property
     def address(self) -> str:
         """The run's page in a browser."""
         return ui_address(self.client, f"experiments/{self._run.info.experiment_id}/runs/{self.id}")
-
-    def logged_params(self) -> dict[str, str]:
-        """Return the settings that the run holds."""
-        return dict(self._params)
-
-    def logged_tags(self) -> dict[str, str]:
-        """Return the tags that the run holds."""
-        return dict(self._tags)
-
-    def logged_inputs(self) -> dict[str, str]:
-        """Return the digests of the data that the run read, by the names under which they were recorded."""
-        return dict(self._inputs)
 
     def has_artifact(self, path: str) -> bool:
         """Return whether the run has an artifact of that name.

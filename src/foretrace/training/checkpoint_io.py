@@ -89,13 +89,9 @@ def load_best(module: nn.Module, folder: Path) -> tuple[int, float | None]:
 
 
 def latest_valid_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """Return the last checkpoint that can be resumed, under its own name, and its content; print what is damaged.
+    """Return the last checkpoint that can be resumed, renamed to be the last, and its content; None if there is none.
 
-    Args:
-        folder: The checkpoints of a run.
-
-    Returns:
-        None if there is none at all.
+    What is damaged is printed.
 
     Raises:
         UserError: If all are damaged, or another version has to resume from it.

@@ -42,9 +42,6 @@ def resolve_precision(setting: str) -> Precision:
 
     In ``bf16-mixed`` products are of bf16; weights, their sums and the optimizer stay in fp32. Hardware that only
     emulates bf16 would be slower by it.
-
-    Args:
-        setting: ``auto``, or the precision itself.
     """
     if setting != "auto":
         return Precision(setting, "as set")
@@ -65,10 +62,8 @@ def retain_freed_memory(device: torch.device) -> Iterator[None]:
 
     glibc gives blocks of more than 32 MB back as soon as they are free. A step takes hundreds of MB in such blocks,
     and the system clears and maps them page by page each time: a fifth of a step of the default network. Fragments
-    cost memory: the default job takes 1,346 MB at most instead of 1,245 MB.
-
-    Args:
-        device: Where the tensors are: those of a GPU have an allocator that retains what it gets.
+    cost memory: the default job takes 1,346 MB at most instead of 1,245 MB. Tensors of a GPU have an allocator that
+    retains what it gets.
     """
     libc = ctypes.CDLL(None)
     if device.type != "cpu" or not hasattr(libc, "mallopt") or not hasattr(libc, "malloc_trim"):

@@ -54,9 +54,7 @@ def build_scheduler(optimizer: Optimizer, *, name: str, interval: str, **argumen
 def optimizer_settings(config: "TrainConfig", *, batches: int | None = None) -> dict[str, Any]:
     """Return what a configuration asks for, as ``optimizer`` and ``scheduler`` of a module.
 
-    Args:
-        config: The configuration.
-        batches: Of the whole training run, for a schedule that ends with it; None: not known yet.
+    A schedule that ends with the training run needs its number of ``batches``, unless that is not known yet.
 
     Raises:
         UserError: If a schedule would end before the training run.
@@ -96,12 +94,7 @@ def check_optimizer(config: "TrainConfig") -> None:
 
 
 def stretch_schedule(config: "TrainConfig", *, epochs: int) -> "TrainConfig":
-    """Return the settings with a schedule made for ``epochs`` as one for the epochs that they have now.
-
-    Args:
-        config: The settings of a run that is resumed.
-        epochs: For which it was begun.
-    """
+    """Return a resumed run's settings, with a schedule made for the ``epochs`` it was begun for as one for today's."""
     if config.scheduler is None or config.scheduler.interval != "epoch":
         return config
     length = LENGTHS.get(config.scheduler.name)
@@ -112,12 +105,7 @@ def stretch_schedule(config: "TrainConfig", *, epochs: int) -> "TrainConfig":
 
 
 def check_extension(config: "TrainConfig", *, epochs: int, batches_per_epoch: int) -> None:
-    """See whether a schedule that lasted as long as its run was begun for lasts as long as it is to be now.
-
-    Args:
-        config: The settings of a run that is resumed.
-        epochs: For which it was begun.
-        batches_per_epoch: Of its training part.
+    """See whether the schedule of a resumed run lasts, if it did for the ``epochs`` that the run was begun for.
 
     Raises:
         UserError: If not.
@@ -134,9 +122,7 @@ def check_extension(config: "TrainConfig", *, epochs: int, batches_per_epoch: in
 def reschedule(checkpoint: dict[str, Any], settings: dict[str, Any]) -> None:
     """Put a checkpoint's schedule where it would be, had the run had these settings from its beginning.
 
-    Args:
-        checkpoint: Its ``lr_schedulers`` and the learning rates in its ``optimizer_states`` are changed.
-        settings: ``optimizer`` and ``scheduler``.
+    That changes its ``lr_schedulers``, and the learning rates in its ``optimizer_states``.
     """
     _, optimizer, scheduler = _trial(**settings)
     assert scheduler is not None, "a run that is resumed keeps its schedule"

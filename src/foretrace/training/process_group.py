@@ -63,9 +63,7 @@ def broadcast(value: Any) -> Any:
 def plan_processes(devices: int, *, batch_size: int) -> DistributedEnv:
     """Return this process's place: among those that were started together, or first of those to be started here.
 
-    Args:
-        devices: Processes on this machine that the settings ask for.
-        batch_size: Windows that the processes share in each step.
+    The processes share the windows of each batch, of ``batch_size``.
 
     Raises:
         UserError: If there cannot be so many.
@@ -78,8 +76,7 @@ def plan_processes(devices: int, *, batch_size: int) -> DistributedEnv:
         raise UserError(f"trainer.devices: {started}, but {devices} are set", hint="Leave it at 1.")
     gpus = torch.cuda.device_count()
     if gpus and env.local_world_size > gpus:
-        wanted = f"trainer.devices: {env.local_world_size} processes"
-        raise UserError(f"{wanted}, but this machine has {gpus} GPUs")
+        raise UserError(f"trainer.devices: {env.local_world_size}, but this machine has {gpus} GPUs")
     if env.world_size > batch_size:
         raise UserError(f"data.batch_size: must be at least {env.world_size}, a window for each process")
     return env
@@ -87,11 +84,7 @@ def plan_processes(devices: int, *, batch_size: int) -> DistributedEnv:
 
 @contextmanager
 def process_group(env: DistributedEnv, *, worker: Callable[[], object] | None = None) -> Iterator[None]:
-    """Connect the processes for the block; start those of this machine if nobody has.
-
-    Args:
-        env: This process's place.
-        worker: What a process does that is started here; a function of a module.
+    """Connect the processes for the block; start those of this machine if nobody has, to do what ``worker`` does.
 
     Raises:
         ChildProcessError: In rank 0, if another process ends before the block does.

@@ -22,11 +22,7 @@ STEP_HOOKS = ("on_train_batch_start", "on_before_zero_grad", "on_before_backward
 
 
 class StartedProcesses(LightningEnvironment):
-    """Tells Lightning of processes that are there already, whoever started them: it starts and requeues none.
-
-    Args:
-        env: This process's place.
-    """
+    """Tells Lightning of processes that are there already, whoever started them: it starts and requeues none."""
 
     creates_processes_externally = True
 
@@ -74,19 +70,14 @@ def build_trainer(
     Args:
         settings: The group ``trainer`` of the configuration.
         precision: As Lightning names it.
-        run: Told of checkpoints; its folder holds them. None in a process that keeps no record.
+        run: Its folder holds the checkpoints. None in a process that keeps no record.
         signals: Obeyed after the next checkpoint.
         env: This process's place among those that train together.
         watching: Callbacks that this process has beside.
         logger: Told the metrics of each epoch.
     """
-    saving = Checkpoints(
-        run,
-        signals,
-        monitor=VALID_MSE,
-        every_minutes=settings.checkpoint_minutes,
-        max_minutes=settings.max_minutes,
-    )
+    every, most = settings.checkpoint_minutes, settings.max_minutes
+    saving = Checkpoints(run, signals, every_minutes=every, max_minutes=most)
     ours: list[Callback] = [Divergence(run), *watching, saving]
     if settings.ema_decay:
         ours.append(callbacks.EMAWeightAveraging(decay=settings.ema_decay))

@@ -23,6 +23,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from foretrace.errors import Interrupted, full_disk
 from foretrace.tracking.signals import Signals
 from foretrace.training.checkpoint_io import BEST, FORMAT, LAST, PREVIOUS, upgrade_checkpoint
+from foretrace.training.module import VALID_MSE
 from foretrace.training.process_group import all_gather, any_rank
 from foretrace.workspace import atomic_write
 
@@ -71,13 +72,12 @@ class Checkpoints(Checkpoint):
     Args:
         run: Its folder ``checkpoints`` holds the files; None in a process that keeps no record.
         signals: To this process; they are obeyed after the next checkpoint.
-        monitor: The metric of which less is better.
         every_minutes: Time between two checkpoints within an epoch.
         max_minutes: Time after which training ends with a checkpoint; None: never.
 
     Attributes:
         folder: Where the files are.
-        best_score: The least value so far; None before the first.
+        best_score: The least validation error so far; None before the first.
         best_epoch: Its epoch, from 0.
     """
 
@@ -86,11 +86,10 @@ class Checkpoints(Checkpoint):
         run: "TrackedRun | None",
         signals: Signals,
         *,
-        monitor: str,
         every_minutes: float,
         max_minutes: float | None = None,
     ) -> None:
-        self._run, self._signals, self._monitor = run, signals, monitor
+        self._run, self._signals = run, signals
         self._every_s, self._max_s = 60 * every_minutes, 60 * (max_minutes or math.inf)
         self.folder = run.folder / "checkpoints" if run else Path()
         self._began = self._saved_at = time.monotonic()
@@ -144,7 +143,7 @@ class Checkpoints(Checkpoint):
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Save after each epoch."""
-        score = float(trainer.callback_metrics[self._monitor])
+        score = float(trainer.callback_metrics[VALID_MSE])
         is_best = self.best_score is None or score < self.best_score
         if is_best:
             self.best_score, self.best_epoch = score, trainer.current_epoch

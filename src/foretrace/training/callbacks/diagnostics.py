@@ -1,21 +1,13 @@
 """A look inside while a model trains: how far gradients reach, and whether each layer moves."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 
 from foretrace.data.windows import Windows
 from foretrace.evaluation.inside.gradients import GradientFlow, gradient_flow
 from foretrace.evaluation.inside.weights import WeightWatch
-from foretrace.model.next_step import NextStepModel
-
-
-class Diagnosis(NamedTuple):
-    """Gradients after an epoch, counted from 0."""
-
-    epoch: int
-    flow: GradientFlow
 
 
 class Diagnostics(Callback):
@@ -33,14 +25,7 @@ class Diagnostics(Callback):
         num_windows: As many windows, spread evenly.
 
     Attributes:
-        last: The latest gradients with their epoch; None before the first.
-
-    >>> import numpy as np
-    >>> from foretrace.data.sequences import Sequences
-    >>> ramp = Sequences.from_episodes([np.arange(40.0)[:, None]], feature_names=["height"])
-    >>> diagnostics = Diagnostics(Windows(ramp, length=10, stride=10), every_n_epochs=5)
-    >>> diagnostics.last is None
-    True
+        flow: The latest gradients; None before the first.
     """
 
     def __init__(self, windows: Windows, *, every_n_epochs: int = 5, num_windows: int = 8) -> None:
@@ -48,16 +33,16 @@ class Diagnostics(Callback):
         self._chosen = torch.linspace(0, len(windows) - 1, min(num_windows, len(windows))).round().long()
         self._watch: WeightWatch | None = None
         self._restored: dict[str, Any] | None = None
-        self.last: Diagnosis | None = None
+        self.flow: GradientFlow | None = None
 
     def lines(self) -> list[str]:
         """Return a line per layer about its gradient, and one for each layer that never moved."""
-        flow = self.last.flow.diagnosis() if self.last else []
+        flow = self.flow.diagnosis() if self.flow else []
         return flow + (self._watch.still() if self._watch else [])
 
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, module: Any) -> None:
         """Note the weights that training begins with, which may come from a checkpoint."""
-        self._watch = WeightWatch(_model(module))
+        self._watch = WeightWatch(module.model)
         if self._restored is not None:
             self._watch.load_state_dict(self._restored)
 
@@ -69,18 +54,11 @@ class Diagnostics(Callback):
         """Restore them."""
         self._restored = state.get("watch")
 
-    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
         """Measure and report; Lightning gives the metrics to the tracker with the epoch as their step."""
-        model = _model(module)
         assert self._watch is not None
-        metrics = self._watch.measure(model)
+        metrics = self._watch.measure(module.model)
         if trainer.current_epoch % self._every_n_epochs == 0:
-            flow = gradient_flow(model, self._windows.gather(self._chosen))
-            self.last = Diagnosis(trainer.current_epoch, flow)
-            metrics |= flow.metrics()
+            self.flow = gradient_flow(module.model, self._windows.gather(self._chosen))
+            metrics |= self.flow.metrics()
         module.log_dict(metrics, rank_zero_only=True)  # the others neither measure nor wait
-
-
-def _model(module: LightningModule) -> NextStepModel:
-    assert isinstance(module.model, NextStepModel)
-    return module.model

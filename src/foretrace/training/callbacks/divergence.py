@@ -27,7 +27,7 @@ class Divergence(Callback):
     """Ends a training run at the first batch whose loss or gradient is not finite, or at such a validation error.
 
     On the CPU it looks before each step of the optimizer, which is then not made. A GPU would have to be waited
-    for: there it looks once a second, and before each validation and checkpoint. Either way no checkpoint holds
+    for: there it looks once a second, after each validation, and before each checkpoint. Either way no checkpoint holds
     what is not finite. Processes that train together find the same at the same batch.
 
     Args:
@@ -62,16 +62,13 @@ class Divergence(Callback):
         if self._waiting and time.monotonic() - self._looked_at > LOOK_S:
             self._look(trainer, module)
 
-    def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Look at what was left."""
-        self._look(trainer, module)
-
     def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: Any) -> None:
-        """Likewise: nothing that is not finite is kept."""
+        """Look at what was left: nothing that is not finite is kept."""
         self._look(trainer, module)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Look at the validation error, before a checkpoint is made of these weights."""
+        """Look at what was left, then at the validation error, before a checkpoint is made of these weights."""
+        self._look(trainer, module)
         score = float(trainer.callback_metrics[VALID_MSE])
         if not math.isfinite(score):
             loader: Any = trainer.val_dataloaders

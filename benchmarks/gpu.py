@@ -57,7 +57,7 @@ KERNELS_AIM = "≤ 1.3"  # a step that only waits for its kernels to be launched
 
 
 def precisions(plan: Plan) -> Iterator[Row]:
-    """The default network in three precisions: the whole step beside cuDNN called bare."""
+    """Measure the default network in three precisions: the whole step beside cuDNN called bare."""
     batch = min(256, plan.batches[-1])
     for precision in ("fp32", "tf32", "bf16"):
         allow_tf32(precision == "tf32")
@@ -72,7 +72,7 @@ def precisions(plan: Plan) -> Iterator[Row]:
 
 
 def batches(plan: Plan) -> Iterator[Row]:
-    """The default network in bf16 on more and more windows, gathered on the device; and its memory."""
+    """Measure the default network in bf16 on more and more windows, gathered on the device; and its memory."""
     for batch in plan.batches:
         windows = Windows(recordings(plan), length=LENGTH, stride=5).to(plan.device)
         model = NextStepModel(hidden_sizes=plan.hidden_sizes, num_features=FEATURES, output="change")
@@ -122,7 +122,7 @@ def small_models(plan: Plan) -> Iterator[Row]:
 
 
 def open_loop(plan: Plan) -> Iterator[Row]:
-    """A training step with forecasts that feed on themselves, and rollouts side by side."""
+    """Measure a training step with forecasts that feed on themselves, and rollouts side by side."""
     batch, steps = min(256, plan.batches[-1]), {}
     for horizon in (None, 20):
         module = forecaster(plan.hidden_sizes, horizon=horizon).to(plan.device).train()

@@ -55,7 +55,7 @@ class Scaled:
     l1: float
 
     def cells(self) -> dict[str, str]:
-        """A row of the table."""
+        """Return a row of the table."""
         return {
             "run": self.run[:8],
             "data": self.data,
@@ -71,7 +71,7 @@ class Scaled:
 
 
 def read(run_id: str) -> Scaled:
-    """Reads a run's errors, and the ranges from its data."""
+    """Read a run's errors, and the ranges from its data."""
     client, found = store.find_run(run_id, workspace=Workspace.default(), uri=None)
     tracked = TrackedRun(client, found, staging=Workspace.default().staging, ended=True)
     recorded: Any = OmegaConf.to_container(OmegaConf.load(tracked.download_artifact("config.yaml")))
@@ -121,7 +121,7 @@ def draw(runs: list[Scaled]) -> None:
 
 
 def main() -> None:
-    """Prints a table, a row per run."""
+    """Print a table, a row per run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN")
     filter_library_logs()

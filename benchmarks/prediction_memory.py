@@ -25,7 +25,7 @@ PREDICT = Path(__file__).parents[1] / "src" / "predict.py"
 
 
 def main() -> int:
-    """Returns the exit status."""
+    """Return the exit status."""
     failed = False
     with TemporaryDirectory() as folder:
         model = Path(folder) / "model.safetensors"

@@ -24,7 +24,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
 
 
 def main() -> None:
-    """Prints one table for each benchmark that is asked for."""
+    """Print one table for each benchmark that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], help="all, if none is named")
     for name in parser.parse_args().names or BENCHMARKS:

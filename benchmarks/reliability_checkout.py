@@ -49,11 +49,11 @@ class Checkout:
         (root / "mlflow.db").symlink_to("mlruns/mlflow.db")
 
     def start(self, *overrides: str) -> "Command":
-        """Starts ``python src/train.py``."""
+        """Start ``python src/train.py``."""
         return Command(self.root, *overrides, *([f"tracking.uri={self.uri}"] if self.uri else []))
 
     def command(self, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Runs another command of the checkout to its end."""
+        """Run another command of the checkout to its end."""
         environment = os.environ | ({"MLFLOW_TRACKING_URI": self.uri} if self.uri else {})
         line = [sys.executable, f"src/{script}", *arguments]
         return subprocess.run(  # noqa: S603
@@ -72,7 +72,7 @@ class Checkout:
         return list(client.search_runs(experiments, order_by=["start_time DESC"]))
 
     def histories(self, run_id: str) -> Histories:
-        """Steps and values of all metrics, as often as they were logged."""
+        """Return steps and values of all metrics, as often as they were logged."""
         client = self.client
         return {
             name: sorted((point.step, point.value) for point in client.get_metric_history(run_id, name))
@@ -84,7 +84,7 @@ class Checkout:
         return self.root / "mlruns" / "artifacts" / run_id / "artifacts" / "checkpoints"
 
     def weights(self, run_id: str, name: str) -> dict[str, torch.Tensor]:
-        """The weights in a checkpoint."""
+        """Return the weights in a checkpoint."""
         found = torch.load(self.checkpoints(run_id) / name, weights_only=True)
         return dict(found["state_dict"])
 
@@ -109,7 +109,7 @@ class Command:
         self._reader.start()
 
     def wait_for(self, start: str) -> bool:
-        """Waits for a line that begins so; False if the command ended without."""
+        """Wait for a line that begins so; False if the command ended without."""
         with self._changed:
             while not any(line.startswith(start) for line in self.lines):
                 if not self._reader.is_alive():
@@ -125,7 +125,7 @@ class Command:
         return at_work
 
     def end(self) -> int:
-        """Waits for its end; returns the exit status."""
+        """Wait for its end; return the exit status."""
         self._reader.join()
         return self.process.wait()
 
@@ -139,7 +139,7 @@ class Command:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder that is gone afterwards."""
+    """Give a folder that is gone afterwards."""
     with TemporaryDirectory() as folder:
         yield Path(folder)
 

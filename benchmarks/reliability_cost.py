@@ -73,11 +73,11 @@ class Times(Callback):
         self._batch = self._epoch = 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """A new clock."""
+        """Start a new clock."""
         self._batch = self._epoch = time.perf_counter()
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Takes the time of what came between two batches, e.g. recording, with the batch before it."""
+        """Take the time of what came between two batches, e.g. recording, with the batch before it."""
         now = time.perf_counter()
         self.batches.append(now - self._batch)
         self._batch = now
@@ -100,7 +100,7 @@ class TimedCheckpoints(Checkpoints):
         return Checkpoints.__qualname__
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Takes the time."""
+        """Take the time."""
         began = time.perf_counter()
         super().on_validation_end(trainer, module)
         self._times.checkpoints.append(time.perf_counter() - began)
@@ -112,7 +112,7 @@ DEFAULT = ("data.episodes=24", "trainer.diagnose_every=null")
 
 
 def recording_cost() -> dict[str, object]:
-    """A step with every batch's loss recorded against one without any record; medians of pairs in turns."""
+    """Compare a step with every batch's loss recorded to one without any record; medians of pairs in turns."""
     found: dict[str, object] = {}
     filter_library_logs()
     for name, overrides, epochs in (("tiny", TINY, 8), ("default", DEFAULT, 4)):
@@ -134,7 +134,7 @@ def recording_cost() -> dict[str, object]:
 
 
 def checkpoint_cost() -> dict[str, object]:
-    """A checkpoint an epoch against the same training without: share of the epoch, and time of one."""
+    """Compare a checkpoint an epoch to the same training without: share of the epoch, and time of one."""
     found: dict[str, object] = {}
     filter_library_logs()
     for name, overrides, epochs in (("tiny", TINY, 10), ("default", DEFAULT, 3)):

@@ -16,7 +16,7 @@ WORDS = "error: the checkpoint"
 
 
 def measure() -> dict[str, object]:
-    """Fills the disk of a training up to some places, and makes room again."""
+    """Fill the disk of a training run up to some places, and make room again."""
     with temporary_folder() as folder, _disk(folder / "disk") as disk:
         checkout = Checkout(disk / "checkout")
         whole = checkout.start(*SETTINGS)

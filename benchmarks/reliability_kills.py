@@ -84,7 +84,7 @@ def _where(command: Command) -> str:
 
 
 def _killed(checkout: Checkout, reference: str) -> str | None:
-    """The run to go on with; one that was killed before it had recorded its settings never began."""
+    """Return the run to resume; one that was killed before it had recorded its settings never began."""
     others = [run.info.run_id for run in checkout.runs() if run.info.run_id != reference]
     begun = [run_id for run_id in others if (checkout.checkpoints(run_id).parent / "config.yaml").exists()]
     assert len(begun) <= 1, begun

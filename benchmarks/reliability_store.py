@@ -26,7 +26,7 @@ BATCHES = 4  # in an epoch
 
 
 def first_runs(*, processes: int = 4) -> dict[str, object]:
-    """Processes started at once in a checkout that has no database yet, each logging every batch."""
+    """Start processes at once in a checkout that has no database yet, each logging every batch."""
     with temporary_folder() as folder:
         checkout = Checkout(folder / "checkout")
         commands = [checkout.start(*AT_ONCE) for _ in range(processes)]
@@ -47,7 +47,7 @@ def first_runs(*, processes: int = 4) -> dict[str, object]:
 
 
 def outage() -> dict[str, object]:
-    """A server that is stopped twice for ten seconds, and one that stays away until after the training."""
+    """Stop a server twice for ten seconds, and keep one away until after the training."""
     with temporary_folder() as folder:
         local = Checkout(folder / "local")
         alone = local.start(*LONG)
@@ -121,7 +121,7 @@ class Server:
 
     @contextmanager
     def up(self) -> Iterator[None]:
-        """It answers from here on until the end."""
+        """Start it; it answers until the end."""
         self.start()
         try:
             yield
@@ -129,7 +129,7 @@ class Server:
             self.stop()
 
     def start(self) -> None:
-        """Starts it, and waits until it answers."""
+        """Start it, and wait until it answers."""
         where = ["--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"]
         where += ["--artifacts-destination", str(self._folder / "artifacts"), "--workers", "1"]
         address = ["--host", "127.0.0.1", "--port", str(self._port)]
@@ -145,7 +145,7 @@ class Server:
         self._wait(self._process)
 
     def stop(self) -> None:
-        """Stops it and its workers."""
+        """Stop it and its workers."""
         os.killpg(self._process.pid, signal.SIGTERM)
         self._process.wait()
 

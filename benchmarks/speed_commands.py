@@ -44,7 +44,7 @@ def rows(*, quick: bool) -> Iterator[Row]:
 
 
 def job_rows(*, quick: bool) -> Iterator[Row]:
-    """The default job."""
+    """Measure the default job."""
     with folder() as root:
         _checkout(root)
         began = time.monotonic()

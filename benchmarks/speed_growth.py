@@ -19,7 +19,7 @@ FEATURES = 17
 
 
 def step_ms(*, window: int = 50, batch: int = 64, width: int = 64) -> float:
-    """A bare training step of one layer; median of several."""
+    """Time a bare training step of one layer; median of several."""
     model = NextStepModel(hidden_sizes=[width], num_features=FEATURES)
     step = stepper(model, torch.optim.Adam(model.parameters()), mixed=False)
     x = torch.randn(batch, window, FEATURES)
@@ -53,7 +53,7 @@ SWEEPS: dict[str, tuple[Callable[..., float], tuple[int, ...]]] = {
 
 
 def rows(*, quick: bool) -> Iterator[Row]:
-    """The slope of each line on logarithmic axes, over its larger half, where overhead is small; and the picture."""
+    """Fit each line's slope on logarithmic axes over its larger half, where overhead is small; draw it."""
     figure = Figure(figsize=(8.2, 6), dpi=110, layout="constrained")
     for axes, (name, (measure, sizes)) in zip(figure.subplots(2, 2).flat, SWEEPS.items(), strict=True):
         sizes = sizes[:3] if quick else sizes

@@ -64,7 +64,7 @@ class Peak(threading.Thread):
         self.mb = 0.0
 
     def run(self) -> None:
-        """Looks every 20 ms."""
+        """Look every 20 ms."""
         while True:
             lines = Path("/proc/self/status").read_text().splitlines()
             kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
@@ -73,7 +73,7 @@ class Peak(threading.Thread):
 
 
 def train(path: str) -> None:
-    """Reads the file as a run does, and trains some batches from all over it."""
+    """Read the file as a run does, and train some batches from all over it."""
     peak = Peak()
     peak.start()
     config = settings("data=files", f"data.path={path}", "model.hidden_sizes=[64]", "data.split_by=episode")

@@ -20,7 +20,7 @@ COPIED = ("metrics", "latest_metrics", "params", "tags")
 
 
 def rows(*, quick: bool) -> Iterator[Row]:
-    """The list of 1,000 runs; the pages of 50 runs with 10,000 batches each, with 60 and with 190 metrics."""
+    """Time the list of 1,000 runs, and the pages of 50 runs with 10,000 batches each, with 60 and with 190 metrics."""
     with folder() as root:
         number = 20 if quick else 1000
         _fill(root, runs=number, metrics=60, batches=10)
@@ -105,7 +105,7 @@ def _wait(pages: ModuleType, server: str, run_id: str) -> tuple[float, float]:
 
 
 def _screenshots() -> ModuleType:
-    """The script that opens MLflow's pages for the pictures of the documentation."""
+    """Return the script that opens MLflow's pages for the pictures of the documentation."""
     spec = importlib.util.spec_from_file_location("screenshots", ROOT / "docs" / "screenshots.py")
     assert spec is not None
     assert spec.loader is not None

@@ -20,7 +20,7 @@ from foretrace.training.module import build_module
 
 
 def rows(*, quick: bool) -> Iterator[Row]:
-    """The four."""
+    """Measure the four."""
     few = ("data.batch_size=16",) if quick else ()
     for precision, aim in (("32-true", "≥ 0.9"), ("bf16-mixed", "≥ 0.75")):
         yield _arithmetic(settings("trainer.max_epochs=1", f"trainer.precision={precision}", *few), aim)
@@ -31,7 +31,7 @@ def rows(*, quick: bool) -> Iterator[Row]:
 
 
 def _arithmetic(config: TrainConfig, aim: str) -> Row:
-    """A step's operations per second, memory kept as in a run, beside a matrix product of the largest layer."""
+    """Measure a step's operations per second, memory kept as in a run, beside a product of its largest matrices."""
     data, batch = load(config), config.data.batch_size
     _, width = config.model.hidden_sizes[-2:]
     weights = [
@@ -54,7 +54,7 @@ def _arithmetic(config: TrainConfig, aim: str) -> Row:
 
 
 def _precision(width: int, batch: int) -> Row:
-    """A bare step of one layer in both precisions: whether small networks lose by bf16."""
+    """Time a bare step of one layer in both precisions: whether small networks lose by bf16."""
     x = torch.randn(batch, 50, 17)
     steps = []
     for mixed in (True, False):

@@ -44,7 +44,7 @@ class Row:
 
 
 def settings(*overrides: str) -> TrainConfig:
-    """What ``conf/train.yaml`` composes to, checked."""
+    """Return what ``conf/train.yaml`` composes to, checked."""
     assert CHECKOUT == ROOT, "the benchmark measures its own checkout"
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return parse.parse(compose("train", overrides=["trainer.precision=32-true", *overrides]), TrainConfig)
@@ -64,7 +64,7 @@ def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
 
 
 def milliseconds(seconds: Sequence[float]) -> str:
-    """The median."""
+    """Return the median."""
     return f"{1000 * float(np.median(seconds)):.3g} ms"
 
 

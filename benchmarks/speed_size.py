@@ -20,7 +20,7 @@ SIZES = (10**6, 10**7, 10**8)
 
 
 def rows(*, quick: bool) -> Iterator[Row]:
-    """What each tenfold size costs; the slope is over the larger sizes, where fixed costs do not show."""
+    """Measure what each tenfold size costs; the slope is over the larger sizes, where fixed costs do not show."""
     found = []
     with folder() as root:
         for size in SIZES[:2] if quick else SIZES:

@@ -40,7 +40,7 @@ class Clock(Callback):
         self.ends: list[float] = []
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """The last of the callbacks: all that belongs to the step has been done."""
+        """Take the time: of the callbacks this is the last, so all that belongs to the step has been done."""
         self.ends.append(time.perf_counter())
 
     @property
@@ -59,11 +59,11 @@ class Examples(Dataset[tuple[Tensor, Tensor]]):
         self.values = model.scaling(torch.from_numpy(windows.sequences.values))
 
     def __len__(self) -> int:
-        """Number of windows."""
+        """Return the number of windows."""
         return len(self.places)
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
-        """What is read, and what came a step later, each (T, F)."""
+        """Return what is read, and what came a step later, each (T, F)."""
         episode, start = self.places[number]
         rows = self.values[self.first[episode] + start :][: self.length + 1]
         return rows[:-1], rows[1:]
@@ -89,7 +89,7 @@ class Stock(LightningModule):
 
 
 def load(config: TrainConfig) -> WindowDataModule:
-    """The data as a run has them."""
+    """Return the data as a run has them."""
     return sources.load(config.data, cache=ROOT / ".cache", seed=config.seed)
 
 

@@ -19,7 +19,7 @@ PLACES, JOBS, SHORTEST_S = 2, 16, 0.4
 
 
 def rows(*, quick: bool) -> Iterator[Row]:
-    """The time of a whole sweep against that of a schedule without any gap."""
+    """Compare the time of a whole sweep to that of a schedule without any gap."""
     lengths = [SHORTEST_S * (number + 1) * (0.1 if quick else 1) for number in range(JOBS)]
     ideal = sum(lengths) / PLACES
     took = []

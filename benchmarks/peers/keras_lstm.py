@@ -14,7 +14,7 @@ class Watch(keras.callbacks.Callback):
         self.trial = trial
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """The loss is a number by now, so the step is over on either backend."""
+        """Count a step; its loss is a number by now, so it is over on either backend."""
         if self.trial.step():
             self.model.stop_training = True
 

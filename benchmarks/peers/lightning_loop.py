@@ -27,7 +27,7 @@ class Examples(Dataset[tuple[Tensor, Tensor]]):
         return len(self.episodes) * self.starts
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
-        """What is read, and what came a step later, each (T, F)."""
+        """Return what is read, and what came a step later, each (T, F)."""
         episode, start = divmod(number, self.starts)
         rows = self.episodes[episode, start : start + self.window + 1]
         return rows[:-1], rows[1:]

@@ -30,11 +30,11 @@ class Watch(Callback):
         return self
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """The module that trains, whoever made it."""
+        """Return the module that trains, whoever made it."""
         self.module = pl_module
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Ends what came between two epochs."""
+        """End what came between two epochs."""
         self.trial.continue_rollout()
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
@@ -53,5 +53,5 @@ class Watch(Callback):
         return told
 
     def report(self, *packages: str) -> None:
-        """What run.py reads."""
+        """Return what run.py reads."""
         self.trial.report(parameters=sum(p.numel() for p in self.module.parameters()), packages=packages)

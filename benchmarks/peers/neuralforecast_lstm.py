@@ -20,7 +20,7 @@ LAYERS = 3
 
 
 def frames(episodes: Array) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The long form that it wants, and the static features of each series."""
+    """Return the long form that it wants, and the static features of each series."""
     count, rows, features = episodes.shape
     ids = np.arange(count * features)
     x = np.repeat(episodes, features, axis=0).reshape(-1, features)  # once for each of an episode's series

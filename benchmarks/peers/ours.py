@@ -27,7 +27,7 @@ from foretrace.workspace import Workspace
 
 
 def train(plan: Plan) -> None:
-    """A run as a command makes one; what follows the training is left out."""
+    """Make a run as a command does; what follows the training is left out."""
     config = settings(
         "trainer.max_epochs=1000",
         f"trainer.precision={plan.precision}",

@@ -124,7 +124,7 @@ def _python(peer: Peer) -> str:
 
 
 def _answer(python: str, script: str, plan: Plan, *arguments: str, backend: str = "") -> dict[str, Any]:
-    """The last line of a script's output; it runs where what it leaves behind is in nobody's way."""
+    """Return the last line of a script's output; it runs where what it leaves behind is in nobody's way."""
     CACHE.mkdir(parents=True, exist_ok=True)
     paths = (
         [str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])] if python == sys.executable else []

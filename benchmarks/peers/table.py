@@ -13,7 +13,7 @@ HEAD = """| | window-steps a second, median | least to most | to the ridge's tes
 
 
 def line(name: str, found: dict[str, Any]) -> str:
-    """A row, lost ones too."""
+    """Return a row, lost ones too."""
     rates, reached = found["rates"], found["reached_s"]
     to_target = (
         f"{reached:.0f} s"
@@ -27,7 +27,7 @@ def line(name: str, found: dict[str, Any]) -> str:
 
 
 def write(held: dict[str, Any]) -> None:
-    """Puts the table between the marks, the fastest first, with the machines that it is of."""
+    """Put the table between the marks, the fastest first, with the machines that it is of."""
     text = PAGE.read_text()
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     rows = sorted(held.items(), key=lambda item: -median(item[1]["rates"]))

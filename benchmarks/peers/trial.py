@@ -50,7 +50,7 @@ class Plan:
 
     @classmethod
     def given(cls) -> "Plan":
-        """The one that this process was started with."""
+        """Return the one that this process was started with."""
         return cls(**json.loads(sys.argv[1]))
 
     def episodes(self, part: str) -> Array:
@@ -65,7 +65,7 @@ class Plan:
         return pairs[:, :-1], pairs[:, 1:]
 
     def width(self, parameters: Callable[[int], int], aim: int) -> int:
-        """The layer size with which a network of equal layers has the number of parameters that ours has."""
+        """Return the layer size with which a network of equal layers has the number of parameters that ours has."""
         return min(range(1, 2000), key=lambda size: abs(parameters(size) - aim))
 
     def parameters(self, features: int) -> int:
@@ -96,21 +96,21 @@ class Trial:
         self._mark = self._paused = self._pause = 0.0
 
     def begin(self) -> None:
-        """Called when all is imported and read, before the peer's own call that trains."""
+        """Note that all is imported and read; called before the peer's own call that trains."""
         self._mark = time.perf_counter()
 
     def pause(self) -> None:
-        """What comes now counts for the time of training, not for the rate."""
+        """Note that what comes now counts for the time of training, not for the rate."""
         self._pause = time.perf_counter()
 
     def continue_rollout(self) -> None:
-        """The end of that."""
+        """Note the end of that."""
         if self._pause:
             self._paused += time.perf_counter() - self._pause
             self._pause = 0.0
 
     def step(self) -> bool:
-        """Called after each step of training; whether it is enough."""
+        """Count a step of training; return whether it is enough."""
         self.steps += 1
         if self.steps % self.plan.segment:
             return False
@@ -130,7 +130,7 @@ class Trial:
         return next((s for _, s, mse in self.curve if mse <= self.plan.target), None)
 
     def report(self, *, parameters: int, packages: tuple[str, ...]) -> None:
-        """Prints the line of JSON that run.py reads."""
+        """Print the line of JSON that run.py reads."""
         found: dict[str, Any] = {
             "parameters": parameters,
             "versions": {name: metadata.version(name) for name in packages},

@@ -121,7 +121,7 @@ class Sequences:
         )
 
     def __len__(self) -> int:
-        """Number of episodes."""
+        """Return the number of episodes."""
         return len(self.bounds)
 
     @property

@@ -20,7 +20,7 @@ DataSettings = PublishedData | UnsplitData
 
 
 def check(settings: DataSettings) -> None:
-    """Looks, without making anything, whether the data can be had at all.
+    """Check, without making anything, whether the data can be had at all.
 
     Raises:
         UserError: If they need a simulator that is not installed.
@@ -38,7 +38,7 @@ def load(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> WindowDataModule:
-    """Simulates or reads the data, splits them, and cuts the parts into windows.
+    """Simulate or read the data, split them, and cut the parts into windows.
 
     Args:
         settings: What data.
@@ -88,7 +88,7 @@ def load(
 def read(
     settings: UnsplitData, *, cache: Path, progress: Progress | None = None
 ) -> tuple[Sequences, dict[str, Any]]:
-    """Simulates or reads the data as a whole.
+    """Simulate or read the data as a whole.
 
     Returns:
         The data, and what is known about how they were read; see `foretrace.data.tables.read.Recordings`.
@@ -123,7 +123,7 @@ def read(
 
 
 def split_up(settings: UnsplitData, sequences: Sequences) -> tuple[Splits, list[str]]:
-    """Splits the data into three parts.
+    """Split the data into three parts.
 
     Returns:
         The parts, and what a person should know before training.

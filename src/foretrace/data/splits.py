@@ -89,10 +89,7 @@ def _split_by_time(
     found: dict[str, list[tuple[int, int, int]]] = {part: [] for part in PARTS}  # episode, first row, end
     dates = _dates_between(sequences, shares) if sequences.has_dates and len(recordings) > 1 else None
     for pieces in recordings:
-        total, before = (
-            int(sequences.lengths[pieces].sum()),
-            0,
-        )  # rows of this recording; those in pieces before
+        total, before = int(sequences.lengths[pieces].sum()), 0  # of this recording; in pieces before
         if dates is None:
             inner = np.cumsum(divide(total, shares))[:-1].tolist()
         else:

@@ -15,9 +15,8 @@ from foretrace.data.permutation import KeyedPermutation
 from foretrace.data.sequences import Sequences
 
 BATCHES_PER_LOOKUP = 64  # looking rows up batch by batch takes as long as reading them
-MOST_IN_A_TABLE = (
-    2**20
-)  # windows whose shuffled order is kept, 8 bytes each; beyond, it is computed as it is used
+# Windows whose shuffled order is kept, 8 bytes each; beyond, it is computed as it is used.
+MOST_IN_A_TABLE = 2**20
 
 Order = Callable[[int, int], Tensor]  # the numbers of windows from one place to another
 
@@ -66,7 +65,7 @@ class Windows:
         self._next = None if targets_within else torch.from_numpy(sequences.next_values)
 
     def __len__(self) -> int:
-        """Number of windows, W."""
+        """Return the number of windows, W."""
         return self._count
 
     def to(self, device: torch.device) -> "Windows":

@@ -39,7 +39,7 @@ class Gates(NamedTuple):
 
 
 def gates(layer: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> Gates:
-    """Computes all gates of a layer over a sequence; gradients pass to x, to the weights and to the state.
+    """Compute all gates of a layer over a sequence; gradients pass to x, to the weights and to the state.
 
     Args:
         layer: One layer, in one direction.
@@ -57,7 +57,7 @@ def gates(layer: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor] | None = None)
 
 
 def unroll(layer: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> list[Gates]:
-    """The same as `gates`, as one `Gates` of (B, H) for each of T steps.
+    """Compute the same as `gates`, as one `Gates` of (B, H) for each of T steps.
 
     These tensors are the very nodes that the next step is computed from, so the gradient with respect to one of
     them holds all paths to the loss, through later steps too. That of `torch.nn.LSTM`'s output does not.

@@ -53,7 +53,7 @@ class StackedLSTM(nn.Module):
             setattr(self.head, name, nn.Parameter(torch.cat([drawn.detach(), torch.zeros_like(drawn)])))
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Maps x (B, T, F) to outputs (B, T, O) and the state after the last step; None starts from zero."""
+        """Map x (B, T, F) to outputs (B, T, O) and the state after the last step; None starts from zero."""
         after: list[tuple[Tensor, Tensor]] = []
         for depth, layer in enumerate(self.lstm):
             x = self.dropout(x) if depth else x

@@ -66,7 +66,7 @@ class NextStepModel(nn.Module):
     def set_statistics(
         self, *, mean: Tensor, std: Tensor, change: Tensor, covariate_mean: Tensor, covariate_std: Tensor
     ) -> None:
-        """Takes over the training part's statistics, in raw units: each (F,), the covariates' (K,)."""
+        """Take over the training part's statistics, in raw units: each (F,), the covariates' (K,)."""
         self.scaling = Standardizer(mean, std)
         self.covariate_scaling = Standardizer(covariate_mean, covariate_std)
         self.change = change.float() / self.scaling.scale
@@ -88,14 +88,14 @@ class NextStepModel(nn.Module):
     def forward_scaled(
         self, x: Tensor, covariates: Tensor, state: State | None = None
     ) -> tuple[Tensor, State]:
-        """The same from scaled values to scaled forecasts; covariates stay raw."""
+        """Do the same from scaled values to scaled forecasts; covariates stay raw."""
         forecast, _, state = self.forward_spread(x, covariates, state)
         return forecast, state
 
     def forward_spread(
         self, x: Tensor, covariates: Tensor, state: State | None = None
     ) -> tuple[Tensor, Tensor | None, State]:
-        """The same with the forecasts' spread (B, T, F) between forecast and state; None where it is not learned."""
+        """Do the same with the forecasts' spread (B, T, F) between forecast and state; None if it is not learned."""
         inputs = self.inputs(x, covariates)
         update, state = self.stack(inputs, state)
         return self.forecast(x, inputs, update), self.spread(update), state
@@ -145,7 +145,7 @@ class NextStepModel(nn.Module):
         return torch.cat(forecasts, dim=1), spread
 
     def inputs(self, x: Tensor, covariates: Tensor) -> Tensor:
-        """What the stack reads: scaled values, then scaled covariates. Shape (B, T, F + K)."""
+        """Return what the stack reads: scaled values, then scaled covariates. Shape (B, T, F + K)."""
         if self.input_clip is not None:
             x = x.clamp(-self.input_clip, self.input_clip)
         return torch.cat([x, self.covariate_scaling(covariates)], dim=-1) if covariates.shape[-1] else x
@@ -161,14 +161,14 @@ class NextStepModel(nn.Module):
         return x + self.change * update
 
     def spread(self, update: Tensor) -> Tensor | None:
-        """Standard deviations of the forecasts' errors (..., F) in scaled units, from what the stack gave."""
+        """Return standard deviations of the forecasts' errors (..., F) in scaled units, from what the stack gave."""
         if not self.stack.spread:
             return None
         log_spread = update[..., len(self.change) :]  # bounded, as the LSTM's outputs are
         return (log_spread.exp() if self.output == "value" else self.change * log_spread.exp()) + FLOOR
 
     def layers(self) -> dict[str, nn.Module]:
-        """The layers by the names that people use for them: lstm.0, lstm.1, …, head, skip."""
+        """Return the layers by the names that people use for them: lstm.0, lstm.1, …, head, skip."""
         named: dict[str, nn.Module] = {f"lstm.{depth}": layer for depth, layer in enumerate(self.stack.lstm)}
         named["head"] = self.stack.head
         return named | ({"skip": self.skip} if self.skip is not None else {})

@@ -50,7 +50,7 @@ def open_arrays(file: Path, scratch: Path | None = None) -> dict[str, npt.NDArra
 
 
 def map_array(file: Path) -> npt.NDArray[Any]:
-    """The array of an NPY file, where it lies; changes would stay in memory."""
+    """Return the array of an NPY file, where it lies; changes would stay in memory."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*created on Python 2")  # and read as well as any other
         return np.lib.format.open_memmap(file, mode="c").view(np.ndarray)

@@ -117,7 +117,7 @@ def choose_uses(engine: Engine, tables: Sequence[Table], given: Reading) -> Uses
 
 
 def not_a_number(where: str, texts: Sequence[str], found: str) -> UserError:
-    """The error about texts among numbers, with what to set: for thousands, or for missing values.
+    """Return the error about texts among numbers, with what to set: for thousands, or for missing values.
 
     Args:
         where: File, column and row of the first.
@@ -135,7 +135,7 @@ def not_a_number(where: str, texts: Sequence[str], found: str) -> UserError:
 
 
 def _sample(engine: Engine, table: Table, reading: Reading) -> Texts:
-    """The first rows of each column as texts, None where there is no value."""
+    """Return the first rows of each column as texts, None where there is no value."""
     limit = max(20, min(SAMPLE_ROWS, SAMPLE_CELLS // max(len(table.columns), 1)))
     chosen = ", ".join(table.text(name, reading) for name in table.columns)
     rows = f"FROM {table.relation} WHERE NOT {table.repeats} LIMIT {limit}"
@@ -150,7 +150,7 @@ def _is_number(text: str, reading: Reading) -> bool:
 
 
 def _kind(declared: str, texts: Sequence[str | None], reading: Reading) -> str:
-    """number, text, boolean, time, empty or other."""
+    """Return what a column holds: number, text, boolean, time, empty or other."""
     if declared != "VARCHAR" and not declared.startswith("ENUM"):
         if NUMERIC.fullmatch(declared):
             return "number"
@@ -186,7 +186,7 @@ def _reason(name: str, kind: str, texts: Sequence[str | None], reading: Reading)
 def _doubts(
     features: Sequence[str], passed_over: Mapping[str, str], texts: Texts, reading: Reading
 ) -> list[str]:
-    """What is doubtful about columns that nobody named."""
+    """Return what is doubtful about columns that nobody named."""
     notes = []
     if passed_over:
         named = ", ".join(f"{name!r} ({reason})" for name, reason in list(passed_over.items())[:8])
@@ -232,7 +232,7 @@ def _check_named(tables: Sequence[Table], reading: Reading) -> None:
 def _categories(
     engine: Engine, tables: Sequence[Table], kinds: Mapping[str, str], reading: Reading, notes: list[str]
 ) -> dict[str, list[str]]:
-    """The texts of each covariate of texts, in their order."""
+    """Return the texts of each covariate of texts, in their order."""
     categories = {}
     for name in reading.covariates:
         known = (reading.categories or {}).get(name)
@@ -253,7 +253,7 @@ def _categories(
 
 
 def _found(given: Reading, reading: Reading) -> str:
-    """What was found out about the time, as one would set it."""
+    """Return what was found out about the time, as one would set it."""
     order = order_columns(reading)
     settings = [as_setting(order)] if order and given.order_column is None else []
     if reading.time_format != given.time_format and "%" in str(reading.time_format):

@@ -144,7 +144,7 @@ class Conversion:
         self._notes["rows without anything"] = rows - self._notes["rows"]
 
     def _number(self, table: Table, c: int) -> tuple[str, str]:
-        """SQL of column c as it is written, and of its numbers but for those that stand for no value."""
+        """Return SQL of column c as it is written, and of its numbers but for those that stand for no value."""
         name, category = self._columns[c]
         if category is None:
             absent = table.absent(name, self._reading)

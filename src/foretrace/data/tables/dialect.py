@@ -112,6 +112,9 @@ def find_dialect(file: Path, reading: Reading) -> Dialect:
         raise UserError(f"{file}: two columns called {twice[0]!r}", hint=hint)
     if not kept:
         raise UserError(f"{file}: no column with a name or a value")
+    is_packed = file.suffix.lower() in (".gz", ".zst")  # the engine takes one that ends too soon for whole
+    has_one_end = len({*ENDS.findall(text)}) < 2
+    is_plain = reading.encoding is None and separator != " " and has_one_end and not is_packed
     return Dialect(
         separator=separator,
         skip=lines[1][0] + 1 if reading.units_row else lines[0][0] + 1 if has_header else 0,
@@ -120,16 +123,12 @@ def find_dialect(file: Path, reading: Reading) -> Dialect:
         units={name: unit.strip() for name, unit in zip(names, units, strict=False) if unit.strip()},
         comment=reading.comment or "",
         above=tuple(line.strip() for _, line in title),
-        is_plain=reading.encoding is None
-        and separator != " "
-        and len({*ENDS.findall(text)}) < 2
-        and file.suffix.lower()
-        not in (".gz", ".zst"),  # the engine takes a file that ends too soon for whole
+        is_plain=is_plain,
     )
 
 
 def plain_copy(file: Path, dialect: Dialect, reading: Reading, scratch: Path) -> Path:
-    """The file itself if it is plain, else a copy of it that is."""
+    """Return the file itself if it is plain, else a copy of it that is."""
     if dialect.is_plain:
         return file
     copy, encoding = scratch / f"{abs(hash(file))}.txt", reading.encoding or "utf-8-sig"
@@ -151,7 +150,7 @@ def plain_copy(file: Path, dialect: Dialect, reading: Reading, scratch: Path) ->
 
 
 def as_number(text: str, reading: Reading) -> str:
-    """A number's text as Python writes it, without the user's separators and a percent sign."""
+    """Return a number's text as Python writes it, without the user's separators and a percent sign."""
     text = text.strip().rstrip("% \t").replace(reading.thousands or "\0", "")
     return text.replace(reading.decimal, ".") if reading.decimal else text
 
@@ -195,7 +194,7 @@ def _split(line: str, separator: str) -> list[str]:
 
 
 def _separator(lines: list[str]) -> str:
-    """The character that stands equally often in most lines; else spaces, if numbers stand between them."""
+    """Return the character that stands equally often in most lines; else spaces, if numbers stand between them."""
 
     def agreement(separator: str) -> float:
         width, times = Counter(len(_split(line, separator)) for line in lines).most_common(1)[0]
@@ -204,13 +203,9 @@ def _separator(lines: list[str]) -> str:
     best = max("\t;|,", key=agreement)
     last = lines[-1].split()
     has_numbers = 2 * sum(NUMBER.fullmatch(word) is not None for word in last) >= len(last) > 1
-    return (
-        " "
-        if agreement(best) < 0.5 <= agreement(" ") and has_numbers
-        else best
-        if agreement(best) >= 0.5
-        else ","
-    )
+    if agreement(best) >= 0.5:
+        return best
+    return " " if agreement(" ") >= 0.5 and has_numbers else ","
 
 
 def _check_comments(

@@ -22,10 +22,8 @@ from foretrace.data.tables.dialect import ABSENT, NUMBER, UNSET, Dialect, find_d
 from foretrace.data.tables.files import ARRAYS, file_format, partitions, stems
 from foretrace.errors import UserError, is_plain
 
-MEMORY_MB, COLUMN_MB = (
-    128,
-    1,
-)  # that the engine may hold, and more for each column; what needs more goes to disk
+# That the engine may hold, and more for each column; what needs more goes to disk.
+MEMORY_MB, COLUMN_MB = 128, 1
 LONGEST_NAME = 1000  # characters
 ROWS, MOST_CELLS, COLUMNS = 2**15, 2**19, 100  # at once
 
@@ -57,7 +55,7 @@ class Table:
     repeats: str = "false"
 
     def text(self, name: str, reading: Reading = UNSET) -> str:
-        """SQL of a column as a text without spaces around it, NULL where it stands for no value."""
+        """Return SQL of a column as a text without spaces around it, NULL where it stands for no value."""
         expression, kind = self.columns[name]
         text = f"trim({expression}, ' \t')" if kind == "VARCHAR" else f"CAST({expression} AS VARCHAR)"
         if kind in ("FLOAT", "DOUBLE"):  # 2024.0 is the year 2024
@@ -69,7 +67,7 @@ class Table:
         return f"CASE WHEN regexp_full_match({text}, {literal(absent)}) THEN NULL ELSE {text} END"
 
     def number(self, name: str, reading: Reading) -> str:
-        """SQL of a column as a DOUBLE: NULL or NaN where missing, infinite where a text is no number."""
+        """Return SQL of a column as a DOUBLE: NULL or NaN where missing, infinite where a text is no number."""
         expression, kind = self.columns[name]
         number = f"CAST({expression} AS DOUBLE)"
         if kind == "VARCHAR":
@@ -84,7 +82,7 @@ class Table:
         return number
 
     def absent(self, name: str, reading: Reading) -> str:
-        """SQL of the list of a column's numbers that stand for no value."""
+        """Return SQL of the list of a column's numbers that stand for no value."""
         numbers = [float(value) for value in reading.missing_values or () if NUMBER.fullmatch(str(value))]
         if self.columns[name][1] == "FLOAT":
             numbers = [float(np.float32(number)) for number in numbers]
@@ -109,9 +107,8 @@ class Engine:
         }
         self._connection = duckdb.connect(scratch / "tables.duckdb", config=settings)
         self._connection.execute("SET TimeZone = 'UTC'")
-        with suppress(
-            duckdb.InvalidInputException
-        ):  # in a notebook without ipywidgets, which has no bar anyway
+        # In a notebook without ipywidgets, which has no bar anyway, this is refused.
+        with suppress(duckdb.InvalidInputException):
             self._connection.execute("SET enable_progress_bar = false")
 
     def __enter__(self) -> "Engine":
@@ -130,7 +127,7 @@ class Engine:
             return self._connection.execute(sql).fetchall()
 
     def measure(self, aggregates: Sequence[Sequence[str]]) -> list[tuple[Any, ...]]:
-        """Aggregates over the table ``raw``, as many for each column; some columns at a time, to be planned fast."""
+        """Compute aggregates of columns of the table ``raw``; some columns at a time, to be planned fast."""
         found: list[tuple[Any, ...]] = []
         for first in range(0, len(aggregates), COLUMNS):
             some = aggregates[first : first + COLUMNS]
@@ -139,11 +136,11 @@ class Engine:
         return found
 
     def stream(self, sql: str, *, width: int) -> Iterator[pa.RecordBatch]:
-        """An answer of any length in pieces, of fewer rows where they are wide."""
+        """Yield an answer of any length in pieces, of fewer rows where they are wide."""
         yield from self._connection.sql(sql).to_arrow_reader(max(1, min(ROWS, MOST_CELLS // width)))
 
     def open(self, files: Sequence[Path], reading: Reading) -> list[Table]:
-        """The tables that files hold, in the order of the files.
+        """Open the tables that files hold, in the order of the files.
 
         Raises:
             UserError: If one cannot be read, or differs from the first in its columns.
@@ -205,7 +202,7 @@ class Engine:
     def _expand_lists(
         self, columns: dict[str, tuple[str, str]], relation: str, where: str
     ) -> dict[str, tuple[str, str]]:
-        """Lists of numbers of one length, as robots' states are stored: one column for each place."""
+        """Split lists of numbers of one length, as robots' states are stored, into a column for each place."""
         expanded: dict[str, tuple[str, str]] = {}
         for name, (expression, kind) in columns.items():
             element, is_list, _ = kind.rpartition("[")
@@ -225,17 +222,17 @@ class Engine:
 
 
 def quoted(name: str) -> str:
-    """A name as SQL writes it."""
+    """Quote a name for SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """A text as SQL writes it."""
+    """Quote a text for SQL."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def listed(names: Sequence[str]) -> str:
-    """A few names."""
+    """List a few names."""
     return ", ".join(map(repr, names[:8])) + (", …" if len(names) > 8 else "")
 
 

@@ -36,7 +36,7 @@ class Stretch:
 def map_files(
     folder: Path, features: int, covariates: int, *, has_times: bool
 ) -> tuple[Rows, Rows, Times | None]:
-    """The files as arrays (N, F), (N, K) and (N,); what is written to them is kept."""
+    """Map the files as arrays (N, F), (N, K) and (N,); what is written to them is kept."""
     values = np.memmap(folder / "values", np.float32, "r+").reshape(-1, features).view(np.ndarray)
     known: Rows = np.zeros((len(values), 0), np.float32)
     if covariates:
@@ -45,7 +45,7 @@ def map_files(
 
 
 def map_times(folder: Path) -> Times:
-    """The time of each row, where it is written. Shape (N,)."""
+    """Map the time of each row. Shape (N,)."""
     return np.memmap(folder / "times", np.int64, "r").view(np.ndarray)
 
 
@@ -138,9 +138,8 @@ def _fill(values: Rows, starts: Indices, ends: Indices, limit: int, notes: Count
     for first, end in zip(starts.tolist(), ends.tolist(), strict=True):
         for block in blocks(first, end):
             missing = np.pad(np.isnan(values[block]), ((1, 1), (0, 0)))
-            column, edge = np.nonzero(
-                (missing[1:] != missing[:-1]).T
-            )  # of each hole its first row and its end
+            # Of each hole its first row and its end.
+            column, edge = np.nonzero((missing[1:] != missing[:-1]).T)
             found.append(np.stack([column[::2], block.start + edge[::2], block.start + edge[1::2]], axis=1))
     runs = np.concatenate(found)
     for column in np.unique(runs[:, 0]):
@@ -161,8 +160,5 @@ def _joined(holes: Indices, starts: Indices) -> Indices:
     reach = np.maximum.accumulate(holes[:, 1])
     later, before = holes[1:, 0], reach[:-1]
     firsts = np.flatnonzero(np.append(True, (later > before) | ((later == before) & np.isin(later, starts))))
-    return (
-        np.stack([holes[firsts, 0], reach[np.append(firsts[1:], len(holes)) - 1]], axis=1)
-        if len(holes)
-        else holes
-    )
+    lasts = np.append(firsts[1:], len(holes)) - 1
+    return np.stack([holes[firsts, 0], reach[lasts]], axis=1) if len(holes) else holes

@@ -17,7 +17,7 @@ FORMATS = (*TEXTS, ".parquet", *ARRAYS)
 
 
 def find_files(path: str, *, cache: Path) -> list[Path]:
-    """The recordings that a file's name, a folder, a pattern or a URL stands for, in natural order.
+    """Find the recordings that a file's name, a folder, a pattern or a URL stands for, in natural order.
 
     Hidden files and those of other formats are passed over, unless they are named. A file that is found under
     several names, by links, is taken once: else it might be in training and in test.
@@ -60,7 +60,7 @@ def find_files(path: str, *, cache: Path) -> list[Path]:
 
 
 def file_format(file: Path) -> str:
-    """The suffix in lower case; of a file with another one it is that of text.
+    """Return the suffix in lower case; of a file with another one it is that of text.
 
     >>> file_format(Path("a/b.CSV.gz")), file_format(Path("run.1.NPY")), file_format(Path("log.dat"))
     ('.csv.gz', '.npy', '.txt')
@@ -69,7 +69,7 @@ def file_format(file: Path) -> str:
 
 
 def stems(files: Sequence[Path]) -> list[str]:
-    """The files' names without suffix, with as much of their path as makes them unique."""
+    """Return the files' names without suffix, with as much of their path as makes them unique."""
     names = [re.sub(r"(?i)(\.\w+)?\.(gz|zst)$|\.\w+$", "", file.name) for file in files]
     if len(set(names)) < len(names):
         common = os.path.commonpath([file.parent for file in files])
@@ -78,7 +78,7 @@ def stems(files: Sequence[Path]) -> list[str]:
 
 
 def partitions(file: Path) -> dict[str, str]:
-    """What folders named ``key=value`` say of the files below them.
+    """Return what folders named ``key=value`` say of the files below them.
 
     >>> partitions(Path("data/site=north/part-0.parquet"))
     {'site': 'north'}
@@ -101,7 +101,7 @@ def _natural(file: Path) -> list[tuple[int, int | str]]:
 
 
 def _fetch(url: str, cache: Path) -> list[Path]:
-    """Copies what is behind a URL into the cache, unless it lies there already."""
+    """Copy what is behind a URL into the cache, unless it lies there already."""
     import fsspec
 
     try:

@@ -99,7 +99,7 @@ def time_facts(
     notes: Mapping[str, int],
     warnings: list[str],
 ) -> dict[str, Any]:
-    """The time step, its spread, and whether the time has dates; adds to the warnings what is doubtful.
+    """Return the time step, its spread, and whether the time has dates; add to the warnings what is doubtful.
 
     Args:
         stretches: Whole recordings.

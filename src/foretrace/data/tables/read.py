@@ -119,7 +119,7 @@ def _map(files: Sequence[Path], reading: Reading, origin: str) -> Recordings | N
 
 
 def _recordings(meta: dict[str, Any], values: Rows, covariates: Rows, times: Times | None) -> Recordings:
-    """The canonical form as it travels."""
+    """Make a `Recordings` of the canonical form."""
     sequences = Sequences(
         values=values,
         bounds=np.array([piece[2:] for piece in meta["pieces"]], np.int64),

@@ -21,7 +21,7 @@ JUMP = 0.5  # a spacing this far from the time step, as a share of it, is no ste
 
 
 def regularity(values: npt.NDArray[Any], *, tolerance: float = SAME_STEP) -> float:
-    """The share of steps that are within a share of the median step.
+    """Return the share of steps that are within a share of the median step.
 
     >>> regularity(np.array([0, 1, 2, 9, 10]))
     0.75
@@ -32,7 +32,7 @@ def regularity(values: npt.NDArray[Any], *, tolerance: float = SAME_STEP) -> flo
 
 
 def usual_step(times: Times) -> int | None:
-    """The median step, if at least half of all are near it; None if there is no such step.
+    """Return the median step, if at least half of all are near it; None if there is no such step.
 
     >>> usual_step(np.array([0, 60, 120, 300])), usual_step(np.array([0, 1, 8, 38]))
     (60, None)
@@ -41,7 +41,7 @@ def usual_step(times: Times) -> int | None:
 
 
 def constant_step(stretches: Iterable[Times]) -> float | None:
-    """The time step in seconds of stretches without holes; None if rows do not follow each other evenly.
+    """Return the time step in seconds of stretches without holes; None if rows do not follow each other evenly.
 
     Stamps that stray around an even clock are even; months and what drifts away from a clock are not.
 
@@ -71,7 +71,7 @@ def constant_step(stretches: Iterable[Times]) -> float | None:
 
 
 def times_after(times: Times, count: int, dt_s: float | None) -> Times:
-    """Times of the rows that follow: by the time step, by months where rows are months apart, else by the usual step.
+    """Continue the times: by the time step, by months where rows are months apart, else by the usual step.
 
     >>> months = np.array(["2024-11-01", "2024-12-01", "2025-01-01"], "M8[ns]").astype(np.int64)
     >>> times_after(months, 2, None).astype("M8[ns]").astype("M8[D]").tolist()

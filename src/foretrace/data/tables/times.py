@@ -46,14 +46,12 @@ PARTS = {"%Y": "year|yr|yyyy|jahr", "%m": "month|mon?|mm|monat", "%d": "day|dy|d
 ENOUGH = 31  # steps: the first days of a year are as even as its months, 01/02 as 02/01
 MISFITS = 50  # one of so many texts may be no time: footers, notes
 ZONE = re.compile(r"(Z|[+-]\d\d:?\d\d)\s*$")
-FIRST_DATE_NS = (
-    3 * 10**17
-)  # mid-1979: numbers since 1970 are above it, seconds since a recording's start below
-LAST_DATE_NS = 4.2e18
+# Mid-1979 and 2103: numbers since 1970 lie between them, seconds since a recording's start below.
+FIRST_DATE_NS, LAST_DATE_NS = 3 * 10**17, 4.2e18
 
 
 def time_sql(table: Table, columns: Sequence[str], time_format: str | None) -> str:
-    """SQL of the time in nanoseconds; NULL where it cannot be read."""
+    """Return SQL of the time in nanoseconds; NULL where it cannot be read."""
     expression, kind = table.columns[columns[0]]
     if len(columns) == 1 and kind.startswith(("TIMESTAMP", "DATE")):
         return f"epoch_ns({expression})"
@@ -70,7 +68,7 @@ def time_sql(table: Table, columns: Sequence[str], time_format: str | None) -> s
 
 
 def order_columns(reading: Reading) -> list[str]:
-    """The columns that give the time, of which there may be none."""
+    """Return the columns that give the time, of which there may be none."""
     order = reading.order_column
     return [order] if isinstance(order, str) else list(order or ())
 
@@ -124,7 +122,7 @@ def find_time(
 
 
 def as_setting(columns: Sequence[str]) -> str:
-    """The setting that names columns as the time, as one would type it."""
+    """Return the setting that names columns as the time, as one would type it."""
     words = [f"'{name}'" if re.search(r"[^\w.]|^$", name) else name for name in columns]
     return f"data.order_column={words[0] if len(words) == 1 else '[' + ','.join(words) + ']'}"
 
@@ -145,7 +143,7 @@ def _settled(
     reading: Reading,
     notes: list[str],
 ) -> Reading:
-    """The settings with these columns as the time, in the one format by which rows are the most even."""
+    """Return the settings with these columns as the time, in the one format by which rows are the most even."""
     even = {each: regularity(np.sort(t)) for each, t in times.items()}
     sure = [each for each, t in times.items() if even[each] == 1 and len(t) > ENOUGH]
     least = 1.0 if sure else 0.5
@@ -188,7 +186,7 @@ def _candidates(kinds: Mapping[str, str], texts: Texts, reading: Reading) -> Ite
 
 
 def _formats_of(table: Table, columns: Sequence[str], texts: Texts) -> list[str]:
-    """Formats that fit all of the first rows: as a rule one, none if these are no times."""
+    """Return formats that fit all of the first rows: as a rule one, none if these are no times."""
     if len(columns) == 1 and table.columns[columns[0]][1].startswith(("TIMESTAMP", "DATE")):
         return ["iso"]
     rows = zip(*(texts[name] for name in columns), strict=True)
@@ -215,7 +213,7 @@ def _formats_of(table: Table, columns: Sequence[str], texts: Texts) -> list[str]
 
 
 def _times(engine: Engine, table: Table, columns: Sequence[str], time_format: str, reading: Reading) -> Times:
-    """The times of the first rows, of one episode."""
+    """Return the times of the first rows, of one episode."""
     episode = reading.episode_column
     label = "''" if episode is None else table.text(episode)
     chosen = f"SELECT {time_sql(table, columns, time_format)}, {label} FROM {table.relation} LIMIT 20000"
@@ -224,7 +222,7 @@ def _times(engine: Engine, table: Table, columns: Sequence[str], time_format: st
 
 
 def _fitting(values: Sequence[str | None], formats: Sequence[str]) -> list[str]:
-    """Formats that fit almost all values."""
+    """Return formats that fit almost all values."""
     texts = list(dict.fromkeys(text for text in values if text))
     if not texts or len(texts[0]) > LONGEST or not re.search(r"\d", texts[0]):
         return []
@@ -238,7 +236,7 @@ def _fitting(values: Sequence[str | None], formats: Sequence[str]) -> list[str]:
 
 @lru_cache(4096)
 def _shape(text: str) -> str:
-    """A time or a format with its numbers as 0 and its words as A: where these differ, it cannot fit.
+    """Write a time or a format with its numbers as 0 and its words as A: where these differ, it cannot fit.
 
     >>> _shape("03 Mar 2024, 1:05 PM"), _shape("%d %b %Y, %I:%M %p")
     ('0 A 0, 0:0 A', '0 A 0, 0:0 A')
@@ -266,7 +264,7 @@ def _are(texts: Sequence[str], parse: Any) -> bool:
 
 
 def _unit(name: str, texts: Sequence[str]) -> list[str]:
-    """The unit of numbers, by their size: since 1970, these are times between 1979 and 2100. Else by the name."""
+    """Return the unit of numbers, by their size: since 1970, they are between 1979 and 2100. Else by the name."""
     if not np.isfinite([float(text) for text in texts]).all():
         return []
     largest = max(abs(float(text)) for text in texts)
@@ -277,7 +275,7 @@ def _unit(name: str, texts: Sequence[str]) -> list[str]:
 
 
 def _unit_of(name: str) -> str:
-    """The unit of time that a column's name ends with or has in brackets; empty if there is none.
+    """Return the unit of time that a column's name ends with or has in brackets; empty if there is none.
 
     >>> _unit_of("Zeit [ms]"), _unit_of("t_ns"), _unit_of("level")
     ('ms', 'ns', '')

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
-from itertools import chain, cycle, islice, repeat
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -115,21 +115,6 @@ def bare(config: TrainConfig, data: WindowDataModule, steps: int) -> float:
     for batch in islice(cycle(ready), steps):
         step(*batch)
     return (time.perf_counter() - began) / steps
-
-
-def bare_from(config: TrainConfig, steps: int) -> float:
-    """Windows a second of such a loop on batches as the data path makes them."""
-    data = load(config)
-    data.windows["train"].sequences.digest  # noqa: B018  # a run records it
-    model = build_module(config, data).model
-    step = stepper(model, torch.optim.Adam(model.parameters(), lr=config.optimizer.lr), mixed=False)
-    loader, began = data.train_dataloader(), 0.0
-    batches = chain.from_iterable(repeat(loader))  # epoch after epoch; cycle() would keep all of the first
-    for number in range(WARM + steps):
-        began = time.perf_counter() if number == WARM else began
-        batch = next(batches)
-        step(model.scaling(batch.values), model.scaling(batch.targets))
-    return steps * config.data.batch_size / (time.perf_counter() - began)
 
 
 def stepper(

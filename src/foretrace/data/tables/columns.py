@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from foretrace.config.data import Reading
-from foretrace.data.tables.dialect import NUMBER, as_number
+from foretrace.data.tables.dialect import NUMBER, SIGNS, as_number
 from foretrace.data.tables.engine import Engine, Table, listed
-from foretrace.data.tables.times import Texts, as_setting, find_time, is_monotonic, order_columns
+from foretrace.data.tables.times import Texts, as_setting, find_label, find_time, is_monotonic, order_columns
 from foretrace.errors import UserError, suggest
 
 SAMPLE_ROWS, SAMPLE_CELLS = 20_000, 400_000
@@ -20,8 +20,8 @@ CALENDAR = re.compile(r"(?i)(year|month|week|day|hour|minute|weekday|dayofyear|y
 COUNTER = re.compile(
     r"(?i)(.*[._])?(no\.?|nr\.?|id|row|n|number|frame|sample|count(er)?|seq|record)|.*(index|idx)|unnamed.*|"
 )
-THOUSANDS = re.compile(r"[+-]?\d{1,3}(?P<mark>[,.' ])\d{3}((?P=mark)\d{3})*([.,]\d+)?%?")
-DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?%?")
+THOUSANDS = re.compile(r"[+-]?\d{1,3}(?P<mark>[,.' \u202f\xa0])\d{3}((?P=mark)\d{3})*([.,]\d+)?")
+DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 REASONS = {
     "boolean": "true or false",
     "time": "dates",
@@ -40,12 +40,14 @@ class Uses:
         passed_over: Why a column is not used.
         warnings: What a person should know before training.
         found: Settings that were found out, as one would type them.
+        label: The column that tells rows of the same time apart, if there is one.
     """
 
     reading: Reading
     passed_over: dict[str, str]
     warnings: list[str]
     found: str
+    label: str | None
 
 
 def choose_uses(engine: Engine, tables: Sequence[Table], given: Reading) -> Uses:
@@ -59,7 +61,8 @@ def choose_uses(engine: Engine, tables: Sequence[Table], given: Reading) -> Uses
     if first.dialect and (above := first.dialect.above):
         notes.append(f"lines above the header passed over: {listed(above)}")
     texts = _sample(engine, first, reading)
-    commas = [t for column in texts.values() for t in column[:2000] if t and DECIMAL_COMMA.fullmatch(t)]
+    bare = [t.strip(SIGNS) for column in texts.values() for t in column[:2000] if t]
+    commas = [t for t in bare if DECIMAL_COMMA.fullmatch(t)]
     if first.dialect and reading.decimal is None and not all(map(THOUSANDS.fullmatch, commas)):
         reading = reading.model_copy(update={"decimal": ","})
     kinds = {name: _kind(kind, texts[name], reading) for name, (_, kind) in first.columns.items()}
@@ -71,7 +74,11 @@ def choose_uses(engine: Engine, tables: Sequence[Table], given: Reading) -> Uses
     for table in tables:
         for name in (name for name in table.columns if kinds.get(name) == "boolean"):
             table.columns[name] = f"TRY_CAST({table.columns[name][0]} AS BOOLEAN)", "BOOLEAN"
-    reading = find_time(engine, first, kinds, texts, reading, notes)
+    plain = {
+        name: [t and as_number(t, reading) for t in column] if kinds[name] == "number" else column
+        for name, column in texts.items()
+    }
+    reading = find_time(engine, first, kinds, plain, reading, notes)
     found = _found(given, reading)
     used = {*order_columns(reading), reading.episode_column, *reading.covariates}
     reasons = {
@@ -90,8 +97,10 @@ def choose_uses(engine: Engine, tables: Sequence[Table], given: Reading) -> Uses
             where = f"{first.where}, column {name!r}, row {min(bad.values())}"
             raise not_a_number(where, sorted(bad, key=lambda text: bad[text])[:5], found)
     if not features:
-        raise UserError(f"{first.where}: no numeric column to predict among {listed(list(first.columns))}",
-                        hint="Name the columns in data.features")  # fmt: skip
+        examples = ((name, next(filter(None, texts[name]), "")) for name in list(first.columns)[:8])
+        shown = ", ".join(f"{name!r} ({text[:30]!r})" for name, text in examples)
+        raise UserError(f"{first.where}: no column of numbers to predict among {shown}",
+                        hint="Write numbers without units, and name their columns in data.features")  # fmt: skip
     if given.features is None and given.episode_column is None and {*first.folders} & {*passed_over}:
         name = next(name for name in first.folders if name in passed_over)
         hint = f"Set data.episode_column={name}{found and f' {found}'}, or data.covariates=[{name}]"
@@ -104,15 +113,19 @@ def choose_uses(engine: Engine, tables: Sequence[Table], given: Reading) -> Uses
     units = {n: unit for n, unit in (first.dialect.units if first.dialect else {}).items() if n in features}
     if given.features is None:
         notes += _doubts(features, passed_over, texts, reading)
-    percent = [name for name in features if any(text and text.endswith("%") for text in texts[name])]
-    notes += [f"percent signs dropped: {listed(percent)}"] if percent else []
+    signed = [name for name in features if any(text and text != text.strip(SIGNS) for text in texts[name])]
+    notes += [f"signs of percent or currency dropped: {listed(signed)}"] if signed else []
     settled = {
         "features": list(features),
         "categories": _categories(engine, tables, kinds, reading, notes),
         "units": units | (reading.units or {}),
     }
     return Uses(
-        reading=reading.model_copy(update=settled), passed_over=passed_over, warnings=notes, found=found
+        reading=reading.model_copy(update=settled),
+        passed_over=passed_over,
+        warnings=notes,
+        found=found,
+        label=find_label(order_columns(reading), texts),
     )
 
 
@@ -125,7 +138,7 @@ def not_a_number(where: str, texts: Sequence[str], found: str) -> UserError:
         found: Settings that were found out.
     """
     hint = f"Set data.missing_values=[{','.join(repr(t[:30]) for t in texts)}] data.missing=interpolate"
-    matches = [THOUSANDS.fullmatch(text) for text in texts]
+    matches = [THOUSANDS.fullmatch(text.strip(SIGNS)) for text in texts]
     if all(matches) and (match := matches[0]):
         mark, decimal = match["mark"], (match[3] or ".")[0]
         shown = '"\'"' if mark == "'" else f"'{mark}'"
@@ -161,7 +174,9 @@ def _kind(declared: str, texts: Sequence[str | None], reading: Reading) -> str:
     if values and all(text.lower() in ("true", "false") for text in values):
         return "boolean"
     numbers = sum(_is_number(text, reading) for text in values)
-    thousands = 0 if reading.thousands else sum(THOUSANDS.fullmatch(text) is not None for text in values)
+    thousands = (
+        0 if reading.thousands else sum(THOUSANDS.fullmatch(text.strip(SIGNS)) is not None for text in values)
+    )
     return "empty" if not values else "number" if 2 * max(numbers, thousands) >= len(values) else "text"
 
 
@@ -256,6 +271,6 @@ def _found(given: Reading, reading: Reading) -> str:
     """Return what was found out about the time, as one would set it."""
     order = order_columns(reading)
     settings = [as_setting(order)] if order and given.order_column is None else []
-    if reading.time_format != given.time_format and "%" in str(reading.time_format):
+    if reading.time_format != given.time_format and reading.time_format not in ("iso", "s"):
         settings.append(f"data.time_format='{reading.time_format}'")
     return " ".join(settings)

@@ -34,7 +34,7 @@ from foretrace.data.tables.steps import (
     resample,
     usual_step,
 )
-from foretrace.data.tables.times import FIRST_DATE_NS, order_columns, time_sql
+from foretrace.data.tables.times import FIRST_DATE_NS, episode_hint, order_columns, time_sql
 from foretrace.errors import UserError
 
 LARGEST = 1e36  # float32 ends at 3.4e38: differences and forecasts need room above what was recorded
@@ -116,7 +116,9 @@ class Conversion:
             label = table.text(episode) if episode else "''"
             alone = self._has_one_file and (episode is not None or table.array)
             group = "" if episode in table.folders else table.array if alone else table.name
-            time = time_sql(table, self._order, self._reading.time_format) if self._order else "NULL"
+            time = "NULL"
+            if self._order:
+                time = time_sql(table, self._order, self._reading.time_format, self._reading.decimal)
             written, numbers = zip(*(self._number(table, c) for c in range(len(self._columns))), strict=True)
             most = BOMB * table.size // (8 * len(self._columns)) + 2**24
             numbered = f'(SELECT *, row_number() OVER () AS "row of the file" FROM {table.relation})'
@@ -213,7 +215,7 @@ class Conversion:
                 name = "/".join(filter(None, episodes[k])) or self._tables[0].where
                 raise UserError(
                     f"{name}: several rows have the time {shown}, with other values",
-                    hint="Set data.episode_column if a file has several recordings, or correct the rows",
+                    hint=f"Set {episode_hint(self._uses.label)}, or correct the rows",
                 )
             run("DROP TABLE sorted; ALTER TABLE once RENAME TO sorted")
             self._warnings.append(f"{self._notes['rows repeated']:,} rows came twice: one of each is kept")

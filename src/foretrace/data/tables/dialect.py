@@ -28,6 +28,7 @@ ABSENT = frozenset(
     ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
      "NULL", "NaN", "None", "n/a", "nan", "null", "NAN")
 )  # fmt: skip
+SIGNS = " \t%$€£¥"  # around numbers, without which they are read
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(?i:inf|infinity)", re.ASCII)
 DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}.*|\d{4}-\d{2}|\d{1,2}:\d{2}.*")
 
@@ -150,8 +151,8 @@ def plain_copy(file: Path, dialect: Dialect, reading: Reading, scratch: Path) ->
 
 
 def as_number(text: str, reading: Reading) -> str:
-    """Return a number's text as Python writes it, without the user's separators and a percent sign."""
-    text = text.strip().rstrip("% \t").replace(reading.thousands or "\0", "")
+    """Return a number's text as Python writes it, without the user's separators and signs around it."""
+    text = text.strip(SIGNS).replace(reading.thousands or "\0", "")
     return text.replace(reading.decimal, ".") if reading.decimal else text
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from foretrace.config.data import Reading
 from foretrace.data.tables.arrays import check_width, open_arrays
-from foretrace.data.tables.dialect import ABSENT, NUMBER, UNSET, Dialect, find_dialect, plain_copy
+from foretrace.data.tables.dialect import ABSENT, NUMBER, SIGNS, UNSET, Dialect, find_dialect, plain_copy
 from foretrace.data.tables.files import ARRAYS, file_format, partitions, stems
 from foretrace.errors import UserError, is_plain
 
@@ -71,7 +71,7 @@ class Table:
         expression, kind = self.columns[name]
         number = f"CAST({expression} AS DOUBLE)"
         if kind == "VARCHAR":
-            bare = f"rtrim({expression}, ' %\t')"
+            bare = f"trim({expression}, {literal(SIGNS)})"
             for mark, instead in ((reading.thousands, ""), ("_", "?"), (reading.decimal, ".")):
                 bare = f"replace({bare}, {literal(mark)}, '{instead}')" if mark and mark != instead else bare
             unfit = f"if({self.text(name, reading)} IS NULL, NULL, 'inf'::DOUBLE)"

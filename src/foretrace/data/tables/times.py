@@ -21,28 +21,44 @@ from foretrace.errors import UserError
 
 Texts = Mapping[str, Sequence[str | None]]
 
-UNITS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+DAY = 86_400 * 10**9
+UNITS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1, "min": 60 * 10**9, "h": 3_600 * 10**9, "d": DAY}
+EPOCH_UNITS = ("s", "ms", "us", "ns")  # in which times since 1970 are written
+# Dates as one number: nanoseconds of one, the number of 1970-01-01, and between which numbers a date is one.
+DATE_NUMBERS = {
+    "excel": (DAY, 25_569, (20_000, 80_000)),
+    "matlab": (DAY, 719_529, (690_000, 780_000)),
+    "julian": (DAY, 2_440_587.5, (2_400_000, 2_500_000)),
+    "decimal_year": (31_556_952 * 10**9, 1970, (1_000, 2_300)),
+}
 DAYS = ("%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d.%m.%Y", "%Y.%m.%d", "%d-%m-%Y", "%m-%d-%Y", "%Y-%m-%d", "%Y%m%d",
         "%d/%m/%y", "%m/%d/%y", "%d.%m.%y", "%d-%m-%y", "%d-%b-%Y", "%d-%b-%y", "%d/%b/%Y", "%d %b %Y", "%d %B %Y",
         "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%a %d %b %Y", "%a, %d %b %Y", "%d%b%Y", "%Y %m %d")  # fmt: skip
 MONTHS = ("%Y-%m", "%Y/%m", "%m/%Y", "%m-%Y", "%b-%y", "%b %Y", "%b-%Y", "%B %Y", "%Y-%b", "%YM%m", "%Y %m")
 CLOCKS = ("%H:%M:%S", "%H:%M", "%H:%M:%S.%f", "%H:%M:%S,%f", "%H.%M.%S", "%H.%M", "%I:%M:%S %p", "%I:%M %p",
-          "%H%M", "%H%M%S", "%H", "%H:%M:%S%z", "%H:%M:%S %z", "%H:%M%z")  # fmt: skip
+          "%H%M", "%H%M%S", "%H", "%H:%M:%S%z", "%H:%M:%S %z", "%H:%M%z", "%H%M%SZ", "%H%M%S%z", "%H:%M:%S UTC",
+          "%H:%M:%S GMT", "%H:%M UTC", "%M:%S.%f")  # fmt: skip
 DATES = (*DAYS, *MONTHS)
 FORMATS = (
     *DATES,
     *(f"{day}{between}{clock}" for day, between, clock in product(DAYS, (" ", "T", ", ", ":"), CLOCKS)),
+    "%a %b %d %H:%M:%S %Y",
 )
+DAYS_OF_YEAR = ("%Y-%j", "%Y %j", "%Y/%j", "%Y%j")  # which fit months as well, so they are tried last
+END_OF_DAY = r"\b24([:.]?(00[:.]?)*)$"  # 24:00 is 00:00 of the next day
 DIGITS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 LONGEST = 40  # characters of a time
 TIME_NAME = re.compile(
-    r"(?i)(^|[^a-z])(t|ts|time|times|timestamps?|stamp|datetime|date|secs?|seconds?|epoch|clock)([^a-z]|$)"
+    r"(?i)(^|[^a-z])(t|ts|time|times|timestamps?|stamp|datetime|date|datenum|jd|secs?|seconds?|epoch|clock)([^a-z]|$)"
 )
 UNIT_NAME = re.compile(r"(?i)(?<![a-z])(?:(s|secs?|seconds?)|(ms|msecs?|milliseconds?|millis)|"
-                       r"(us|µs|microseconds?|micros)|(ns|nsecs?|nanosecs?|nanoseconds?|nanos))(?![a-z])")  # fmt: skip
+                       r"(us|µs|microseconds?|micros)|(ns|nsecs?|nanosecs?|nanoseconds?|nanos)|"
+                       r"(mins?|minutes?)|(h|hrs?|hours?)|(d|days?))(?![a-z])")  # fmt: skip
+DATE_NAME = re.compile("(?i)date|datum|year|jd|julian")
 YEAR_NAME, HOUR_NAME = re.compile("(?i)year|yr|jahr"), re.compile("(?i)hour|hr|time|hhmm|hh")
 PARTS = {"%Y": "year|yr|yyyy|jahr", "%m": "month|mon?|mm|monat", "%d": "day|dy|dd|tag", "%H": "hour|hr|hh|stunde",
          "%M": "minute|min|mi", "%S": "second|sec|ss"}  # fmt: skip
+MOST_LABELS = 1000  # recordings, or features, in a file that has them below each other
 ENOUGH = 31  # steps: the first days of a year are as even as its months, 01/02 as 02/01
 MISFITS = 50  # one of so many texts may be no time: footers, notes
 ZONE = re.compile(r"(Z|[+-]\d\d:?\d\d)\s*$")
@@ -50,21 +66,29 @@ ZONE = re.compile(r"(Z|[+-]\d\d:?\d\d)\s*$")
 FIRST_DATE_NS, LAST_DATE_NS = 3 * 10**17, 4.2e18
 
 
-def time_sql(table: Table, columns: Sequence[str], time_format: str | None) -> str:
+def time_sql(table: Table, columns: Sequence[str], time_format: str | None, decimal: str | None) -> str:
     """Return SQL of the time in nanoseconds; NULL where it cannot be read."""
     expression, kind = table.columns[columns[0]]
     if len(columns) == 1 and kind.startswith(("TIMESTAMP", "DATE")):
         return f"epoch_ns({expression})"
-    if len(columns) == 1 and time_format in UNITS:  # decimals keep all of 19 digits
-        return f"TRY_CAST(TRY_CAST({expression} AS DECIMAL(28, 9)) * {UNITS[time_format]} AS BIGINT)"
-    if time_format in UNITS:  # seconds and nanoseconds, as ROS writes them
-        return " + ".join(
-            time_sql(table, [name], each) for name, each in zip(columns, ("s", "ns"), strict=True)
-        )
+    if len(columns) > 1 and time_format in UNITS:  # seconds and nanoseconds, as ROS writes them
+        parts = zip(columns, ("s", "ns"), strict=True)
+        return " + ".join(time_sql(table, [name], each, decimal) for name, each in parts)
+    number = (
+        f"replace({expression}, {literal(decimal)}, '.')" if decimal and kind == "VARCHAR" else expression
+    )
+    number = f"TRY_CAST({number} AS DECIMAL(28, 9))"  # which keeps all of 19 digits
+    if time_format in UNITS:
+        return f"TRY_CAST({number} * {UNITS[time_format]} AS BIGINT)"
+    if time_format in DATE_NUMBERS:
+        scale, zero, _ = DATE_NUMBERS[time_format]
+        return f"TRY_CAST(round(({number} - {zero}) * {scale // 10**6}) * 1000000 AS BIGINT)"
     text = " || ' ' || ".join(f"({table.text(name)})" for name in columns)
-    if time_format != "iso":
-        text = f"try_strptime({text}, {literal(str(time_format))})"
-    return f"epoch_ns(TRY_CAST({text} AS TIMESTAMPTZ))"
+    if time_format == "iso":
+        return f"epoch_ns(TRY_CAST(regexp_replace({text}, ' ([+-])', '\\1') AS TIMESTAMPTZ))"
+    shape, next_day = literal(str(time_format)), f"regexp_replace({text}, '{END_OF_DAY}', '00\\1')"
+    time = f"coalesce(try_strptime({text}, {shape}), try_strptime({next_day}, {shape}) + INTERVAL 1 DAY)"
+    return f"epoch_ns(TRY_CAST({time} AS TIMESTAMPTZ))"
 
 
 def order_columns(reading: Reading) -> list[str]:
@@ -93,8 +117,9 @@ def find_time(
         UserError: If it cannot be told how the time is written.
     """
     named, given = order_columns(reading), reading.time_format
-    if given is not None and "%" not in given and given not in (*UNITS, "iso"):
-        hint = "Give one as strptime takes it, e.g. '%d/%m/%Y %H:%M', or s, ms, us or ns since 1970"
+    if given is not None and "%" not in given and given not in (*UNITS, *DATE_NUMBERS, "iso"):
+        units = ", ".join((*UNITS, *DATE_NUMBERS))
+        hint = f"Give one as strptime takes it, e.g. '%d/%m/%Y %H:%M', or what the number counts: {units}"
         raise UserError(f"data.time_format: {given!r} is no format", hint=hint)
     if named and given is not None:
         return reading
@@ -112,13 +137,33 @@ def find_time(
             backwards = backwards or columns[0]
     if repeated is not None:
         return _settled(table, *repeated, texts, reading, notes)
-    if backwards and reading.features is None:
+    if backwards and reading.features is None and len(texts[backwards]) > 2:
         raise UserError(
             f"{table.where}, column {backwards!r}: dates that do not rise from row to row",
-            hint=f"Set {as_setting([backwards])}, and data.episode_column if a file has several recordings; "
+            hint=f"Set {as_setting([backwards])}, and {episode_hint(find_label([backwards], texts))}; "
             "or take the rows as they come by naming data.features",
         )
     return reading
+
+
+def find_label(columns: Sequence[str], texts: Texts) -> str | None:
+    """Return the column that tells rows of the same time apart, if there is one with few values."""
+    rows = list(zip(*(texts[name] for name in columns), strict=True))
+    for name in (name for name in texts if name not in columns):
+        has_few = len({*texts[name]}) <= min(MOST_LABELS, len(rows) // 3)
+        if has_few and len({*zip(rows, texts[name], strict=True)}) == len(rows) > len({*rows}):
+            return name
+    return None
+
+
+def episode_hint(label: str | None) -> str:
+    """Say what to set where rows of several recordings, or of several features, have the same time."""
+    if label is None:
+        return "data.episode_column if a file has several recordings"
+    return (
+        f"data.episode_column={label} if each of its values is a recording; if they name features, "
+        f"make a column of each first, e.g. with pandas' table.pivot(columns={label!r}, …)"
+    )
 
 
 def as_setting(columns: Sequence[str]) -> str:
@@ -197,8 +242,9 @@ def _formats_of(table: Table, columns: Sequence[str], texts: Texts) -> list[str]
         return ["s"]
     if len(columns) > 1 and all(re.fullmatch(r"\d{4}( \d{1,3})+", text) for text in joined):
         second = max(int(text.split()[1]) for text in joined)
-        if len(columns) == 2 and second > 12:
-            return ["%G %V" if second <= 53 else "%Y %j"]
+        if second > 12:
+            week = "%G %V" if len(columns) == 2 else "%Y %j"
+            return [" ".join([week if second <= 53 else "%Y %j", "%H", "%M", "%S"][: len(columns) - 1])]
         return [" ".join(list(PARTS)[: len(columns)])]
     if len(columns) == 1 and all(NUMBER.fullmatch(text) for text in joined):
         digits = DIGITS.get(len(joined[0]), "")
@@ -209,15 +255,15 @@ def _formats_of(table: Table, columns: Sequence[str], texts: Texts) -> list[str]
             raise UserError(f"{table.where}, column {columns[0]!r}: some times have a zone, others have none")
         if _are(iso[:100], datetime.fromisoformat):
             return ["iso"]
-    return _fitting(joined, FORMATS) or _fitting(joined, CLOCKS)
+    return _fitting(joined, FORMATS) or _fitting(joined, CLOCKS) or _fitting(joined, DAYS_OF_YEAR)
 
 
 def _times(engine: Engine, table: Table, columns: Sequence[str], time_format: str, reading: Reading) -> Times:
     """Return the times of the first rows, of one episode."""
     episode = reading.episode_column
     label = "''" if episode is None else table.text(episode)
-    chosen = f"SELECT {time_sql(table, columns, time_format)}, {label} FROM {table.relation} LIMIT 20000"
-    found = engine.rows(chosen, table.where)
+    time = time_sql(table, columns, time_format, reading.decimal)
+    found = engine.rows(f"SELECT {time}, {label} FROM {table.relation} LIMIT 20000", table.where)
     return np.array([t for t, name in found if t is not None and name == found[0][1]], np.int64)
 
 
@@ -253,7 +299,8 @@ def _shape(text: str) -> str:
 
 
 def _fits(text: str, time_format: str) -> bool:
-    return _are([text], lambda each: datetime.strptime(each, time_format))
+    ways = {text, re.sub(END_OF_DAY, r"00\1", text)}
+    return any(_are([each], lambda way: datetime.strptime(way, time_format)) for each in ways)
 
 
 def _are(texts: Sequence[str], parse: Any) -> bool:
@@ -264,14 +311,16 @@ def _are(texts: Sequence[str], parse: Any) -> bool:
 
 
 def _unit(name: str, texts: Sequence[str]) -> list[str]:
-    """Return the unit of numbers, by their size: since 1970, they are between 1979 and 2100. Else by the name."""
-    if not np.isfinite([float(text) for text in texts]).all():
+    """Return what numbers count, by their size and name: since 1970, they are between 1979 and 2103."""
+    numbers = np.array([float(text) for text in texts])
+    if not np.isfinite(numbers).all():
         return []
-    largest = max(abs(float(text)) for text in texts)
-    if YEAR_NAME.search(name) and 1000 < largest < 2300:
+    largest = np.abs(numbers).max()
+    if YEAR_NAME.search(name) and 1000 < largest < 2300 and not (numbers % 1).any():
         return ["%Y"]
-    by_size = (unit for unit, scale in UNITS.items() if FIRST_DATE_NS <= largest * scale < LAST_DATE_NS)
-    return [next(by_size, _unit_of(name) or "s")]
+    by_size = [unit for unit in EPOCH_UNITS if FIRST_DATE_NS <= largest * UNITS[unit] < LAST_DATE_NS]
+    dates = [each for each, (*_, (low, high)) in DATE_NUMBERS.items() if low <= largest < high]
+    return [*by_size, *(dates if DATE_NAME.search(name) else []), _unit_of(name) or "s"][:1]
 
 
 def _unit_of(name: str) -> str:

@@ -114,7 +114,7 @@ DOUBTED = {
         table([f"{1 + k // 20} {k % 20 + 1}" for k in range(ROWS)]).partition("\n")[2].replace(",", " "),
         {"header": False}, "data.order_column=column_1 data.episode_column=column_0"),
     "business days": (table(pd.bdate_range("2020-01-01", periods=ROWS)), {}, "data.gaps=keep"),
-    "percent": (PLAIN.replace("\n", "%\n").replace("flow%", "flow"), {}, "percent signs dropped: 'flow'"),
+    "percent": (PLAIN.replace("\n", "%\n").replace("flow%", "flow"), {}, "signs of percent or currency dropped: 'flow'"),
 }  # fmt: skip
 ASKED = {
     "days that may be months": (table(DAYS[:ROWS]).partition("\n")[0] + "".join(

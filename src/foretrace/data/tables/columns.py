@@ -99,7 +99,7 @@ def choose_uses(engine: Engine, tables: Sequence[Table], given: Reading) -> Uses
     if not features:
         examples = ((name, next(filter(None, texts[name]), "")) for name in list(first.columns)[:8])
         shown = ", ".join(f"{name!r} ({text[:30]!r})" for name, text in examples)
-        raise UserError(f"{first.where}: no column of numbers to predict among {shown}",
+        raise UserError(f"{first.where}: no numeric column to predict among {shown}",
                         hint="Write numbers without units, and name their columns in data.features")  # fmt: skip
     if given.features is None and given.episode_column is None and {*first.folders} & {*passed_over}:
         name = next(name for name in first.folders if name in passed_over)

@@ -9,6 +9,7 @@ import csv
 import io
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +31,7 @@ ABSENT = frozenset(
 )  # fmt: skip
 SIGNS = " \t%$€£¥"  # around numbers, without which they are read
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(?i:inf|infinity)", re.ASCII)
+VALUES = ("number", "date")
 DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}.*|\d{4}-\d{2}|\d{1,2}:\d{2}.*")
 
 
@@ -46,6 +48,7 @@ class Dialect:
         comment: With what lines that are passed over begin.
         above: Lines above the header that are passed over.
         is_plain: Whether it is UTF-8, not compressed, with one separator between two values and one kind of line ends.
+        is_ragged: Whether most rows lack the last columns, e.g. one of remarks.
     """
 
     separator: str
@@ -56,6 +59,7 @@ class Dialect:
     comment: str = ""
     above: tuple[str, ...] = ()
     is_plain: bool = True
+    is_ragged: bool = False
 
     def __str__(self) -> str:
         comments = f", comments after {self.comment}" if self.comment else ""
@@ -73,7 +77,7 @@ def find_dialect(file: Path, reading: Reading) -> Dialect:
     lines = list(enumerate(ENDS.split(text)[: 40 * LINES]))
     if reading.comment:  # the engine counts no such lines
         lines = list(enumerate(line for _, line in lines if not line.startswith(reading.comment)))
-    lines = [(number, line) for number, line in lines if line.strip(" \t")][:LINES]
+    lines = [(number, line) for number, line in lines if line.strip()][:LINES]
     if not lines:
         raise UserError(f"{file}: an empty file, without a header and rows")
     if lines[0][1].lstrip().startswith("{"):
@@ -125,6 +129,7 @@ def find_dialect(file: Path, reading: Reading) -> Dialect:
         comment=reading.comment or "",
         above=tuple(line.strip() for _, line in title),
         is_plain=is_plain,
+        is_ragged=usual < width,
     )
 
 
@@ -228,12 +233,18 @@ def _check_comments(
 
 
 def _lines_above(cells: list[list[str]]) -> int:
-    """How many lines with fewer values stand above one of names, with values under it."""
+    """Count the lines above one of names, with values under it, that are no names themselves."""
     widths = [max((n + 1 for n, cell in enumerate(row) if cell.strip()), default=0) for row in cells]
     usual = Counter(widths[1:] or widths).most_common(1)[0][0]
-    first = next((n for n, width in enumerate(widths) if width >= usual), 0)
-    kinds = [{_kind(cell) for cell in row[:usual]} for row in cells[first : first + 3]]
-    return first if len(kinds) > 1 and kinds[0] == {"text"} and {"number", "date"} & kinds[-1] else 0
+    kinds = [[_kind(cell) for cell in row[:usual]] for row in cells]
+    filled = [n for n in range(usual) if _usual(row[n] for row in kinds if n < len(row)) in VALUES]
+    are_names = [width >= usual and {*row} == {"text"} for width, row in zip(widths, kinds, strict=True)]
+    for first in range(len(kinds)):
+        below = [[each[n] for n in filled if n < len(each)] for each in kinds[first + 1 : first + 3]]
+        are_values = any({*VALUES} & {*each} and "text" not in each for each in below)
+        if are_names[first] and are_values:
+            return 0 if first and are_names[first - 1] else first
+    return 0
 
 
 def _has_header(file: Path, cells: list[list[str]], reading: Reading) -> bool:
@@ -242,7 +253,14 @@ def _has_header(file: Path, cells: list[list[str]], reading: Reading) -> bool:
     first, body = cells[0], cells[1:]
     named = [_kind(name, reading) for name in first]
     values = [_usual_kind([row[n] for row in body if n < len(row)], reading) for n in range(len(first))]
-    evidence = any(n == "text" and v in ("number", "date") for n, v in zip(named, values, strict=True))
+    evidence = any(n == "text" and v in VALUES for n, v in zip(named, values, strict=True))
+    below = [
+        [_kind(cell, reading) for cell, v in zip(row, values, strict=False) if v in VALUES]
+        for row in body[:2]
+    ]
+    if len(below) == 2 and all("text" in kinds for kinds in below):
+        hint = "Keep one of them, e.g. with pandas.read_csv(…, header=[0, 1]), whose names can be joined"
+        raise UserError(f"{file}, line 2: looks like a second line of names", hint=hint)
     if evidence and _are_units(body) and not reading.units_row:
         raise UserError(f"{file}, line 2: looks like units under the header", hint="Set data.units_row=true")
     if evidence or not {"number", "date"} & {*named}:
@@ -272,5 +290,9 @@ def _kind(cell: str, reading: Reading = UNSET) -> str:
 
 
 def _usual_kind(texts: list[str], reading: Reading) -> str:
-    kinds = Counter(kind for kind in (_kind(text, reading) for text in texts) if kind != "absent")
-    return kinds.most_common(1)[0][0] if kinds else "absent"
+    return _usual(_kind(text, reading) for text in texts)
+
+
+def _usual(kinds: Iterable[str]) -> str:
+    counts = Counter(kind for kind in kinds if kind != "absent")
+    return counts.most_common(1)[0][0] if counts else "absent"

@@ -188,8 +188,8 @@ class Engine:
             types = ", ".join(f"'c{n}': 'VARCHAR'" for n in range(dialect.width))
             relation = (
                 f"read_csv({path}, auto_detect = false, header = false, skip = {dialect.skip}, quote = '\"', "
-                f"escape = '\"', delim = {literal(dialect.separator)}, columns = {{{types}}}"
-                f"{dialect.comment and ', comment = ' + literal(dialect.comment)})"
+                f"escape = '\"', delim = {literal(dialect.separator)}, columns = {{{types}}}, "
+                f"null_padding = {dialect.is_ragged}{dialect.comment and ', comment = ' + literal(dialect.comment)})"
             )
             columns = {name: (f"c{n}", "VARCHAR") for name, n in dialect.columns.items()}
             same = [f"trim(c{n}) = {literal(name)}" for name, n in list(dialect.columns.items())[:3]]

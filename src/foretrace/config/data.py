@@ -69,7 +69,9 @@ class Reading(Settings):
     units: dict[str, str] | None = None  # unit per column
     episode_column: str | None = None
     order_column: str | list[str] | None = None
-    time_format: str | None = None  # as strptime takes it; or s, ms, us, ns since 1970; or iso
+    time_format: str | None = (
+        None  # as strptime takes it, iso, or what a number counts: s, ms, us, ns since 1970, min, h, d, excel, …
+    )
     dt_s: PositiveFloat | None = None
     missing: Literal["error", "interpolate", "drop"] = "error"
     missing_values: list[str | float] | None = None  # texts and numbers that stand for no value

@@ -76,6 +76,30 @@ READ = {  # text, settings, time step, what a warning says
         table([f"2023-03-01 00:00:{k:02},250" for k in range(ROWS)], "time;level;flow"), {}, 1, "%f"),
     "spaces before quoted names": (
         PLAIN.replace("time,level,flow", '"time", "level", "flow"'), {}, HOUR_S, "'time'"),
+    "a zone after a space": (table(HOURS.strftime("%Y-%m-%d %H:%M:%S +0000")), {}, HOUR_S, ""),
+    "UTC in words": (table(HOURS.strftime("%Y-%m-%d %H:%M:%S UTC")), {}, HOUR_S, "UTC"),
+    "as short as it can be": (table(HOURS.strftime("%Y%m%dT%H%M%SZ")), {}, HOUR_S, "%Y%m%dT%H%M%SZ"),
+    "a header of mail": (table(HOURS.strftime('"%a, %d %b %Y %H:%M:%S GMT"')), {}, HOUR_S, "GMT"),
+    "as C prints it": (table(HOURS.strftime("%a %b %d %H:%M:%S %Y")), {}, HOUR_S, "%a %b %d"),
+    "24 o'clock": (table([f"{t - pd.Timedelta('1h'):%d.%m.%Y} 24:00" if t.hour == 0 else f"{t:%d.%m.%Y %H:%M}"
+        for t in HOURS]), {}, HOUR_S, "%d.%m.%Y %H:%M"),
+    "hours 1 to 24": (table([f"{t:%Y%m%d},{t.hour + 1}" for t in HOURS], "date,hour,level,flow"), {}, HOUR_S, ""),
+    "day of the year": (table(DAYS.strftime("%Y-%j")), {}, DAY_S, "%Y-%j"),
+    "year, day of the year, hour": (table(HOURS.strftime("%Y,%j,%H"), "YEAR,DOY,HR,level,flow"), {}, HOUR_S, "%j"),
+    "minutes and seconds": (table([f"{k // 60:02}:{k % 60:02}.0" for k in range(ROWS)]), {}, 1, "%M:%S.%f"),
+    "minutes": (table([f"{k / 4}" for k in range(ROWS)], "t [min],level,flow"), {}, 15, "(min)"),
+    "hours of its own": (table([f"{k / 4}" for k in range(ROWS)], "time_h,level,flow"), {}, 900, "(h)"),
+    "decimal commas in the time, too": (table([f"{k / 50:.2f}".replace(".", ",") for k in range(ROWS)],
+        "Zeit [s];level;flow", **COMMA), {}, 0.02, "'Zeit [s]'"),
+    "days of Excel": (table([f"{44_986 + k / 24:.9f}" for k in range(ROWS)], "Date,level,flow"), {}, HOUR_S, "excel"),
+    "days of Matlab": (table([f"{738_946 + k / 24:.9f}" for k in range(ROWS)], "datenum,level,flow"), {}, HOUR_S,
+        "matlab"),
+    "Julian days": (table([f"{2_459_945.5 + k / 24:.7f}" for k in range(ROWS)], "JD,level,flow"), {}, HOUR_S, "julian"),
+    "decimal years": (table([f"{1958 + k / 12:.4f}" for k in range(ROWS)], "decimal date,level,flow"), {}, None,
+        "decimal_year"),
+    "settings of an oscilloscope as wide as its rows": (
+        f"Model,T2024\nInterval,4e-06\nlevel,flow\n{SIGNALS}", {}, None, "'Model,T2024'"),
+    "a last column of remarks": (PLAIN.replace("flow", "flow,remark"), {}, HOUR_S, "'remark' (no value)"),
     "business days": (
         table(pd.bdate_range("2020-01-01", periods=ROWS)), {"gaps": "keep"}, None, "time taken"),
     "newest first, since 1970": (
@@ -114,6 +138,10 @@ DOUBTED = {
         table([f"{1 + k // 20} {k % 20 + 1}" for k in range(ROWS)]).partition("\n")[2].replace(",", " "),
         {"header": False}, "data.order_column=column_1 data.episode_column=column_0"),
     "business days": (table(pd.bdate_range("2020-01-01", periods=ROWS)), {}, "data.gaps=keep"),
+    "a time that begins again": (
+        table([f"{k % 30 / 100}" for k in range(ROWS)], "t,level,flow"), {}, "time of several recordings"),
+    "rows left out": (table([str(k if k < 45 else 10 * k) for k in range(ROWS)]), {}, "15 rows left out"),
+    "currency": (PLAIN.replace(",2", ",$2").replace(",3", ",€3"), {}, "signs of percent or currency"),
     "percent": (PLAIN.replace("\n", "%\n").replace("flow%", "flow"), {}, "signs of percent or currency dropped: 'flow'"),
 }  # fmt: skip
 ASKED = {
@@ -138,6 +166,13 @@ ASKED = {
     "two stations": (PLAIN + PLAIN.partition("\n")[2], {}, "data.episode_column"),
     "Latin-1": (table(HOURS, "Zeit,Füllstand,flow").encode("latin-1"), {}, "data.encoding=latin-1"),
     "UTF-16": (PLAIN.encode("utf-16"), {}, "data.encoding=utf-16"),
+    "a long table": (table([f"{t},{s}" for t in HOURS[: ROWS // 2] for s in "ab"], "time,sensor,level,flow"), {},
+        "data.order_column=time, and data.episode_column=sensor if each of its values is a recording"),
+    "names in two lines": (f"Price,Close,High\nTicker,A,A\nDate,,\n{PLAIN.partition(chr(10))[2]}", {},
+        "second line of names"),
+    "units with numbers": (re.sub(r"(,\d[\d.]*)", r"\1 °C", PLAIN), {}, "°C"),
+    "a clock that was put back": (table(pd.date_range("2023-10-28", periods=ROWS, freq="h", tz="Europe/Berlin").strftime(
+        "%Y-%m-%d %H:%M")), {}, "in UTC"),
     "lines of JSON": (pd.DataFrame({"level": LEVEL}).to_json(orient="records", lines=True), {}, "as CSV or Parquet"),
 }  # fmt: skip
 

@@ -10,7 +10,15 @@ import numpy.typing as npt
 from foretrace.config.data import Reading
 from foretrace.data.tables.dialect import NUMBER, SIGNS, as_number
 from foretrace.data.tables.engine import Engine, Table, listed
-from foretrace.data.tables.times import Texts, as_setting, find_label, find_time, is_monotonic, order_columns
+from foretrace.data.tables.times import (
+    TIME_NAME,
+    Texts,
+    as_setting,
+    find_label,
+    find_time,
+    is_monotonic,
+    order_columns,
+)
 from foretrace.errors import UserError, suggest
 
 SAMPLE_ROWS, SAMPLE_CELLS = 20_000, 400_000
@@ -221,6 +229,14 @@ def _doubts(
             same = [n for n in others if np.array_equal(np.flatnonzero(np.diff(numbers[n])), again)]
             also = f" data.episode_column={same[0]}" if same and len(again) else ""
             notes.append(f"column {name!r} only counts: is it {as_setting([name])}{also}?")
+        elif TIME_NAME.search(name) and 10 * np.sum(np.diff(values) <= 0) <= len(values):
+            label = find_label([name], texts)
+            also = (
+                f"{as_setting([name])} data.episode_column={label}"
+                if label
+                else "the time of several recordings"
+            )
+            notes.append(f"column {name!r} rises and begins again: is it {also}?")
     return notes
 
 

@@ -215,7 +215,8 @@ class Conversion:
                 name = "/".join(filter(None, episodes[k])) or self._tables[0].where
                 raise UserError(
                     f"{name}: several rows have the time {shown}, with other values",
-                    hint=f"Set {episode_hint(self._uses.label)}, or correct the rows",
+                    hint=f"Set {episode_hint(self._uses.label)}, write local times over a change of the clocks in UTC, "
+                    "or correct the rows",
                 )
             run("DROP TABLE sorted; ALTER TABLE once RENAME TO sorted")
             self._warnings.append(f"{self._notes['rows repeated']:,} rows came twice: one of each is kept")

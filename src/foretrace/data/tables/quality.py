@@ -139,7 +139,8 @@ def time_facts(
         warnings.append(f"time steps differ from recording to recording: {min(known):g} to {max(known):g} s")
     if gaps := notes["gaps in time"]:
         cuts = f"{len(stretches):,} recording(s) were cut into {len(pieces):,} pieces"
-        warnings.append(f"gaps in time: {gaps:,}, at which {cuts}; data.gaps=keep spans them")
+        lost = f" and {notes['rows left out']:,} rows left out" if notes["rows left out"] else ""
+        warnings.append(f"gaps in time: {gaps:,}, at which {cuts}{lost}; data.gaps=keep spans them")
     spread = {"median": float(np.median(apart)), "min": float(apart.min()), "max": float(apart.max())}
     step = given or constant_step([times[p.first : p.end] for p in pieces])
     return {"has_times": True, "has_dates": has_dates, "dt_s": step, "steps": spread}

@@ -59,6 +59,7 @@ YEAR_NAME, HOUR_NAME = re.compile("(?i)year|yr|jahr"), re.compile("(?i)hour|hr|t
 PARTS = {"%Y": "year|yr|yyyy|jahr", "%m": "month|mon?|mm|monat", "%d": "day|dy|dd|tag", "%H": "hour|hr|hh|stunde",
          "%M": "minute|min|mi", "%S": "second|sec|ss"}  # fmt: skip
 MOST_LABELS = 1000  # recordings, or features, in a file that has them below each other
+DAY_OF_YEAR_NAME = "doy|dayofyear|day_of_year|yday|jday|yearday"
 ENOUGH = 31  # steps: the first days of a year are as even as its months, 01/02 as 02/01
 MISFITS = 50  # one of so many texts may be no time: footers, notes
 ZONE = re.compile(r"(Z|[+-]\d\d:?\d\d)\s*$")
@@ -212,14 +213,17 @@ def _candidates(kinds: Mapping[str, str], texts: Texts, reading: Reading) -> Ite
     """Columns that may give the time, alone or together, the likeliest first."""
     taken = {reading.episode_column, *reading.covariates, *(reading.features or ())}
     free = {name: kind for name, kind in kinds.items() if name not in taken}
-    parts = [next((n for n in free if re.fullmatch(f"(?i){part}", n)), "") for part in PARTS.values()]
-    parts = parts[: parts.index("")] if "" in parts else parts
-    if len(parts) > 1:
-        yield parts
+    year, month, day, *clock = PARTS.values()
+    for wanted in ((year, month, day, *clock), (year, DAY_OF_YEAR_NAME, *clock)):
+        parts = [next((n for n in free if re.fullmatch(f"(?i){part}", n)), "") for part in wanted]
+        parts = parts[: parts.index("")] if "" in parts else parts
+        if len(parts) > 1:
+            yield parts
     words = [name for name, kind in free.items() if kind in ("time", "text")]
     clocks = [n for n in words if _fitting(texts[n], CLOCKS) and not _fitting(texts[n], DATES)]
     numbers = [name for name, kind in free.items() if kind == "number"]
     dates = [name for name in words if name not in clocks]
+    dates += [name for name in numbers if _fitting(texts[name], ["%Y%m%d"])]
     yield from ([s, ns] for s, ns in pairwise(numbers) if (_unit_of(s), _unit_of(ns)) == ("s", "ns"))
     hours = [name for name in numbers if HOUR_NAME.fullmatch(name)]
     yield from ([date, clock] for date, clock in product(dates, [*clocks, *hours]))
@@ -242,9 +246,9 @@ def _formats_of(table: Table, columns: Sequence[str], texts: Texts) -> list[str]
         return ["s"]
     if len(columns) > 1 and all(re.fullmatch(r"\d{4}( \d{1,3})+", text) for text in joined):
         second = max(int(text.split()[1]) for text in joined)
-        if second > 12:
-            week = "%G %V" if len(columns) == 2 else "%Y %j"
-            return [" ".join([week if second <= 53 else "%Y %j", "%H", "%M", "%S"][: len(columns) - 1])]
+        is_day = second > 53 or re.fullmatch(f"(?i){DAY_OF_YEAR_NAME}", columns[1]) is not None
+        if is_day or second > 12:
+            return [" ".join(["%Y %j" if is_day else "%G %V", "%H", "%M", "%S"][: len(columns) - 1])]
         return [" ".join(list(PARTS)[: len(columns)])]
     if len(columns) == 1 and all(NUMBER.fullmatch(text) for text in joined):
         digits = DIGITS.get(len(joined[0]), "")

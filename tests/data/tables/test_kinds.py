@@ -142,7 +142,7 @@ DOUBTED = {
         table([f"{k % 30 / 100}" for k in range(ROWS)], "t,level,flow"), {}, "time of several recordings"),
     "rows left out": (table([str(k if k < 45 else 10 * k) for k in range(ROWS)]), {}, "15 rows left out"),
     "currency": (PLAIN.replace(",2", ",$2").replace(",3", ",€3"), {}, "signs of percent or currency"),
-    "percent": (PLAIN.replace("\n", "%\n").replace("flow%", "flow"), {}, "signs of percent or currency dropped: 'flow'"),
+    "percent": (PLAIN.replace("\n", "%\n").replace("flow%", "flow"), {}, "percent or currency dropped: 'flow'"),
 }  # fmt: skip
 ASKED = {
     "days that may be months": (table(DAYS[:ROWS]).partition("\n")[0] + "".join(
@@ -171,8 +171,9 @@ ASKED = {
     "names in two lines": (f"Price,Close,High\nTicker,A,A\nDate,,\n{PLAIN.partition(chr(10))[2]}", {},
         "second line of names"),
     "units with numbers": (re.sub(r"(,\d[\d.]*)", r"\1 °C", PLAIN), {}, "°C"),
-    "a clock that was put back": (table(pd.date_range("2023-10-28", periods=ROWS, freq="h", tz="Europe/Berlin").strftime(
-        "%Y-%m-%d %H:%M")), {}, "in UTC"),
+    "a clock that was put back": (table(
+        pd.date_range("2023-10-28", periods=ROWS, freq="h", tz="Europe/Berlin").strftime("%Y-%m-%d %H:%M")), {},
+        "in UTC"),
     "lines of JSON": (pd.DataFrame({"level": LEVEL}).to_json(orient="records", lines=True), {}, "as CSV or Parquet"),
 }  # fmt: skip
 

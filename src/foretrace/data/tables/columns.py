@@ -217,26 +217,30 @@ def _doubts(
     calendar = [name for name in (*features, *passed_over) if CALENDAR.fullmatch(name)]
     if {*calendar} & {*features}:
         notes.append(f"calendar columns would be predicted: is it {as_setting(calendar)}?")
-    numbers = {name: _numbers(texts[name], reading) for name in features if not order_columns(reading)}
+    numbers = {name: _numbers(texts[name], reading) for name in features}
+    counting = list[str]()
     for name, values in numbers.items():
         if len(values) != len(texts[name]) or len(values) <= 20:
             continue
         again = np.flatnonzero(np.diff(values) != 1)  # where a counter begins again, a recording may
-        if is_monotonic(values) and len(again):
+        is_counter = len(again) <= len(values) // 10
+        if order_columns(reading):
+            counting += [name] if is_counter or is_monotonic(values) else []
+        elif is_monotonic(values) and len(again):
             notes.append(f"column {name!r} rises throughout: is it a counter, or {as_setting([name])}?")
-        elif len(again) <= len(values) // 10:
+        elif is_counter:
             others = [n for n, v in numbers.items() if len(v) == len(values) and n != name]
             same = [n for n in others if np.array_equal(np.flatnonzero(np.diff(numbers[n])), again)]
             also = f" data.episode_column={same[0]}" if same and len(again) else ""
             notes.append(f"column {name!r} only counts: is it {as_setting([name])}{also}?")
         elif TIME_NAME.search(name) and 10 * np.sum(np.diff(values) <= 0) <= len(values):
             label = find_label([name], texts)
-            also = (
-                f"{as_setting([name])} data.episode_column={label}"
-                if label
-                else "the time of several recordings"
-            )
-            notes.append(f"column {name!r} rises and begins again: is it {also}?")
+            settings = f"{as_setting([name])} data.episode_column={label}"
+            what = settings if label else "the time of several recordings"
+            notes.append(f"column {name!r} rises and begins again: is it {what}?")
+    if counting:
+        told = "rises or falls throughout: if that is a count or another time, leave it out by data.features"
+        notes.append(f"column(s) {listed(counting)}: {told}")
     return notes
 
 

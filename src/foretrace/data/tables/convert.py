@@ -34,7 +34,8 @@ from foretrace.data.tables.steps import (
     resample,
     usual_step,
 )
-from foretrace.data.tables.times import FIRST_DATE_NS, episode_hint, order_columns, time_sql
+from foretrace.data.tables.time_formats import FIRST_DATE_NS, time_sql
+from foretrace.data.tables.times import episode_hint, order_columns
 from foretrace.errors import UserError
 
 LARGEST = 1e36  # float32 ends at 3.4e38: differences and forecasts need room above what was recorded

@@ -272,9 +272,9 @@ def _has_header(file: Path, cells: list[list[str]], reading: Reading) -> bool:
 
 
 def _are_units(rows: list[list[str]]) -> bool:
-    """Whether the first of some rows has texts where the others have numbers, and no number."""
+    """Whether the first of some rows has texts where the others have numbers, and no value."""
     kinds = [[_kind(cell) for cell in row] for row in rows[:2]]
-    if len(kinds) < 2 or "number" in kinds[0]:
+    if len(kinds) < 2 or {*VALUES} & {*kinds[0]}:
         return False
     return ("text", "number") in zip(kinds[0], kinds[1], strict=False)
 

@@ -11,7 +11,8 @@ from foretrace.data.tables.columns import Uses
 from foretrace.data.tables.engine import Engine, Table
 from foretrace.data.tables.episodes import BLOCK, Stretch
 from foretrace.data.tables.steps import JUMP, MONTH_S, SAME_STEP, Times, constant_step
-from foretrace.data.tables.times import FIRST_DATE_NS, TIME_NAME, UNITS, order_columns
+from foretrace.data.tables.time_formats import FIRST_DATE_NS, UNITS
+from foretrace.data.tables.times import TIME_NAME, order_columns
 from foretrace.errors import UserError
 
 FEWEST_STEPS = 30  # of single precision in a standard deviation: rounding is then a hundredth of it

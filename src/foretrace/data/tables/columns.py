@@ -10,9 +10,9 @@ import numpy.typing as npt
 from foretrace.config.data import Reading
 from foretrace.data.tables.dialect import NUMBER, SIGNS, as_number
 from foretrace.data.tables.engine import Engine, Table, listed
+from foretrace.data.tables.time_formats import Texts
 from foretrace.data.tables.times import (
     TIME_NAME,
-    Texts,
     as_setting,
     find_label,
     find_time,

@@ -29,7 +29,7 @@ Curve = tuple[list[int], list[float]]
 
 def read(run_id: str) -> tuple[int, float, dict[str, Curve]]:
     """Trained parameters, the last value's test error, and the errors by epoch."""
-    client, run = store.find_run(run_id, workspace=Workspace.default(), uri=None)
+    client, run = store.find_run(run_id, Workspace.default())
     curves = {}
     for name, _ in CURVES:
         points = sorted(client.get_metric_history(run_id, name), key=lambda point: point.step)

@@ -72,7 +72,7 @@ class Scaled:
 
 def read(run_id: str) -> Scaled:
     """Read a run's errors, and the ranges from its data."""
-    client, found = store.find_run(run_id, workspace=Workspace.default(), uri=None)
+    client, found = store.find_run(run_id, Workspace.default())
     tracked = TrackedRun(client, found, staging=Workspace.default().staging, ended=True)
     recorded: Any = OmegaConf.to_container(OmegaConf.load(tracked.download_artifact("config.yaml")))
     settings: sources.DataSettings = TypeAdapter(DataConfig).validate_python(recorded["data"])

@@ -20,9 +20,7 @@ REPEATS = 5
 
 def share_of_a_step(root: Path, number: int) -> float:
     """Time spent on recording, as a share of the time that ``STEPS`` steps take."""
-    client, run = create_run(
-        workspace=Workspace(root), uri=None, experiment="benchmark", name=str(number), tags={}
-    )
+    client, run = create_run(Workspace(root), experiment="benchmark", name=str(number), tags={})
     spent = 0.0
     with TrackedRun(client, run, staging=root) as tracked:
         for step in range(STEPS):

@@ -162,5 +162,5 @@ def checkpoint_cost() -> dict[str, object]:
 
 def _tracked(root: Path) -> TrackedRun:
     name = str(next(_numbers))
-    client, run = create_run(workspace=Workspace(root), uri=None, experiment="benchmark", name=name, tags={})
+    client, run = create_run(Workspace(root), experiment="benchmark", name=name, tags={})
     return TrackedRun(client, run, staging=root / "mlruns" / "staging")

@@ -45,9 +45,7 @@ def rows(*, quick: bool) -> Iterator[Row]:
 def _fill(root: Path, *, runs: int, metrics: int, batches: int) -> str:
     """Make one run by MLflow, and all others as its copies; return its id."""
     workspace = Workspace(root)
-    client, run = store.create_run(
-        workspace=workspace, uri=None, experiment="foretrace", name="run 0", tags={}
-    )
+    client, run = store.create_run(workspace, experiment="foretrace", name="run 0", tags={})
     run_id, now = run.info.run_id, int(1000 * time.time())
     points = [Metric("MSE train loss", 1 / (1 + step), now + step, step) for step in range(batches)]
     points += [

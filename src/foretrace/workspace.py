@@ -10,9 +10,8 @@ from foretrace.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parents[1]  # the folder that holds src/ and conf/, where foretrace runs from its checkout
-CONF = (
-    PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else CHECKOUT / "conf"
-)  # an installed package has its own
+# An installed package has its own.
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else CHECKOUT / "conf"
 
 
 @dataclass(frozen=True)
@@ -21,19 +20,25 @@ class Workspace:
 
     Args:
         root: The folder.
+        uri: Of a tracking server, or of a database elsewhere, that holds the runs; None: the folder's own.
 
     >>> Workspace(Path("/project")).artifacts.as_posix()
     '/project/mlruns/artifacts'
     """
 
     root: Path
+    uri: str | None = None
 
     @classmethod
     def default(cls) -> "Workspace":
-        """The folder named by ``FORETRACE_HOME``, else the checkout, else the working directory."""
+        """The folder named by ``FORETRACE_HOME``, else the checkout, else the working directory.
+
+        Runs are where ``MLFLOW_TRACKING_URI`` says, if it does.
+        """
+        root = CHECKOUT if (CHECKOUT / "src" / "foretrace").is_dir() else Path.cwd()
         if home := os.environ.get("FORETRACE_HOME"):
-            return cls(Path(home).expanduser().resolve())
-        return cls(CHECKOUT if (CHECKOUT / "src" / "foretrace").is_dir() else Path.cwd())
+            root = Path(home).expanduser().resolve()
+        return cls(root, os.environ.get("MLFLOW_TRACKING_URI"))
 
     @property
     def mlruns(self) -> Path:

@@ -151,7 +151,7 @@ WRONG = {
     "run: no run has the id 'abc'": "run=abc format=onnx",
     "format: must be 'onnx' or 'safetensors'": "format=pickle",
     "output: 'there' exists": "format=safetensors output=there",
-    "data: must have the columns height, angle, push, got": "format=onnx data=halfcheetah",
+    "data: the features are .*, where the model was trained on height, angle": "format=onnx data=halfcheetah",
     "register_as: ": "register_as='a/b:c'",
 }  # fmt: skip
 

@@ -136,7 +136,7 @@ class Runs:
 
 def search_or_grid(run_id: str) -> None:
     """Resumes a sweep, as the sweeper does."""
-    reopen(run_id, uri=None, workspace=Workspace.default()).check(lambda job: begin())
+    reopen(run_id, workspace=Workspace.default()).check(lambda job: begin())
 
 
 def begin() -> None:

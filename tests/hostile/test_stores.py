@@ -19,11 +19,9 @@ from foretrace.workspace import Workspace
 
 RUN = "0" * 32
 COMMANDS = {
-    "train": lambda root, uri: store.create_run(
-        workspace=Workspace(root), uri=uri, experiment="a", name="b", tags={}
-    ),
-    "resume": lambda root, uri: store.find_run(RUN, workspace=Workspace(root), uri=uri),
-    "list": lambda root, uri: runs.show(1, workspace=Workspace(root)),
+    "train": lambda root, uri: store.create_run(Workspace(root, uri), experiment="a", name="b", tags={}),
+    "resume": lambda root, uri: store.find_run(RUN, Workspace(root, uri)),
+    "list": lambda root, uri: runs.show(1, workspace=Workspace(root, uri)),
 }
 
 
@@ -51,8 +49,6 @@ def refuse(root, monkeypatch, capfd):
     """How a command refuses a store, given as a setting or by the environment; None: the checkout's own."""
 
     def refuse(command, uri=None):
-        if command == "list" and uri is not None:
-            monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         before = sorted(root.rglob("*"))
         said = refused(root, lambda root: COMMANDS[command](root, uri))
         assert capfd.readouterr().err == ""

@@ -38,7 +38,7 @@ def begin(tmp_path):
         )
         own = {"hidden_sizes": [6, 5], "dropout": 0.0, "output": "linear", "frozen": []} | settings
         config = Model(init_from=str(tmp_path / "model.safetensors"), **own)
-        ancestor = find_ancestor(config, data, uri=None, workspace=Workspace(tmp_path))
+        ancestor = find_ancestor(config, data, Workspace(tmp_path))
         card = ancestor.card
         model = network(card, gaussian=gaussian)
         model.set_statistics(

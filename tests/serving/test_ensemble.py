@@ -49,5 +49,5 @@ def test_sweep_is_the_ensemble_of_the_seeds_of_its_best_settings(trained, bare):
     for run_id, job in zip([*here.run_ids, other], jobs, strict=True):
         store.set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent)
         store.set_tag(run_id, "sweep.job", json.dumps(job))
-    found = load_ensemble(parent, uri=None, workspace=Workspace(here.root))
+    found = load_ensemble(parent, Workspace(here.root))
     assert list(found.run_ids) == here.run_ids

@@ -95,7 +95,7 @@ def search(here):
 
 
 def reopened(sweep):
-    return reopen(sweep.id, uri=None, workspace=sweep.workspace)
+    return reopen(sweep.id, workspace=sweep.workspace)
 
 
 def last_line(capsys):

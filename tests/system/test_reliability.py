@@ -91,7 +91,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(train, 
 
 
 def begin(root: Path) -> TrackedRun:
-    made = store.create_run(workspace=Workspace(root), uri=None, experiment="test", name="one", tags={})
+    made = store.create_run(Workspace(root), experiment="test", name="one", tags={})
     return TrackedRun(*made, staging=root / "mlruns" / "staging")
 
 
@@ -131,7 +131,7 @@ def test_a_server_that_goes_and_comes_back_misses_nothing(train, here, tmp_path,
     monkeypatch.setattr(train_command.Forecaster, "training_step", training_step)
     with server.up():
         train(*LONG, f"tracking.uri={server.uri}")
-        found = store.open_store(workspace=Workspace(here), uri=server.uri)
+        found = store.open_store(Workspace(here, server.uri))
         [run] = found.search_runs(["1"])
         points = {name: found.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
         told = {

@@ -22,7 +22,7 @@ def begin(workspace) -> Callable[..., TrackedRun]:
     """Begins a run, in the test's workspace unless told otherwise."""
 
     def begin_one(there: Workspace = workspace) -> TrackedRun:
-        made = create_run(workspace=there, uri=None, experiment="test", name="one", tags={"color": "blue"})
+        made = create_run(there, experiment="test", name="one", tags={"color": "blue"})
         return TrackedRun(*made, staging=there.staging)
 
     return begin_one

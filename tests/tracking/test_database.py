@@ -80,7 +80,7 @@ def test_a_locked_database_is_called_locked(workspace, monkeypatch):
     ) as process:
         process.stdout.readline()
         with pytest.raises(UserError, match=r"mlflow\.db: .* is locked by another program\. Wait for it"):
-            open_store(workspace=workspace, uri=None)
+            open_store(workspace)
         process.communicate(b"\n")
     assert check_file(workspace.database)
 

@@ -95,7 +95,7 @@ def test_a_checkout_that_was_moved_keeps_its_artifacts(begin, workspace, tmp_pat
         tracked.log_text("notes/one.txt", "one")
     after = Workspace(tmp_path / "after")
     shutil.move(before.root, after.root)
-    found = store.open_store(workspace=after, uri=None)
+    found = store.open_store(after)
     assert [file.path for file in found.list_artifacts(tracked.id, "notes")] == ["notes/one.txt"]
     assert found.get_run(begin(after).id).info.artifact_uri.startswith(after.root.as_uri())
 
@@ -134,7 +134,7 @@ def test_artifacts_of_an_image_are_seen_from_outside_without_another_command(beg
     monkeypatch.chdir(outside.root)  # where people type `mlflow ui`
     assert names(MlflowClient("sqlite:///mlflow.db"), tracked) == ["notes.txt"]
     monkeypatch.chdir(ROOT)
-    assert names(store.open_store(workspace=outside, uri=None), tracked) == ["notes.txt"]
+    assert names(store.open_store(outside), tracked) == ["notes.txt"]
 
 
 def test_an_image_adds_to_what_was_made_outside_and_leaves_it_there(begin, outside, enter):
@@ -143,7 +143,7 @@ def test_an_image_adds_to_what_was_made_outside_and_leaves_it_there(begin, outsi
     image = enter(inside=True)
     with begin(image) as second:
         second.log_text("notes.txt", "from the image")
-    found = TrackedRun(*store.find_run(first.id, workspace=image, uri=None), staging=image.staging)
+    found = TrackedRun(*store.find_run(first.id, image), staging=image.staging)
     assert found.download_artifact("notes.txt").read_text() == "from outside"
     enter(inside=False)
     client = MlflowClient(f"sqlite:///{outside.root}/mlflow.db")  # and nothing but MLflow itself
@@ -156,6 +156,6 @@ def test_a_registered_model_is_found_in_an_image(begin, outside, enter):
     tracked.client.create_registered_model("gait")
     tracked.client.create_model_version("gait", f"{tracked.folder.as_uri()}/model", run_id=tracked.id)
     image = enter(inside=True)
-    run_id = registered_run("models:/gait/1", uri=None, workspace=image)
-    found = TrackedRun(*store.find_run(run_id, workspace=image, uri=None), staging=image.staging)
+    run_id = registered_run("models:/gait/1", image)
+    found = TrackedRun(*store.find_run(run_id, image), staging=image.staging)
     assert found.download_artifact("model/MLmodel").read_text() == "a model"

@@ -16,9 +16,9 @@ def test_create_run_in_a_deleted_experiment_is_refused(begin, stored, workspace)
 
 
 def test_create_run_names_a_store_that_there_cannot_be(tmp_path):
-    there = {"experiment": "test", "name": "one", "tags": {}, "uri": "carrier-pigeon://coop"}
+    there = Workspace(tmp_path, "carrier-pigeon://coop")
     with pytest.raises(UserError, match=r"tracking\.uri: the tracking store does not answer"):
-        create_run(workspace=Workspace(tmp_path), **there)
+        create_run(there, experiment="test", name="one", tags={})
 
 
 def test_a_database_without_tables_gets_them(begin, stored, workspace):
@@ -32,12 +32,12 @@ def test_a_database_without_tables_gets_them(begin, stored, workspace):
 def test_find_run_without_such_a_run_says_so(begin, workspace, run_id, reason):
     begin()
     with pytest.raises(UserError, match=reason):
-        find_run(run_id, workspace=workspace, uri=None)
+        find_run(run_id, workspace)
 
 
 def test_find_run_in_an_empty_workspace_makes_nothing(tmp_path):
     with pytest.raises(UserError, match=r"there is no run in .* yet\. Train first"):
-        find_run("0" * 32, workspace=Workspace(tmp_path), uri=None)
+        find_run("0" * 32, Workspace(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -45,7 +45,7 @@ def test_a_deleted_run_says_how_to_get_it_back(begin, workspace):
     tracked = begin()
     tracked.client.delete_run(tracked.id)
     with pytest.raises(UserError, match=rf"was deleted\. `mlflow runs restore --run-id {tracked.id}`"):
-        find_run(tracked.id, workspace=workspace, uri=None)
+        find_run(tracked.id, workspace)
 
 
 def test_a_new_experiment_has_a_view_of_its_table_which_the_list_of_runs_names(begin, workspace, capsys):

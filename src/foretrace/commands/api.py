@@ -4,10 +4,10 @@ Errors are exceptions (`foretrace.errors.UserError` for what the caller can fix)
 """
 
 import hashlib
-import html
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from hydra.errors import HydraException
 from lightning.pytorch.callbacks import LambdaCallback
 from omegaconf.errors import OmegaConfBaseException
 
-from foretrace.commands import evaluate  # cli registers a resolver that conf/ uses
+from foretrace.commands import evaluate
 from foretrace.commands import train as train_command
 from foretrace.config.parse import from_hydra
 from foretrace.errors import UserError
@@ -53,7 +53,7 @@ class Run:
     @cached_property
     def model(self) -> Predictor:
         """The trained model, ready to forecast."""
-        return load_run(self.id, uri=None, workspace=self.workspace)
+        return load_run(self.id, self.workspace)
 
     @property
     def figures(self) -> dict[str, Path]:
@@ -66,9 +66,8 @@ class Run:
         return self.folder / "report.html"
 
     def _repr_html_(self) -> str:
-        rows = [(name, f"{self.metrics[name]:.6g}") for name in SHOWN if name in self.metrics]
-        cells = "".join(f"<tr><th>{html.escape(name)}</th><td>{value}</td></tr>" for name, value in rows)
-        return f"<table><caption>run {html.escape(self.id)}</caption>{cells}</table>"
+        shown = {name: f"{self.metrics[name]:.6g}" for name in SHOWN if name in self.metrics}
+        return str(pd.DataFrame({f"run {self.id}": shown}).to_html())
 
 
 def train(data: Any = None, /, *overrides: str, workspace: Workspace | None = None, **settings: Any) -> Run:
@@ -93,16 +92,14 @@ def train(data: Any = None, /, *overrides: str, workspace: Workspace | None = No
     ids = list[str]()
     begun = LambdaCallback(on_fit_start=lambda trainer, _: ids.append(str(trainer.logger.version)))
     composed = _compose("train", asked)
+    workspace = replace(workspace, uri=composed.tracking.uri)
     metrics = train_command.run(composed, overrides=asked, workspace=workspace, callbacks=[begun])
     return Run(ids[0], metrics, workspace.artifacts / ids[0] / "artifacts", workspace)
 
 
 def runs(*, workspace: Workspace | None = None, limit: int = 1000) -> pd.DataFrame:
-    """Return the latest runs, newest first: a row each, with status, parameters, metrics and tags."""
-    workspace = workspace or Workspace.default()
-    client = store.open_store(workspace=workspace, uri=None)
-    experiments = [one.experiment_id for one in client.search_experiments()]
-    found = client.search_runs(experiments, max_results=limit, order_by=["attributes.start_time DESC"])
+    """Return the latest runs, newest first: a row each, with name, status, start, metrics and parameters."""
+    _, found = store.latest_runs(workspace or Workspace.default(), limit=limit)
     rows = [
         {
             "id": run.info.run_id,
@@ -114,7 +111,7 @@ def runs(*, workspace: Workspace | None = None, limit: int = 1000) -> pd.DataFra
         }
         for run in found
     ]
-    return pd.DataFrame(rows).set_index("id") if rows else pd.DataFrame(columns=["name", "status", "started"])
+    return pd.DataFrame(rows, columns=None if rows else ["id", "name", "status", "started"]).set_index("id")
 
 
 def compare(
@@ -156,23 +153,22 @@ def _data_overrides(data: Any, workspace: Workspace) -> list[str]:
 
 def _store_frames(data: Any, workspace: Workspace) -> list[str]:
     """Keep frames as one Parquet file named after its content, so that the run can be repeated, and name it."""
-    if isinstance(data, pd.DataFrame) and (
-        levels := data.index.nlevels - 1
-    ):  # all but the last name an episode
-        groups = data.groupby(level=[*range(levels)], sort=False)
-        data = {"/".join(map(str, name)): part.droplevel([*range(levels)]) for name, part in groups}
+    if isinstance(data, pd.DataFrame) and data.index.nlevels > 1:
+        levels = [*range(data.index.nlevels - 1)]  # all but the last name an episode
+        groups = data.groupby(level=levels, sort=False)
+        data = {"/".join(map(str, name)): part.droplevel(levels) for name, part in groups}
     elif isinstance(data, list | tuple) or (isinstance(data, np.ndarray) and data.ndim == 3):
         data = {f"episode {number}": one for number, one in enumerate(data)}
-    if named := isinstance(data, Mapping):
-        parts = {name: _to_table(one) for name, one in data.items()}
-        tables = [
-            part.append_column(EPISODE, pa.array([str(name)] * len(part))) for name, part in parts.items()
-        ]
-    else:
-        tables = [_to_table(data)]
+    tables = [_to_table(one) for one in (data.values() if isinstance(data, Mapping) else [data])]
+    columns = list[str]()
+    if isinstance(data, Mapping):
+        names = [pa.array([str(name)] * len(table)) for name, table in zip(data, tables, strict=True)]
+        tables = [table.append_column(EPISODE, name) for table, name in zip(tables, names, strict=True)]
+        columns.append(f"data.episode_column={EPISODE}")
     if not tables:
         raise UserError("data: an empty list holds no episode")
-    has_time = all(TIME in table.column_names for table in tables)
+    if all(TIME in table.column_names for table in tables):
+        columns.append(f"data.order_column={TIME}")
     try:
         whole = pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:
@@ -184,8 +180,6 @@ def _store_frames(data: Any, workspace: Workspace) -> list[str]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as aside:
             aside.write_bytes(content.getvalue())
-    columns = [f"data.episode_column={EPISODE}"] if named else []
-    columns += [f"data.order_column={TIME}"] if has_time else []
     return [f"data.path={_written(str(path))}", *columns]
 
 
@@ -209,12 +203,10 @@ def _overrides(settings: Mapping[str, Any]) -> list[str]:
     """Spell settings by group as overrides.
 
     >>> _overrides({"seed": 2, "trainer": {"max_epochs": 5, "gradient_clip": None}, "optimizer": "sgd"})
-    ['optimizer=sgd', 'seed=2', 'trainer.max_epochs=5', 'trainer.gradient_clip=null']
+    ['seed=2', 'trainer.max_epochs=5', 'trainer.gradient_clip=null', 'optimizer=sgd']
     """
     written = []
-    for group, value in sorted(
-        settings.items(), key=lambda item: not isinstance(item[1], str)
-    ):  # choices first
+    for group, value in settings.items():
         if isinstance(value, Mapping) and value:
             written += [f"{group}.{name}={_written(inner)}" for name, inner in value.items()]
         else:
@@ -229,7 +221,7 @@ def _written(value: Any) -> str:
     "{a: [1,2.5], b: null, c: 'it\\'s'}"
     """
     if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
+        return json.dumps(value)
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{name}: {_written(inner)}" for name, inner in value.items()) + "}"
     if isinstance(value, list | tuple):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from foretrace.commands import cli
@@ -26,13 +27,7 @@ RENAMED = {"mend": "recover", "deliver": "sync"}
 
 
 def _app(name: str, kind: type[Settings], folder: Path = CONF) -> Callable[[], Any]:
-    """Return the application of a command: its settings checked, then the module of its name run.
-
-    Args:
-        name: The command, which names its settings in the folder and its module.
-        kind: Its settings.
-        folder: Where they lie.
-    """
+    """Return the application of a command: its settings in the folder checked, then the module of its name run."""
 
     @hydra.main(version_base="1.3", config_path=str(folder), config_name=name)
     def run(cfg: DictConfig) -> Any:
@@ -44,7 +39,7 @@ def _app(name: str, kind: type[Settings], folder: Path = CONF) -> Callable[[], A
                     optimizers: Any = import_module("foretrace.training.optimizers")
                     optimizers.check_optimizer(config)
                 command: Any = import_module(f"foretrace.commands.{name}")
-            typed = {"overrides": cli.overrides()} if name in RECORDED else {}
+            typed = {"overrides": list(HydraConfig.get().overrides.task)} if name in RECORDED else {}
             return command.run(config, **typed, workspace=Workspace.default())
 
     return cast("Callable[[], Any]", run)
@@ -84,7 +79,9 @@ def list_runs() -> int:
             raise UserError(f"command line: {old} is called {RENAMED[old]} now")
         asked = parser.parse_args()
         from foretrace.commands import runs
+        from foretrace.training.log_filters import filter_library_logs
 
+        filter_library_logs()
         workspace = Workspace.default()
         if asked.command == "recover":
             return runs.recover(asked.runs, workspace=workspace)

@@ -16,7 +16,6 @@ from pathlib import Path
 from types import FrameType
 
 from hydra._internal.utils import get_args_parser
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -106,11 +105,6 @@ def heavy_imports() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
-
-
-def overrides() -> list[str]:
-    """Return what the user asked for beside the defaults, for this one job."""
-    return list(HydraConfig.get().overrides.task)
 
 
 def _check_command_line(arguments: list[str]) -> None:

@@ -1,5 +1,6 @@
 """A trained model in another form, or under a name: what it takes to hand it over."""
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +25,7 @@ EPISODES = 4  # of the test part, on which all forms have to agree: the shortest
 
 
 def run(config: ExportConfig, *, workspace: Workspace) -> Path | None:
-    """Write a model as one file, or registers it with MLflow, or both.
+    """Write a model as one file, or register it with MLflow, or both.
 
     ONNX is written only where PyTorch, ONNX Runtime and MLflow's model agree on real episodes.
 
@@ -39,7 +40,8 @@ def run(config: ExportConfig, *, workspace: Workspace) -> Path | None:
     if config.format is not None:
         target = Path(config.output or f"model.{config.format}").expanduser()
         check_target(target, overwrite=config.overwrite)
-    trained = find_trained(config.run, uri=config.tracking.uri, workspace=workspace)
+    workspace = replace(workspace, uri=config.tracking.uri)
+    trained = find_trained(config.run, workspace)
     predictor = load_stored(trained)
     if target is not None:
         if config.format == "onnx":
@@ -48,12 +50,10 @@ def run(config: ExportConfig, *, workspace: Workspace) -> Path | None:
             save_model(target, predictor.card, predictor.model, predictor.calibration)
         print(f"model    {target}, {target.stat().st_size / 1e6:.2g} MB", flush=True)
     if config.register_as is not None:
-        name = config.register_as
-        version = registry.register(trained, predictor, name=name)
-        print(
-            f"run      {trained.id}\nmodel    models:/{name}/{version}, now models:/{name}@{registry.CHAMPION}"
-        )
-        print(f"serve    mlflow models serve -m models:/{name}@{registry.CHAMPION} --env-manager local")
+        version = registry.register(trained, predictor, name=config.register_as)
+        model = f"models:/{config.register_as}"
+        print(f"run      {trained.id}\nmodel    {model}/{version}, now {model}@{registry.CHAMPION}")
+        print(f"serve    mlflow models serve -m {model}@{registry.CHAMPION} --env-manager local")
     return target
 
 
@@ -81,9 +81,7 @@ def _episodes(
     sources.check(settings)
     data = sources.load(settings, cache=workspace.cache)
     sequences = data.windows.get("test", data.windows["valid"]).sequences
-    if sequences.feature_names + sequences.covariate_names != predictor.columns:
-        names = ", ".join(sequences.feature_names + sequences.covariate_names)
-        raise UserError(f"data: must have the columns {', '.join(predictor.columns)}, got {names}")
+    predictor.card.check_columns(sequences)
     by_length = np.argsort(sequences.lengths, kind="stable")
     places = np.linspace(0, len(by_length) - 1, min(EPISODES, len(by_length))).round().astype(int)
     chosen = [sequences.bounds[by_length[place]] for place in places]

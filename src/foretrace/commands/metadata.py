@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-import torch
+from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 
 from foretrace.commands.resume import StartPoint
@@ -38,28 +38,23 @@ def record(
     start: StartPoint,
     data: WindowDataModule,
     module: Forecaster,
+    trainer: Trainer,
     tracked: TrackedRun,
     *,
     overrides: Sequence[str],
-    device: torch.device,
     workspace: Workspace,
 ) -> None:
     """Record this start of a run; of one that is not resumed also its code, libraries, machine, data and size.
 
-    Args:
-        start: What it starts from. Where it repeats a run, what differs from that is printed and recorded.
-        data: What it trains on.
-        module: The module at its beginning.
-        tracked: The run.
-        overrides: What was typed.
-        device: The device that computes.
-        workspace: The checkout.
+    Where it repeats a run, what differs from that is printed and recorded.
     """
     _record_start(start, overrides, tracked, workspace)
+    processes = {"processes": trainer.world_size} if trainer.world_size > 1 else {}
+    tracked.set_tags({"precision": trainer.precision, **processes})
     config = start.config.model_dump(exclude=NOT_RECORDED)
     if start.kind != "resume":
         tracked.log_params(_flat(config))
-        environment, patch = provenance.collect(workspace.root, device=device)
+        environment, patch = provenance.collect(workspace.root, device=trainer.strategy.root_device)
         tracked.set_tags(provenance.tags(environment))
         tracked.log_text(provenance.ENVIRONMENT, json.dumps(environment, indent=1) + "\n")
         if patch:
@@ -112,11 +107,7 @@ def _record_differences(
 
 
 def differences(recorded: Mapping[str, Any], today: Mapping[str, Any]) -> list[str]:
-    """Return what is not as it was when a run was recorded, a line for each, what matters most first.
-
-    Args:
-        recorded: Content of the run's ``provenance/environment.json``; only what it holds is compared.
-        today: The record of this process; see `provenance.collect`.
+    """Return what is not as it was when a run was recorded (`provenance.collect`), what matters most first.
 
     >>> differences({"torch": {"threads": 4}}, {"torch": {"threads": 2}})
     ['torch.threads: 4 then, 2 now']

@@ -5,7 +5,7 @@ Shapes: T rows, F features, K covariates, H rows ahead.
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,17 +44,18 @@ def run(config: PredictConfig, *, workspace: Workspace) -> Path:
         UserError: If something that the user gave cannot be used; then there is neither table nor picture.
     """
     table, picture = _targets(config)
+    workspace = replace(workspace, uri=config.tracking.uri)
     files = find_files(config.data.path, cache=workspace.cache)
-    if config.run is not None:
-        predictor = load_ensemble(config.run, uri=config.tracking.uri, workspace=workspace)
-    else:
-        predictor = load(str(config.model))
+    predictor = load_ensemble(config.run, workspace) if config.run else load(str(config.model))
     reading = _reading(config, predictor, is_array=file_format(files[0]) in ARRAYS)
     goes_on = config.mode == "forecast"
     has_future = goes_on and bool(predictor.covariate_names)
     recordings = read_recordings(config.data.path, reading, cache=workspace.cache, with_future=has_future)
     sequences = recordings.sequences
-    _check(sequences, predictor)
+    if len(sequences.covariate_names) != len(predictor.covariate_names):
+        theirs, ours = (", ".join(one.covariate_names) or "none" for one in (sequences, predictor))
+        raise UserError(f"{sequences.origin}: covariates are {theirs}, and the model reads {ours}")
+    predictor.card.check_units(sequences)
     last_of = {recording: e for e, recording in enumerate(sequences.recordings)}
     chosen = list(last_of.values()) if goes_on else range(len(sequences))
     if len(predictor.run_ids) > 1:
@@ -196,7 +197,7 @@ def _calibrate(predictor: Predictor, config: PredictConfig, workspace: Workspace
     """Return the calibration of several models together, on the data that they were trained on, read again."""
     from foretrace.commands.evaluate import recorded_data  # and with it MLflow, which takes seconds
 
-    trained = find_trained(str(config.run), uri=config.tracking.uri, workspace=workspace)
+    trained = find_trained(str(config.run), workspace)
     try:
         parts = sources.load(recorded_data(trained), cache=workspace.cache).windows
     except UserError as error:
@@ -220,15 +221,6 @@ def _reading(config: PredictConfig, predictor: Predictor, *, is_array: bool) -> 
         return Reading(features=columns[:features], covariates=columns[features:], missing=reading.missing,
                        missing_limit=reading.missing_limit)  # fmt: skip
     return reading
-
-
-def _check(sequences: Sequences, predictor: Predictor) -> None:
-    """Refuse recordings whose covariates, time step or units are not those of training."""
-    theirs = ", ".join(sequences.covariate_names) or "none"
-    if len(sequences.covariate_names) != len(predictor.covariate_names):
-        ours = ", ".join(predictor.covariate_names) or "none"
-        raise UserError(f"{sequences.origin}: covariates are {theirs}, and the model reads {ours}")
-    predictor.card.check_units(sequences)
 
 
 def _targets(config: PredictConfig) -> tuple[Path, Path]:

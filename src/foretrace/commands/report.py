@@ -27,14 +27,7 @@ def evaluate_and_report(
 ) -> dict[str, float]:
     """Evaluate a model on the test part, tell the user, and record metrics, pictures and the page.
 
-    Args:
-        model: On any device.
-        data: What it was trained on, or other data with the same features.
-        references: What the model is held against.
-        tracked: Where the record goes.
-        settings: Warm-up and horizon.
-        title: Of the page.
-        prefix: What the names in the record begin with.
+    Names in the record begin with the prefix.
 
     Returns:
         The test metrics by the names under which they are tracked; none where there is no test part.

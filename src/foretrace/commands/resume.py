@@ -1,6 +1,6 @@
 """Where a training run starts: at the beginning, at the last checkpoint of a run, or with the settings of one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,18 +8,20 @@ from typing import Any, Literal
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from foretrace.config import TrainConfig
 from foretrace.config.merge import Changes, changes, merge_settings
 from foretrace.config.parse import parse
 from foretrace.config.run_config import read_run_config
+from foretrace.data.datamodule import WindowDataModule
 from foretrace.errors import UserError
 from foretrace.serving.loading import trained_model
 from foretrace.tracking import store
 from foretrace.tracking.recovery import at_work
 from foretrace.tracking.run import TrackedRun
 from foretrace.training.checkpoint_io import BEST, LAST, PREVIOUS, has_stopped_early, latest_valid_checkpoint
+from foretrace.training.module import batches_per_epoch
 from foretrace.training.optimizers import check_extension, check_optimizer, stretch_schedule
 from foretrace.workspace import Workspace
 
@@ -43,31 +45,19 @@ NEW_RUN = "That is another experiment: start a new run, or rerun=<id> with it."
 
 @dataclass(frozen=True)
 class StartPoint:
-    """What a training run starts from.
-
-    Args:
-        config: Its settings.
-        kind: Whether it is new, resumes ``run``, or repeats a run.
-        run: The run that is resumed.
-        checkpoint: Where it is resumed; None at the beginning.
-        step: Batches trained up to there.
-        epochs: For which it was begun.
-        data_digest: SHA-256 of the training data up to there.
-        repeated: The run that is repeated.
-        changes: Settings that differ from the run's: value then and now.
-    """
+    """What a training run starts from."""
 
     config: TrainConfig
     kind: Literal["new", "resume", "rerun"] = "new"
-    run: TrackedRun | None = None
-    checkpoint: Path | None = None
-    step: int = 0
-    epochs: int = 0
-    data_digest: str | None = None
+    run: TrackedRun | None = None  # that is resumed
+    checkpoint: Path | None = None  # where it is resumed; None at the beginning
+    step: int = 0  # batches trained up to there
+    epochs: int = 0  # for which it was begun
+    data_digest: str | None = None  # SHA-256 of the training data up to there
     repeated: TrackedRun | None = None
-    changes: Changes = field(default_factory=dict)
+    changes: Changes = field(default_factory=dict)  # settings that differ from the run's: value then and now
 
-    def check(self, precision: str, *, data_digest: str, batches_per_epoch: int) -> None:
+    def check(self, precision: str, data: WindowDataModule) -> None:
         """See whether a run is resumed in its own arithmetic, on its own data, with a schedule that lasts.
 
         Raises:
@@ -79,41 +69,42 @@ class StartPoint:
         if begun_with != precision:
             message = f"trainer.precision: the run began in {begun_with}, and auto is {precision} here"
             raise UserError(message, hint="Resume it where it began, or rerun=<id>.")
-        if self.data_digest not in (None, data_digest):
-            message = f"data: SHA-256 {data_digest[:12]}…, but the run's was {str(self.data_digest)[:12]}…"
+        digest = data.windows["train"].sequences.digest
+        if self.data_digest not in (None, digest):
+            message = f"data: SHA-256 {digest[:12]}…, but the run's was {str(self.data_digest)[:12]}…"
             raise UserError(message, hint="Bring the same data, or start a new run.")
-        check_extension(self.config, epochs=self.epochs, batches_per_epoch=batches_per_epoch)
+        batches = batches_per_epoch(self.config, data)
+        check_extension(self.config, epochs=self.epochs, batches_per_epoch=batches)
 
 
 def resolve_start(
-    cfg: TrainConfig | DictConfig | Mapping[str, Any], *, overrides: Sequence[str], workspace: Workspace
+    cfg: TrainConfig | DictConfig, *, overrides: Sequence[str], workspace: Workspace
 ) -> StartPoint:
     """Return where a run starts that was asked for.
 
     Args:
         cfg: Settings as composed from ``conf/``; or a new run's, which `parse` and `check_optimizer` have checked.
         overrides: What was typed.
-        workspace: Where a recorded run is looked for.
+        workspace: Where a recorded run is looked for, unless ``tracking.uri`` says otherwise.
 
     Raises:
         UserError: If that is not possible.
     """
-    if isinstance(cfg, TrainConfig) and cfg.resume is None and cfg.rerun is None:
+    if isinstance(cfg, TrainConfig):
         return StartPoint(cfg)
-    composed = OmegaConf.create(dict(cfg.model_dump() if isinstance(cfg, TrainConfig) else cfg))
-    if composed.resume is not None and composed.rerun is not None:
+    if cfg.resume is not None and cfg.rerun is not None:
         raise UserError("resume: cannot be combined with rerun")
-    if composed.resume is None and composed.rerun is None:
-        start = StartPoint(parse(composed, TrainConfig))
+    if cfg.resume is None and cfg.rerun is None:
+        start = StartPoint(parse(cfg, TrainConfig))
     else:
-        start = _from_record(composed, overrides, workspace)
+        start = _from_record(cfg, overrides, workspace)
     check_optimizer(start.config)
     return start
 
 
 def _from_record(composed: DictConfig, overrides: Sequence[str], workspace: Workspace) -> StartPoint:
     key: Literal["resume", "rerun"] = "rerun" if composed.rerun is not None else "resume"
-    client, found = find_run(str(composed[key]), key=key, workspace=workspace, uri=composed.tracking.uri)
+    client, found = _find_run(str(composed[key]), key, replace(workspace, uri=composed.tracking.uri))
     run = TrackedRun(client, found, staging=workspace.staging)
     recorded = _read_settings(run, key)
     # A sweep's job asks for what it began with, and its groups (`experiment=…`) are no settings of a run.
@@ -177,25 +168,13 @@ def _read_settings(run: TrackedRun, key: str) -> dict[str, Any]:
     return settings
 
 
-def find_run(run_id: str, *, key: str, workspace: Workspace, uri: str | None) -> tuple[MlflowClient, Run]:
-    """Look up the run to start again.
-
-    Args:
-        run_id: Its id, or ``last``: the training run begun last of those that have not finished.
-        key: The setting that names it, ``resume`` or ``rerun``.
-        workspace: Holds the database unless ``uri`` says otherwise.
-        uri: A tracking server or database, or None for the workspace's own.
-
-    Raises:
-        UserError: If there is none.
-    """
+def _find_run(run_id: str, key: str, workspace: Workspace) -> tuple[MlflowClient, Run]:
+    """Look up a run by its id, or by ``last``: the training run begun last of those that have not finished."""
     if run_id != LATEST:
-        return store.find_run(run_id, workspace=workspace, uri=uri, key=key)
-    client = store.open_store(workspace=workspace, uri=uri)
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    found = client.search_runs(experiments, "attributes.status != 'FINISHED'", order_by=["start_time DESC"])
-    unfinished = [run for run in found if "trainer.max_epochs" in run.data.params]
-    if not unfinished:
-        hint = "To train a finished run for longer: resume=<id> trainer.max_epochs=…"
-        raise UserError(f"{key}: all training runs have finished", hint=hint)
-    return client, unfinished[0]
+        return store.find_run(run_id, workspace, key=key)
+    client, found = store.latest_runs(workspace, "attributes.status != 'FINISHED'")
+    for run in found:
+        if "trainer.max_epochs" in run.data.params:
+            return client, run
+    hint = "To train a finished run for longer: resume=<id> trainer.max_epochs=…"
+    raise UserError(f"{key}: all training runs have finished", hint=hint)

@@ -3,10 +3,12 @@
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -41,9 +43,9 @@ from foretrace.training.callbacks.checkpoints import TimeIsUpError
 from foretrace.training.callbacks.diagnostics import Diagnostics
 from foretrace.training.checkpoint_io import load_best
 from foretrace.training.distributed import DistributedEnv
-from foretrace.training.hardware import resolve_precision, retain_freed_memory, unusable_gpu
+from foretrace.training.hardware import Precision, resolve_precision, retain_freed_memory, unusable_gpu
 from foretrace.training.log_filters import filter_library_logs
-from foretrace.training.module import TRAIN_LOSS, VALID_MSE, Forecaster, batches_per_epoch, build_module
+from foretrace.training.module import TRAIN_LOSS, VALID_MSE, Forecaster, build_module
 from foretrace.training.process_group import all_gather, broadcast, plan_processes, process_group
 from foretrace.training.trainer import build_trainer
 from foretrace.workspace import Workspace
@@ -58,7 +60,7 @@ class Plan(NamedTuple):
 
 
 def run(
-    cfg: TrainConfig | DictConfig | Mapping[str, Any],
+    cfg: TrainConfig | DictConfig,
     *,
     overrides: Sequence[str] = (),
     workspace: Workspace,
@@ -83,44 +85,43 @@ def run(
     filter_library_logs()
     if DistributedEnv.from_environ().rank:
         return work(workspace)
-    if reason := unusable_gpu():
-        print(f"warning  the GPU is not used: {reason}", file=sys.stderr, flush=True)
     start = resolve_start(cfg, overrides=overrides, workspace=workspace)
     config, precision = start.config, resolve_precision(start.config.trainer.precision)
+    workspace = replace(workspace, uri=config.tracking.uri)
     env = plan_processes(config.trainer.devices, batch_size=config.data.batch_size)
-    data, digest = _load(config, workspace)
-    start.check(precision.name, data_digest=digest, batches_per_epoch=batches_per_epoch(config, data))
-    ancestor = None
-    if start.checkpoint is None:
-        train = data.windows["train"].sequences
-        ancestor = find_ancestor(config.model, train, uri=config.tracking.uri, workspace=workspace)
+    bar = progress.simulation if config.trainer.progress else None
+    data = sources.load(config.data, cache=workspace.cache, seed=config.seed, progress=bar)
+    start.check(precision.name, data)
+    train = data.windows["train"].sequences
+    ancestor = None if start.checkpoint else find_ancestor(config.model, train, workspace)
     tracked = start.run or create_run(start, overrides, workspace)
+    with last_words(tracked, config) as metrics, tracked:
+        plan = Plan(config, precision.name, start.checkpoint)
+        watching = [*_watch(config, data, tracked, workspace), *callbacks]
+        module, trainer = build(plan, data, env, tracked.signals, tracked, watching)
+        if ancestor:
+            begin_from(ancestor, module.model, tracked)
+        record(start, data, module, trainer, tracked, overrides=overrides, workspace=workspace)
+        _announce(config, data, module, trainer, precision)
+        began = time.monotonic()
+        with process_group(env, worker=partial(work, workspace)):
+            fit(broadcast(plan), module, trainer, data)
+        trained = time.monotonic()
+        metrics |= _conclude(config, module, trainer, data, tracked, evaluate=evaluate)
+        if config.tracking.csv:
+            log_curves(tracked)
+        spent = {"training": trained - began, "evaluation and pictures": time.monotonic() - trained}
+        print(console.whereabouts(tracked.id, tracked.folder, spent, address=tracked.address))
+    return metrics
+
+
+@contextmanager
+def last_words(tracked: TrackedRun, config: TrainConfig) -> Iterator[dict[str, float]]:
+    """Print the line for scripts once the run has ended, and how to resume it; gives the metrics to fill in."""
     metrics: dict[str, float] = {}
     can_be_resumed = not config.sweep.parent
     try:
-        with tracked:
-            plan = Plan(config, precision.name, start.checkpoint)
-            watching = [*_watch(config, data, tracked, workspace), *callbacks]
-            module, trainer = build(plan, data, env, tracked.signals, tracked, watching)
-            if ancestor:
-                begin_from(ancestor, module.model, tracked)
-            device = trainer.strategy.root_device
-            record(start, data, module, tracked, overrides=overrides, device=device, workspace=workspace)
-            processes = {"processes": env.world_size} if env.world_size > 1 else {}
-            tracked.set_tags({"precision": trainer.precision, **processes})
-            print(console.data(config.data.source, data))
-            print(console.table(*console.parameters(count_parameters(module.model))))
-            shared = f" in each of {env.world_size} processes" if processes else ""
-            print(f"device   {device}{shared}, {precision.name} ({precision.reason})", flush=True)
-            began = time.monotonic()
-            with process_group(env, worker=partial(work, workspace)):
-                fit(broadcast(plan), module, trainer, data, digest)
-            trained = time.monotonic()
-            metrics = _conclude(config, module, trainer, data, tracked, evaluate=evaluate)
-            if config.tracking.csv:
-                log_curves(tracked)
-            spent = {"training": trained - began, "evaluation and pictures": time.monotonic() - trained}
-            print(console.whereabouts(tracked.id, tracked.folder, spent, address=tracked.address))
+        yield metrics
     except DivergedError:
         can_be_resumed = False  # it would come to the same end
         raise
@@ -129,7 +130,6 @@ def run(
             print(f"to resume: python src/train.py resume={tracked.id}", flush=True)
         if tracked.status != "RUNNING":  # else it never was ours
             print(console.last_line(tracked.id, tracked.status, metrics), flush=True)
-    return metrics
 
 
 def work(workspace: Workspace) -> dict[str, float]:
@@ -146,11 +146,11 @@ def work(workspace: Workspace) -> dict[str, float]:
         with process_group(env):
             plan = broadcast(None)
             try:
-                data, digest = _load(plan.config, workspace, told=False)
+                data = sources.load(plan.config.data, cache=workspace.cache, seed=plan.config.seed)
             except UserError as error:
-                all_gather(str(error))
+                all_gather(str(error))  # in place of the digest, see `fit`
                 sys.exit(1)
-            fit(plan, *build(plan, data, env, signals), data, digest)
+            fit(plan, *build(plan, data, env, signals), data)
     except Interrupted as interruption:
         sys.exit(interruption.exit_status)
     except (ChildProcessError, DivergedError):
@@ -181,12 +181,13 @@ def build(
     return build_module(plan.config, data), trainer
 
 
-def fit(plan: Plan, module: Forecaster, trainer: Trainer, data: WindowDataModule, digest: str) -> None:
+def fit(plan: Plan, module: Forecaster, trainer: Trainer, data: WindowDataModule) -> None:
     """Train to the end, or for as long as the settings allow.
 
     Raises:
         UserError: If the processes that train together have different data.
     """
+    digest = data.windows["train"].sequences.digest
     for rank, theirs in enumerate(all_gather(digest)):
         if theirs != digest and trainer.is_global_zero:
             raise UserError(f"data: not the same in all processes, as process {rank + 1} says: {theirs}")
@@ -196,6 +197,32 @@ def fit(plan: Plan, module: Forecaster, trainer: Trainer, data: WindowDataModule
         except TimeIsUpError as stop:
             if trainer.is_global_zero:
                 print(f"stopped  {stop}; resume=<id> continues", flush=True)
+
+
+def _watch(
+    config: TrainConfig, data: WindowDataModule, tracked: TrackedRun, workspace: Workspace
+) -> list[Callback]:
+    """Return what rank 0 alone does while it trains."""
+    watching: list[Callback] = [BatchLoss(tracked, TRAIN_LOSS)]
+    if every := config.trainer.diagnose_every:
+        watching.insert(0, Diagnostics(data.windows["valid"], every_n_epochs=every))
+    if config.sweep.parent is not None and config.sweep.trial is not None:
+        watching.append(TrialPruner(workspace, sweep=config.sweep.parent, number=config.sweep.trial))
+    return [*watching, progress.TrainingBar()] if config.trainer.progress else watching
+
+
+def _announce(
+    config: TrainConfig, data: WindowDataModule, module: Forecaster, trainer: Trainer, precision: Precision
+) -> None:
+    """Say what is trained on which data, and what computes it."""
+    print(console.data(config.data.source, data))
+    print(console.table(*console.parameters(count_parameters(module.model))))
+    if reason := unusable_gpu():
+        print(f"warning  the GPU is not used: {reason}", file=sys.stderr, flush=True)
+    shared = f" in each of {trainer.world_size} processes" if trainer.world_size > 1 else ""
+    print(
+        f"device   {trainer.strategy.root_device}{shared}, {precision.name} ({precision.reason})", flush=True
+    )
 
 
 def _conclude(
@@ -208,13 +235,12 @@ def _conclude(
     evaluate: bool,
 ) -> dict[str, float]:
     """Keep and evaluate the best model; of a search's trial that was given up, return its validation error alone."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, Diagnostics):
-            print(*(f"inside   {line}" for line in callback.lines()), sep="\n")
     epoch, score = load_best(module, tracked.folder / "checkpoints")
     metrics = {} if score is None else {VALID_MSE: score}
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, TrialPruner) and callback.pruned_at is not None:
+        if isinstance(callback, Diagnostics):
+            print(*(f"inside   {line}" for line in callback.lines()), sep="\n")
+        elif isinstance(callback, TrialPruner) and callback.pruned_at is not None:
             told = f"at epoch {callback.pruned_at}"
             print(f"pruned   {told}, as worse than most trials ({VALID_MSE} {score:.6f})")
             tracked.set_tags({"pruned": told})
@@ -237,25 +263,6 @@ def _conclude(
     return metrics
 
 
-def _load(config: TrainConfig, workspace: Workspace, *, told: bool = True) -> tuple[WindowDataModule, str]:
-    """Return the data, and the digest of the training part."""
-    bar = progress.simulation if config.trainer.progress and told else None
-    data = sources.load(config.data, cache=workspace.cache, seed=config.seed, progress=bar)
-    return data, data.windows["train"].sequences.digest
-
-
-def _watch(
-    config: TrainConfig, data: WindowDataModule, tracked: TrackedRun, workspace: Workspace
-) -> list[Callback]:
-    """Return what rank 0 alone does while it trains."""
-    watching: list[Callback] = [BatchLoss(tracked, TRAIN_LOSS)]
-    if every := config.trainer.diagnose_every:
-        watching.insert(0, Diagnostics(data.windows["valid"], every_n_epochs=every))
-    if config.sweep.parent is not None and config.sweep.trial is not None:
-        watching.append(TrialPruner(workspace, sweep=config.sweep.parent, number=config.sweep.trial))
-    return [*watching, progress.TrainingBar()] if config.trainer.progress else watching
-
-
 def create_run(start: StartPoint, overrides: Sequence[str], workspace: Workspace) -> TrackedRun:
     """Return a new run, labeled with what made it and with its place in a sweep."""
     config, tracking, sweep = start.config, start.config.tracking, start.config.sweep
@@ -269,9 +276,7 @@ def create_run(start: StartPoint, overrides: Sequence[str], workspace: Workspace
         tags |= {MLFLOW_PARENT_RUN_ID: sweep.parent, "sweep.job": json.dumps(own(overrides))}
         tags |= {} if sweep.trial is None else {"sweep.trial": str(sweep.trial)}
     name = tracking.run_name or f"{data_name(config)} {model_name(config.model)} seed {config.seed}"
-    client, created = store.create_run(
-        workspace=workspace, uri=tracking.uri, experiment=tracking.experiment, name=name, tags=tags
-    )
+    client, created = store.create_run(workspace, experiment=tracking.experiment, name=name, tags=tags)
     return TrackedRun(client, created, staging=workspace.staging)
 
 

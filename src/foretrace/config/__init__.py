@@ -14,7 +14,7 @@ from foretrace.config.data import (
     Reading,
     SimulatedData,
 )
-from foretrace.config.training import Evaluation, Model, Network, Sweep, Tracking, TrainConfig, Trainer
+from foretrace.config.training import Evaluation, Model, Network, Tracking, TrainConfig, Trainer
 
 __all__ = [
     "DataConfig",
@@ -33,7 +33,6 @@ __all__ = [
     "Reading",
     "Settings",
     "SimulatedData",
-    "Sweep",
     "Tracking",
     "TrainConfig",
     "Trainer",

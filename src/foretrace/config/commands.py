@@ -68,9 +68,7 @@ class PredictConfig(Settings):
     data: Recordings
     output: str
     horizon: Count
-    intervals: Literal["all"] | list[float] | None = (
-        "all"  # levels in percent; columns <feature>_lo90, <feature>_hi90
-    )
+    intervals: Literal["all"] | list[float] | None = "all"  # levels in percent
     mode: Literal["forecast", "one_step"]  # what follows the last row; or one step ahead of each row
     overwrite: bool
     tracking: Store

@@ -29,12 +29,8 @@ class Ensemble(NextStepModel):
     def __init__(self, members: Sequence[NextStepModel]) -> None:
         nn.Module.__init__(self)
         self.members, first = nn.ModuleList(members), members[0]
-        self.output, self.input_clip, self.stack, self.skip = (
-            first.output,
-            first.input_clip,
-            first.stack,
-            first.skip,
-        )
+        self.output, self.input_clip = first.output, first.input_clip
+        self.stack, self.skip = first.stack, first.skip
         self.scaling, self.covariate_scaling = first.scaling, first.covariate_scaling
         self.register_buffer("change", first.change)
 

@@ -47,10 +47,9 @@ class StackedLSTM(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
         self.head, self.spread = nn.Linear(widths[-1], output_size), output_size if spread else 0
-        for name, drawn in (
-            list(self.head.named_parameters()) if spread else []
-        ):  # no number is drawn for them
-            setattr(self.head, name, nn.Parameter(torch.cat([drawn.detach(), torch.zeros_like(drawn)])))
+        if spread:  # no random number is drawn for these outputs
+            for name, drawn in list(self.head.named_parameters()):
+                setattr(self.head, name, nn.Parameter(torch.cat([drawn.detach(), torch.zeros_like(drawn)])))
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Map x (B, T, F) to outputs (B, T, O) and the state after the last step; None starts from zero."""

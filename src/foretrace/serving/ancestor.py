@@ -93,24 +93,15 @@ class Ancestor(NamedTuple):
         ]
 
 
-def find_ancestor(
-    settings: Model, train: Sequences, *, uri: str | None, workspace: Workspace
-) -> Ancestor | None:
-    """Return the model that a training run is to begin from, if any.
-
-    Args:
-        settings: Of the new network; ``init_from`` names a run, or whatever `foretrace.load` takes.
-        train: The new training data.
-        uri: A tracking server or database, or None for the workspace's own.
-        workspace: Where runs are looked for.
+def find_ancestor(settings: Model, train: Sequences, workspace: Workspace) -> Ancestor | None:
+    """Return the model that training on these data is to begin from, if any.
 
     Raises:
         UserError: If there is no such model, none of its layers fits, or a feature has another unit.
     """
-    if settings.init_from is None:
+    if (name := settings.init_from) is None:
         return None
-    name, keep = settings.init_from, settings.init_scaling == "keep"
-    predictor = load_ancestor(name, uri=uri, workspace=workspace)
+    predictor, keeps_scaling = load_ancestor(name, workspace), settings.init_scaling == "keep"
     card = ModelCard(
         feature_names=train.feature_names,
         units=train.units,
@@ -121,7 +112,7 @@ def find_ancestor(
     )
     units = dict(zip(predictor.feature_names, predictor.units, strict=False))
     for feature, unit in zip(card.feature_names, card.units, strict=False):
-        if keep and unit and units.get(feature, unit) not in ("", unit):
+        if keeps_scaling and unit and units.get(feature, unit) not in ("", unit):
             problem = f"{feature} is in {unit}, but in {units[feature]} in the data of {name}"
             raise UserError(f"model.init_from: {problem}", hint="Set model.init_scaling=refit.")
     unfit = unfit_layers(card, predictor.card)
@@ -129,13 +120,13 @@ def find_ancestor(
         reasons = ", ".join(f"{layer} ({reason})" for layer, reason in unfit.items())
         hint = f"It has model.hidden_sizes={predictor.card.model.hidden_sizes}."
         raise UserError(f"model.init_from: no layer of {name} fits: {reasons}", hint=hint)
-    return Ancestor(predictor.card.run_id or name, predictor, card, unfit, keep)
+    return Ancestor(predictor.card.run_id or name, predictor, card, unfit, keeps_scaling)
 
 
-def load_ancestor(name: str, *, uri: str | None, workspace: Workspace) -> Predictor:
+def load_ancestor(name: str, workspace: Workspace) -> Predictor:
     """Load what ``model.init_from`` names: a run by its id, or whatever `foretrace.load` takes."""
     if re.fullmatch(r"[\w-]+", name) and not Path(name).exists():
-        return load_run(name, uri=uri, workspace=workspace, key="model.init_from")
+        return load_run(name, workspace, key="model.init_from")
     return load(name)
 
 

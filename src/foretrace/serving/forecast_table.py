@@ -22,7 +22,7 @@ class ForecastTable:
     of one of these columns, that column is called ``forecast step`` and so on.
 
     Args:
-        path: Of the file; written in place.
+        path: Written in place.
         suffix: ``.csv`` or ``.parquet``.
         columns: Names of features and of the ends of their intervals.
         time: Type of the time, dates or seconds as floats; None leaves the time out.

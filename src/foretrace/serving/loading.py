@@ -1,7 +1,6 @@
 """Where a trained model is found: a file, a folder, a run, MLflow's registry."""
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,26 +35,21 @@ def load(where: str | Path) -> Predictor:
     Raises:
         UserError: If there is no such model, or it cannot be read.
     """
-    text, workspace, uri = str(where), Workspace.default(), os.environ.get("MLFLOW_TRACKING_URI")
+    text, workspace = str(where), Workspace.default()
     if text.startswith("models:/"):
         from foretrace.serving.registry import registered_run
 
-        run_id = registered_run(text, uri=uri, workspace=workspace)
-        return load_run(run_id, uri=uri, workspace=workspace, key="model")
+        return load_run(registered_run(text, workspace), workspace, key="model")
     if not text.startswith("runs:/"):
         return load_path(Path(where).expanduser())
     run_id, _, path = text.removeprefix("runs:/").partition("/")
     if path not in ("", MODEL):
         raise UserError(f"model: must be runs:/<id> or runs:/<id>/{MODEL}, got {text}")
-    return load_run(run_id, uri=uri, workspace=workspace)
+    return load_run(run_id, workspace)
 
 
 def load_path(path: Path) -> Predictor:
-    """Load from a file or a folder.
-
-    Raises:
-        UserError: If there is no model, or it cannot be read.
-    """
+    """Load from a file or a folder; see `load`."""
     try:
         candidates = [path / name for name in IN_A_FOLDER] if path.is_dir() else [path]
         found = next((file for file in candidates if file.is_file()), None)
@@ -69,20 +63,16 @@ def load_path(path: Path) -> Predictor:
     return Predictor(*read_model(found))
 
 
-def load_run(run_id: str, *, uri: str | None, workspace: Workspace, key: str = "run") -> Predictor:
+def load_run(run_id: str, workspace: Workspace, *, key: str = "run") -> Predictor:
     """Load the model of a run, see `find_trained` and `load_stored`."""
-    return load_stored(find_trained(run_id, uri=uri, workspace=workspace, key=key), key=key)
+    return load_stored(find_trained(run_id, workspace, key=key), key=key)
 
 
 def load_stored(trained: "StoredRun", *, key: str = "run") -> Predictor:
     """Load the model that a run trained: the file that it wrote, or the best checkpoint of one that was cut short.
 
-    Args:
-        trained: The run, see `find_trained`.
-        key: The setting that names it, for errors.
-
     Raises:
-        UserError: If it has none, or it cannot be read.
+        UserError: If it has none, or it cannot be read; begins with the ``key`` that names the run.
     """
     for artifact in OF_A_RUN:
         if trained.has_artifact(artifact):
@@ -92,20 +82,15 @@ def load_stored(trained: "StoredRun", *, key: str = "run") -> Predictor:
     raise UserError(f"{key}: {trained.id} has no model", hint="It has one once its first epoch has ended.")
 
 
-def load_ensemble(run_id: str, *, uri: str | None, workspace: Workspace) -> Predictor:
-    """Load the models of all seeds of a sweep's best settings as one; of any other run its model.
-
-    Args:
-        run_id: Of the sweep's parent. Its models together are not calibrated.
-        uri: A tracking server or database, or None for the workspace's own.
-        workspace: Where runs are looked for.
+def load_ensemble(run_id: str, workspace: Workspace) -> Predictor:
+    """Load the models of all seeds of a sweep's best settings as one, uncalibrated; of any other run its model.
 
     Raises:
         UserError: If there is no such run, or a run of those has no model.
     """
-    best = find_trained(run_id, uri=uri, workspace=workspace)
+    best = find_trained(run_id, workspace)
     names = [best.id] if best.id == run_id else [best.id, *_other_seeds(best, parent=run_id)]
-    members = [load_run(name, uri=uri, workspace=workspace) for name in names]
+    members = [load_run(name, workspace) for name in names]
     cards = [member.card for member in members]
     if len({(card.feature_names, card.covariate_names, card.data_digest) for card in cards}) > 1:
         raise UserError("run: the models of the sweep's best settings were trained on different data")
@@ -132,41 +117,31 @@ def _other_seeds(best: "StoredRun", *, parent: str) -> list[str]:
     return sorted(run.info.run_id for run in alike)
 
 
-def find_trained(run_id: str, *, uri: str | None, workspace: Workspace, key: str = "run") -> "StoredRun":
+def find_trained(run_id: str, workspace: Workspace, *, key: str = "run") -> "StoredRun":
     """Return the run that trained a model: the one of that id, or the best child of a sweep's parent.
 
-    Args:
-        run_id: The id.
-        uri: A tracking server or database, or None for the workspace's own.
-        workspace: Where runs are looked for.
-        key: The setting that names the run, for errors.
-
     Raises:
-        UserError: If there is no such run.
+        UserError: If there is no such run; begins with the ``key`` that names it.
     """
     from foretrace.tracking import store
     from foretrace.tracking.stored import StoredRun
 
-    client, found = store.find_run(run_id, workspace=workspace, uri=uri, key=key)
+    client, found = store.find_run(run_id, workspace, key=key)
     if best := found.data.tags.get("best_child"):
-        _, found = store.find_run(best, workspace=workspace, uri=uri, key=f"{key}, best_child of {run_id}")
+        _, found = store.find_run(best, workspace, key=f"{key}, best_child of {run_id}")
     return StoredRun(client, found, staging=workspace.staging)
 
 
 def trained_model(path: Path, checkpoint: dict[str, Any]) -> tuple[ModelCard, NextStepModel]:
-    """Return the card and the model of a checkpoint.
-
-    Args:
-        path: Of the checkpoint, for errors.
-        checkpoint: What `read_checkpoint` gave.
+    """Return the card and the model of a checkpoint, as `read_checkpoint` gave it.
 
     Raises:
         UserError: If it is not that of a training run, or was tampered with.
     """
-    weights = {  # the module that trains has it as its `model`
-        str(name).removeprefix("model."): tensor
-        for name, tensor in checkpoint["state_dict"].items()
-        if str(name).startswith("model.")
+    named = {str(name): tensor for name, tensor in checkpoint["state_dict"].items()}
+    # The module that trains has the network as its `model`.
+    weights = {
+        name.removeprefix("model."): tensor for name, tensor in named.items() if name.startswith("model.")
     }
     try:
         trained = checkpoint["hyper_parameters"]

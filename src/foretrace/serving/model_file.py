@@ -47,17 +47,14 @@ class ModelCard(BaseModel):
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    feature_names: Annotated[
-        tuple[str, ...], Field(min_length=1)
-    ]  # read and forecast, in the order of the columns
+    # Read and forecast, in the order of the columns.
+    feature_names: Annotated[tuple[str, ...], Field(min_length=1)]
     units: tuple[str, ...]  # one per feature; empty where unknown
     covariate_names: tuple[str, ...]  # read but not forecast, in the columns after the features
     dt_s: PositiveFloat | None  # from one row to the next in seconds; None where unknown
     data_digest: str  # SHA-256 of the training data
     model: Network
-    reading: dict[
-        str, Any
-    ] = {}  # how files become rows, in plain JSON: categories, calendar, time, missing values
+    reading: dict[str, Any] = {}  # how files become rows, in plain JSON: categories, time, missing values …
     calibration: dict[str, Any] = {}  # what the calibration's arrays mean, in plain JSON
     run_id: str | None = None  # the run that trained it
     foretrace_version: str = metadata.version("foretrace")  # of the code that wrote the card
@@ -67,6 +64,21 @@ class ModelCard(BaseModel):
     def columns(self) -> tuple[str, ...]:
         """What is read: features, then covariates."""
         return self.feature_names + self.covariate_names
+
+    def check_columns(self, sequences: Sequences) -> None:
+        """Check that recordings have the model's columns, and mean by them what they meant in training.
+
+        Raises:
+            UserError: If a name, the time step or a feature's unit is another.
+        """
+        for what, ours, theirs in (
+            ("features", self.feature_names, sequences.feature_names),
+            ("covariates", self.covariate_names, sequences.covariate_names),
+        ):
+            if ours != tuple(theirs):
+                names = [", ".join(names) or "none" for names in (theirs, ours)]
+                raise UserError(f"data: the {what} are {names[0]}, where the model was trained on {names[1]}")
+        self.check_units(sequences)
 
     def check_units(self, sequences: Sequences) -> None:
         """Check that a step and a number mean in recordings what they meant in training, as far as both are known.

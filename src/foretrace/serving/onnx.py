@@ -96,11 +96,7 @@ def write_onnx(path: Path, predictor: Predictor) -> None:
 
 
 class OnnxRunner:
-    """An ONNX file that runs with ONNX Runtime on the CPU.
-
-    Args:
-        path: Of the file.
-    """
+    """An ONNX file that runs with ONNX Runtime on the CPU."""
 
     def __init__(self, path: Path) -> None:
         self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -123,16 +119,10 @@ class OnnxRunner:
 def check_parity(
     predictor: Predictor, runner: OnnxRunner, pyfunc: Any, episodes: Sequence[FloatArray]
 ) -> dict[str, float]:
-    """Compare forecasts on short and long recordings: at once, in two parts and step by step.
-
-    Args:
-        predictor: The model.
-        runner: The same in ONNX.
-        pyfunc: The same in MLflow, as ``mlflow.pyfunc.load_model`` gave it.
-        episodes: Real recordings (T, C).
+    """Compare forecasts of real recordings (T, C), short and long: at once, in two parts and step by step.
 
     Returns:
-        The largest difference of each in standard deviations of training.
+        The largest difference of ONNX Runtime and of MLflow in standard deviations of training.
 
     Raises:
         UserError: If one is too large.

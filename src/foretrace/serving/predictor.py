@@ -123,7 +123,7 @@ class Predictor:
         Args:
             forecast: Rollouts, raw. Shape (N, H, F).
             spread: Theirs, scaled, where the model gives one. Shape (N, H, F).
-            levels: Of `levels`. Shape (L,).
+            levels: L of `levels`.
         """
         if self.calibration is None:
             none = np.zeros((0, *forecast.shape), np.float32)
@@ -164,11 +164,7 @@ class Predictor:
         return forecasts[0], state
 
     def forecast_steps(self, rows: FloatArray, state: State) -> tuple[FloatArray, FloatArray | None, State]:
-        """Forecast one step ahead of each of the rows, which are not checked.
-
-        Args:
-            rows: Shape (T, C).
-            state: Before the first of them.
+        """Forecast one step ahead of each of the rows (T, C), which are not checked.
 
         Returns:
             One-step forecasts (T, F), their scaled spread (T, F) where the model gives one, and the state after the
@@ -185,13 +181,9 @@ class Predictor:
     def continue_rollout(
         self, first: FloatArray, state: State, horizon: int, covariates: FloatArray
     ) -> tuple[FloatArray, FloatArray | None]:
-        """Let forecasts feed on themselves.
+        """Let forecasts feed on themselves, from the first one (F,) and the state that it was made with.
 
-        Args:
-            first: The forecast of the next row. Shape (F,).
-            state: That it was made with.
-            horizon: H, including the first.
-            covariates: Of the first H − 1 rows. Shape (H − 1, K) or longer.
+        Covariates are those of the first H − 1 rows, (H − 1, K) or longer.
 
         Returns:
             The rollout (1, H, F), and its scaled spread (1, H, F) where the model gives one.
@@ -204,15 +196,7 @@ class Predictor:
         return found, None if spread is None else spread.numpy()
 
     def future_covariates(self, future: Any, horizon: int, *, what: str = "future") -> FloatArray:
-        """Check the covariates of the rows to come.
-
-        Args:
-            future: A data frame or an array of shape (H − 1, K) or longer; None where none is needed.
-            horizon: H.
-            what: How errors name it.
-
-        Returns:
-            Shape (H − 1, K) or longer.
+        """Return the covariates of the rows to come, (H − 1, K) or longer, checked; None where none is needed.
 
         Raises:
             UserError: If they do not fit, or there are too few.

@@ -32,9 +32,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # for th
 def write_mlflow_model(folder: Path, predictor: Predictor) -> None:
     """Write an MLflow model whose code is one file of ours and whose weights are the model file: no pickle.
 
-    Args:
-        folder: To be made; what it held before is replaced at the end.
-        predictor: The model.
+    The folder is made; what it held before is replaced at the end.
     """
     card, model = predictor.card, predictor.model
     signature = ModelSignature(
@@ -84,18 +82,13 @@ def register(run: StoredRun, predictor: Predictor, *, name: str) -> int:
     return int(version.version)
 
 
-def registered_run(address: str, *, uri: str | None, workspace: Workspace) -> str:
-    """Return the id of the run whose model was registered.
-
-    Args:
-        address: ``models:/<name>@<alias>`` or ``models:/<name>/<version>``.
-        uri: A tracking server or database, or None for the workspace's own.
-        workspace: Where the registry is looked for.
+def registered_run(address: str, workspace: Workspace) -> str:
+    """Return the id of the run whose model is ``models:/<name>@<alias>`` or ``models:/<name>/<version>``.
 
     Raises:
         UserError: If there is none.
     """
-    client = store.open_store(workspace=workspace, uri=uri)
+    client = store.open_store(workspace)
     name, _, alias = address.removeprefix("models:/").partition("@")
     name, _, version = name.partition("/")
     try:

@@ -16,15 +16,12 @@ from foretrace.errors import UserError
 
 
 def to_rows(given: Any, names: Sequence[str], *, what: str = "rows") -> FloatArray:
-    """Return finite numbers in float32, in the columns that are expected.
+    """Return finite numbers (T, C) in float32, in the columns that are expected.
 
     Args:
         given: A data frame with exactly these columns in this order, or an array of shape (T, C).
         names: Of the columns.
         what: How errors name it.
-
-    Returns:
-        Shape (T, C).
 
     Raises:
         UserError: If a column is missing, unknown, out of order or not numeric, or a value is not finite.
@@ -69,11 +66,7 @@ def _numbers(given: Any, where: str) -> npt.NDArray[np.float64]:
 
 
 def check_index(index: pd.Index, dt_s: float | None) -> None:
-    """Check that the rows of an index of time follow each other as in training; any other index is ignored.
-
-    Args:
-        index: Of a data frame.
-        dt_s: The model's time step in seconds; None if it knows none: then only the order is checked.
+    """Check that rows with an index of time are ``dt_s`` apart, or in order where the model knows no time step.
 
     Raises:
         UserError: If a row is not later than the one before, or the time step is another.

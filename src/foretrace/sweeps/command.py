@@ -5,6 +5,7 @@ Imports nothing heavy at its start: a wrong setting is answered at once.
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -93,7 +94,9 @@ def _begin(typed: Sequence[str], record: dict[str, Any], checked: Sequence[Train
         optimizers.check_optimizer(config)
     from foretrace.sweeps.sweep import begin
 
-    return begin(record, tracking=checked[0].tracking, workspace=Workspace.default(), command=typed)
+    tracking = checked[0].tracking
+    workspace = replace(Workspace.default(), uri=tracking.uri)
+    return begin(record, tracking=tracking, workspace=workspace, command=typed)
 
 
 def _resume(run_id: str, typed: Sequence[str], changes: dict[str, Any], compose: Compose) -> "Sweep":
@@ -101,7 +104,7 @@ def _resume(run_id: str, typed: Sequence[str], changes: dict[str, Any], compose:
     [checked] = jobs.check([_uri(typed)], compose)
     from foretrace.sweeps.sweep import reopen
 
-    found = reopen(run_id, uri=checked.tracking.uri, workspace=Workspace.default(), **changes)
+    found = reopen(run_id, workspace=replace(Workspace.default(), uri=checked.tracking.uri), **changes)
     found.check(compose)
     return found
 

@@ -165,7 +165,7 @@ def begin(
 
     Args:
         record: What is to be found again in `reopen`: ``jobs`` or ``search``. No secrets.
-        tracking: Where it is recorded; as one of the jobs has it.
+        tracking: Its name and tags; as one of the jobs has it.
         workspace: Where it is kept.
         command: What the user typed after ``-m``.
 
@@ -173,23 +173,19 @@ def begin(
         UserError: If the store cannot be reached.
     """
     filter_library_logs()
-    if tracking.uri:
-        os.environ[URI_VARIABLE] = tracking.uri
+    if workspace.uri:
+        os.environ[URI_VARIABLE] = workspace.uri
     tags = (tracking.tags or {}) | provenance.code(workspace.root)
     tags |= {"command": provenance.command(["-m", *command]), TAG: "begun"}
     jobs = record.get("jobs")
     name = f"sweep of {', '.join(varied(jobs)) or 'nothing'}, {len(jobs)} jobs" if jobs else "search"
     client, run = store.create_run(
-        workspace=workspace,
-        uri=tracking.uri,
-        experiment=tracking.experiment,
-        name=tracking.run_name or name,
-        tags=tags,
+        workspace, experiment=tracking.experiment, name=tracking.run_name or name, tags=tags
     )
     return _kind(record)(client, run, workspace=workspace, record=record)
 
 
-def reopen(run_id: str, *, uri: str | None, workspace: Workspace, **changes: Any) -> Sweep:
+def reopen(run_id: str, *, workspace: Workspace, **changes: Any) -> Sweep:
     """Return a sweep of which something is left, by its parent's id; ``changes`` may give a search other ``n_trials``.
 
     Raises:
@@ -197,9 +193,9 @@ def reopen(run_id: str, *, uri: str | None, workspace: Workspace, **changes: Any
             what it or a child recorded makes no sense.
     """
     filter_library_logs()
-    if uri:
-        os.environ[URI_VARIABLE] = uri
-    client, run = store.find_run(run_id, workspace=workspace, uri=uri, key="sweep.resume")
+    if workspace.uri:
+        os.environ[URI_VARIABLE] = workspace.uri
+    client, run = store.find_run(run_id, workspace, key="sweep.resume")
     if TAG not in run.data.tags:
         raise UserError(f"sweep.resume: {run_id} is not the parent run of a sweep")
     found = StoredRun(client, run, staging=workspace.staging).download_artifact(RECORD)

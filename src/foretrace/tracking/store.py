@@ -35,11 +35,11 @@ MOUNTED = "FORETRACE_MOUNTED"  # set in an image, whose mlruns has another path 
 
 
 def create_run(
-    *, workspace: Workspace, uri: str | None, experiment: str, name: str, tags: dict[str, str]
+    workspace: Workspace, *, experiment: str, name: str, tags: dict[str, str]
 ) -> tuple[MlflowClient, Run]:
     """Create a run, and the database and the experiment first where there are none.
 
-    The store is that at ``uri``, or the workspace's own.
+    The store is that at the workspace's ``uri``, or its own.
 
     Raises:
         UserError: If the store cannot be reached or written, or the experiment was deleted.
@@ -49,9 +49,9 @@ def create_run(
             workspace.mlruns.mkdir(parents=True, exist_ok=True)
             # Several first runs at once would make the same tables at once: 3 of 4 crashed (hydraflow#245).
             with FileLock(workspace.mlruns / ".lock"):
-                client = open_store(workspace=workspace, uri=uri, may_be_new=True)
-                found = _experiment_id(client, _artifact_location(workspace, uri), experiment)
-                if uri is None and MOUNTED in os.environ:
+                client = open_store(workspace, may_be_new=True)
+                found = _experiment_id(client, _artifact_location(workspace), experiment)
+                if workspace.uri is None and MOUNTED in os.environ:
                     make_relative(workspace.database, workspace.artifacts)
                 recover(client, experiments=[found], staging=workspace.staging)
                 run = client.create_run(found, run_name=name, tags=tags | Process.this().tags())
@@ -62,21 +62,20 @@ def create_run(
     return client, run
 
 
-def open_store(*, workspace: Workspace, uri: str | None, may_be_new: bool = False) -> MlflowClient:
+def open_store(workspace: Workspace, *, may_be_new: bool = False) -> MlflowClient:
     """Return a client of the store, which need not have any run yet.
 
     A workspace's own database is pointed to the workspace's own artifacts, should it have been moved. Not by an
     image: others look from outside, where they are at another place.
 
     Args:
-        workspace: Holds the database unless ``uri`` says otherwise.
-        uri: A tracking server or database, or None for the workspace's own.
+        workspace: Holds the database, unless its ``uri`` says otherwise.
         may_be_new: Whether a database file may be made.
 
     Raises:
         UserError: If there can be no store at the address, or what is there is no store.
     """
-    database = workspace.database
+    database, uri = workspace.database, workspace.uri
     if uri is not None:
         check_address(uri, may_be_new=may_be_new)
     elif check_file(database, key="mlflow.db"):
@@ -93,14 +92,14 @@ def open_store(*, workspace: Workspace, uri: str | None, may_be_new: bool = Fals
         raise unavailable(error) from error
 
 
-def unavailable(error: Exception, *, key: str = "tracking.uri") -> UserError:
+def unavailable(error: Exception) -> UserError:
     """Return the reason why a store does not answer as an error of the user's, without passwords."""
-    return UserError(f"{key}: the tracking store does not answer: {redact(' '.join(str(error).split()))}")
+    return UserError(
+        f"tracking.uri: the tracking store does not answer: {redact(' '.join(str(error).split()))}"
+    )
 
 
-def find_run(
-    run_id: str, *, workspace: Workspace, uri: str | None, key: str = "run"
-) -> tuple[MlflowClient, Run]:
+def find_run(run_id: str, workspace: Workspace, *, key: str = "run") -> tuple[MlflowClient, Run]:
     """Return a run by its id, which the setting ``key`` names, and a client of its store (see `open_store`).
 
     Raises:
@@ -109,7 +108,7 @@ def find_run(
     no_such_run = UserError(f"{key}: no run has the id {run_id!r}", hint="python src/runs.py lists them.")
     if not RUN_ID.fullmatch(run_id):  # it becomes the name of a folder, and part of an address
         raise no_such_run
-    client = open_store(workspace=workspace, uri=uri)
+    client = open_store(workspace)
     try:
         found = client.get_run(run_id)
     except NO_ANSWER as error:
@@ -124,13 +123,35 @@ def find_run(
     return client, found
 
 
-def _artifact_location(workspace: Workspace, uri: str | None) -> str | None:
+def latest_runs(
+    workspace: Workspace, condition: str = "", *, limit: int = 1000
+) -> tuple[MlflowClient, list[Run]]:
+    """Return the latest runs of all experiments, newest first, and a client of their store.
+
+    Args:
+        workspace: Holds the database, unless its ``uri`` says otherwise.
+        condition: In MLflow's language.
+        limit: How many at most.
+
+    Raises:
+        UserError: If there is no store, or it does not answer.
+    """
+    client = open_store(workspace)
+    try:
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        order = ["attributes.start_time DESC"]
+        return client, list(client.search_runs(experiments, condition, max_results=limit, order_by=order))
+    except NO_ANSWER as error:
+        raise unavailable(error) from error
+
+
+def _artifact_location(workspace: Workspace) -> str | None:
     """Return where a new experiment keeps its artifacts: beside a database file; a server says that itself."""
-    if uri is None:
+    if workspace.uri is None:
         return workspace.artifacts.as_uri()
-    if not uri.startswith("sqlite:"):
+    if not workspace.uri.startswith("sqlite:"):
         return None
-    return (Path(uri.removeprefix("sqlite:///")).resolve().parent / "artifacts").as_uri()
+    return (Path(workspace.uri.removeprefix("sqlite:///")).resolve().parent / "artifacts").as_uri()
 
 
 def _experiment_id(client: MlflowClient, artifacts: str | None, name: str) -> str:

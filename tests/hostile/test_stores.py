@@ -15,6 +15,7 @@ from trained import refused
 from foretrace.commands import runs
 from foretrace.tracking import database as databases
 from foretrace.tracking import store
+from foretrace.training.log_filters import filter_library_logs
 from foretrace.workspace import Workspace
 
 RUN = "0" * 32
@@ -45,8 +46,9 @@ def root(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def refuse(root, monkeypatch, capfd):
-    """How a command refuses a store, given as a setting or by the environment; None: the checkout's own."""
+def refuse(root, capfd):
+    """How a command refuses a store; None: the checkout's own."""
+    filter_library_logs()
 
     def refuse(command, uri=None):
         before = sorted(root.rglob("*"))

@@ -5,11 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
-from pydantic import TypeAdapter, ValidationError
 
 from foretrace.commands.metadata import log_curves, record_data
 from foretrace.commands.report import evaluate_and_report
-from foretrace.config import DataConfig, EvaluateConfig, PublishedData
+from foretrace.config import DescribeConfig, EvaluateConfig, PublishedData
 from foretrace.config.parse import parse
 from foretrace.config.run_config import read_run_config
 from foretrace.data import sources
@@ -91,12 +90,12 @@ def recorded_data(trained: StoredRun) -> sources.DataSettings:
         UserError: If this version does not know such data.
     """
     path = trained.download_artifact("config.yaml")
+    recorded = read_run_config(path, key="run")
     try:
-        return TypeAdapter(DataConfig).validate_python(read_run_config(path, key="run").get("data"))
-    except ValidationError as error:
-        detail = error.errors()[0]
-        said = f"{path}: {'.'.join(map(str, ('data', *detail['loc'])))}: {detail['msg']}"
-        raise UserError(said, hint="Name the data to evaluate the run on: data=…") from error
+        return parse({"data": recorded.get("data")}, DescribeConfig).data
+    except UserError as error:
+        hint = "Name the data to evaluate the run on: data=…"
+        raise UserError(f"{path}: {error.message}", hint=hint) from error
 
 
 def _load_data(

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from foretrace.commands.metadata import log_curves, record
 from foretrace.commands.report import evaluate_and_report
 from foretrace.commands.resume import StartPoint, resolve_start
-from foretrace.config import Model, TrainConfig
+from foretrace.config import TrainConfig
 from foretrace.data import sources
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.errors import DivergedError, Interrupted, UserError, sanitize
@@ -250,12 +250,13 @@ def _conclude(
     tracked.log_metrics({"best epoch": epoch}, step=trainer.current_epoch)
     calibration = None
     if evaluate:
-        title = f"{config.data.source}: {model_name(config.model)}, seed {config.seed}"
         model = module.model.to(trainer.strategy.root_device)
         train, valid = (data.windows[part].sequences for part in ("train", "valid"))
         with show_progress(config.trainer.progress):
             references = fit_references(model, train=train, valid=valid, settings=config.evaluation)
-            metrics |= evaluate_and_report(model, data, references, tracked, config.evaluation, title=title)
+            metrics |= evaluate_and_report(
+                model, data, references, tracked, config.evaluation, title=default_name(config)
+            )
         calibration = references.calibration
     card = ModelCard.from_training(module.hparams["features"], module.hparams["model"])
     card = card.model_copy(update={"run_id": tracked.id})
@@ -275,22 +276,17 @@ def create_run(start: StartPoint, overrides: Sequence[str], workspace: Workspace
     if sweep.parent is not None:  # by these a sweep finds its jobs again
         tags |= {MLFLOW_PARENT_RUN_ID: sweep.parent, "sweep.job": json.dumps(own(overrides))}
         tags |= {} if sweep.trial is None else {"sweep.trial": str(sweep.trial)}
-    name = tracking.run_name or f"{data_name(config)} {model_name(config.model)} seed {config.seed}"
+    name = tracking.run_name or default_name(config)
     client, created = store.create_run(workspace, experiment=tracking.experiment, name=name, tags=tags)
     return TrackedRun(client, created, staging=workspace.staging)
 
 
-def data_name(config: TrainConfig) -> str:
-    """Return the file, folder or pattern that holds the data; else the source."""
+def default_name(config: TrainConfig) -> str:
+    """Return data, network and seed in a few characters; of recordings their file, folder or pattern."""
     path = str(getattr(config.data, "path", None) or getattr(config.data, "root", None) or "")
     name = redact(path).partition("?")[0].rstrip("/").rpartition("/")[2]
-    return sanitize(name, longest=60) or config.data.source
-
-
-def model_name(model: Model) -> str:
-    """Return a network in a few characters.
-
-    >>> model_name(Model(hidden_sizes=[64, 32], dropout=0, output="change", input_clip=None, frozen=[]))
-    '64-32 change'
-    """
-    return f"{'-'.join(str(width) for width in model.hidden_sizes)} {model.output}"
+    data, layers = (
+        sanitize(name, longest=60) or config.data.source,
+        "-".join(map(str, config.model.hidden_sizes)),
+    )
+    return f"{data} {layers} {config.model.output} seed {config.seed}"

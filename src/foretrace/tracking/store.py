@@ -126,12 +126,7 @@ def find_run(run_id: str, workspace: Workspace, *, key: str = "run") -> tuple[Ml
 def latest_runs(
     workspace: Workspace, condition: str = "", *, limit: int = 1000
 ) -> tuple[MlflowClient, list[Run]]:
-    """Return the latest runs of all experiments, newest first, and a client of their store.
-
-    Args:
-        workspace: Holds the database, unless its ``uri`` says otherwise.
-        condition: In MLflow's language.
-        limit: How many at most.
+    """Return the latest runs that meet a condition in MLflow's language, newest first, and a client of their store.
 
     Raises:
         UserError: If there is no store, or it does not answer.

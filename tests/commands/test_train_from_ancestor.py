@@ -31,9 +31,10 @@ def test_run_begins_from_a_run_and_records_its_ancestor(begin, no_pictures, caps
     before = client(here.root).get_run(here.run_id).data.metrics
     assert metrics["test/mse"] == pytest.approx(before["test/mse"], rel=1e-4)
     assert run.data.tags["initialized_from"] == here.run_id
-    assert runs_command.line(run, now_ms=0).endswith(f"seed 1 from {here.run_id[:8]}")
-    line = f"from {here.run_id}: lstm.0, head"
-    assert f"begin    {line}" in capsys.readouterr().out
+    runs_command.show(5, workspace=Workspace(here.root))
+    line, said = f"from {here.run_id}: lstm.0, head", capsys.readouterr().out
+    assert f"begin    {line}" in said
+    assert f"seed 1 from {here.run_id[:8]}\n" in said
     assert line in (artifacts(here.root, run.info.run_id) / "initialization.txt").read_text()
 
 

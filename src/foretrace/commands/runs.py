@@ -30,7 +30,7 @@ def show(number: int, *, workspace: Workspace) -> int:
     client, found = store.latest_runs(workspace, limit=number)
     print(ROW.format("run", "status", "progress", "started", "took", "val/mse", "skill", "name"))
     for run in found:
-        print(_line(run, now_ms=int(time.time() * 1000)))
+        print(line(run, now_ms=int(time.time() * 1000)))
     if found:
         print(f"as a table: python src/runs.py ui, or mlflow ui and then {_table_address(client, found[0])}")
     if dead := [run for run in found if recovery.is_dead(run)]:
@@ -133,7 +133,8 @@ def _waiting(workspace: Workspace) -> list[Path]:
     return [folder for folder in folders if (folder / RECORDS).exists() and not recovery.is_locked(folder)]
 
 
-def _line(run: Run, *, now_ms: int) -> str:
+def line(run: Run, *, now_ms: int) -> str:
+    """Return a run as a line of the list."""
     info, metrics, tags = run.info, run.data.metrics, run.data.tags
     began = info.start_time or now_ms
     name = (

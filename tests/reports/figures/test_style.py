@@ -7,7 +7,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from foretrace.reports.figures import forecasts, inside, learning, quality
-from foretrace.reports.figures.style import Clock, fitted, text_width_in
+from foretrace.reports.figures.style import Clock
 
 TITLE = "recording 3 of a rather long file name in a folder of another long name, one step ahead"
 STEPS, AHEAD = 80, 20
@@ -126,11 +126,6 @@ def test_figure_of_any_number_of_features_is_legible(name, count):
 @pytest.mark.parametrize("name", OTHERS)
 def test_figure_is_legible(name):
     check_legible(OTHERS[name]())
-
-
-def test_text_is_cut_to_a_width():
-    assert fitted("knee", 1.0) == "knee"
-    assert text_width_in(fitted("W" * 80, 1.0)) <= 1.0
 
 
 def test_clock_of_long_recordings_counts_hours_and_days():

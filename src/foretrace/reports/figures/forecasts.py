@@ -1,40 +1,43 @@
 """What was forecast beside what happened: as images, as lines, and as a fan of intervals.
 
+All pictures take one name per feature, and where they have panels of features one unit, empty where unknown; the time
+from one row to the next, ``dt_s`` in seconds > 0, where None draws steps; the ``dates`` of all rows that are drawn,
+where known; and a title that says what is shown.
+
 Shapes: T rows, H steps ahead, F features.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from foretrace.reports.figures.style import (
     BLUE,
     DIVERGING,
     MUTED,
     NOT_FINITE,
+    STEPS,
     VERMILLION,
-    WIDTH_IN,
     Clock,
     FloatArray,
-    ShortNumbers,
     dress,
     entitle,
-    fitted,
     house_style,
     legend_above,
     new_panels,
     plain_text,
-    round_ticks,
-    text_width_in,
 )
 
 MAX_NAMED = 72
 MAX_PANELS = 12
-PANEL_IN = {1: 1.35, 2: 1.05, 3: 0.9}  # height by the number of columns
+# Height of a panel of a feature, and characters of a name above it, by the number of columns.
+PANELS = {1: (1.65, 70), 2: (1.35, 34), 3: (1.2, 17)}
 IMAGES = ("Prediction", "Ground truth", "Error (prediction − truth)")
 
 
@@ -54,32 +57,15 @@ def prediction_and_truth(
     beyond keeps the last color, and the color bar ends in arrows. A prediction that runs away thus cannot
     bleach the truth. Of more than about 200 steps, not all are seen: there are fewer pixels.
 
-    Args:
-        prediction: Predicted values, in units of the training standard deviation. Shape (T, F).
-        truth: Measured values, in the same units. Shape (T, F).
-        feature_names: One name per feature.
-        dt_s: Time from one row to the next in seconds, > 0; None draws steps.
-        dates: Date of each row, where known. Shape (T,).
-        title: What is shown, e.g. the episode and how it was forecast.
+    Prediction and truth (T, F) are in units of the training standard deviation.
     """
     predicted, true = _finite(prediction), _finite(truth)
     error, num_features = predicted - true, true.shape[1]
     clock = Clock.of(len(true), dt_s=dt_s, dates=dates)
-    shown = range(0, num_features, -(-num_features // MAX_NAMED))
-    names = [fitted(feature_names[f], 1.9) for f in shown]
-    size = 8.5 if num_features <= 24 else 7.0
-    figure, grid = new_panels(
-        1,
-        3,
-        panel_in=max(0.9, (0.17 if size > 8 else 0.1) * min(num_features, MAX_NAMED)),
-        left_in=0.2 + max(text_width_in(name, size=size) for name in names),
-        top_in=0.85,
-        bottom_in=1.05,
-        apart_in=(0.0, 0.15),
-        sharex=True,
-        sharey=True,
-    )
-    panels = list(grid[0])
+    size, row_in = (8.5, 0.17) if num_features <= 24 else (7.0, 0.1)
+    height_in = 1.9 + max(0.9, row_in * min(num_features, MAX_NAMED))
+    options: dict[str, Any] = {"sharex": True, "sharey": True}
+    figure, [panels] = new_panels(1, 3, height_in=height_in, grid=False, labelsize=size, **options)
     finite = np.abs(true[np.isfinite(true)])
     limit = (float(np.percentile(finite, 99)) if finite.size else 0.0) or 1.0
     for axes, values, name in zip(panels, (predicted, true, error), IMAGES, strict=True):
@@ -94,19 +80,19 @@ def prediction_and_truth(
         )
         axes.set_title(name)
         clock.dress(axes, most=4)
-        dress(axes, grid=False)
-        axes.tick_params(axis="y", length=0, labelsize=size)
-    panels[0].set_yticks(list(shown), names)
+        axes.tick_params(axis="x", labelsize=8.5)
+        axes.tick_params(axis="y", length=0)
+    shown = range(0, num_features, -(-num_features // MAX_NAMED))
+    panels[0].set_yticks(list(shown), [plain_text(feature_names[f]) for f in shown])
     exceeded = bool((np.abs([predicted, true, error]) > limit).any())
-    height = figure.get_size_inches()[1]
-    place = figure.add_axes((0.3, 0.38 / height, 0.4, 0.09 / height))
+    look: dict[str, Any] = {"extend": "both" if exceeded else "neither", "ticks": MaxNLocator(5, steps=STEPS)}
+    place: dict[str, Any] = {"location": "bottom", "shrink": 0.5, "aspect": 50, "pad": 0.02}
     bar = figure.colorbar(
-        image, cax=place, orientation="horizontal", extend="both" if exceeded else "neither"
+        image, ax=panels, label="in units of the training standard deviation", **look, **place
     )
-    bar.set_label("in units of the training standard deviation", labelpad=1, fontsize=8.5)
     dress(bar.ax, grid=False, labelsize=8)
     what = f"All on one color scale; RMS error {_rms(error):.3g} training standard deviations"
-    entitle(figure, title, what + _unseen(error, "gray"))
+    entitle(figure, title, what, _unseen(error, "gray"))
     return figure
 
 
@@ -128,21 +114,14 @@ def feature_lines(
     prediction that runs away leaves the panel, and its RMS error says how far. About 200 steps of what varies
     from step to step can be told apart.
 
-    Args:
-        prediction: Predicted values, in the features' own units. Shape (T, F).
-        truth: Measured values, in the same units. Shape (T, F).
-        feature_names: One name per feature.
-        units: One unit per feature; empty where unknown.
-        dt_s: Time from one row to the next in seconds, > 0; None draws steps.
-        dates: Date of each row, where known. Shape (T,).
-        title: What is shown, e.g. the episode and how it was forecast.
+    Prediction and truth (T, F) are in the features' own units.
     """
     predicted, true = _finite(prediction), _finite(truth)
     error = predicted - true
     shown = _largest_errors(error, true)
-    figure, panels = _feature_panels(len(shown))
     clock = Clock.of(len(true), dt_s=dt_s, dates=dates)
-    dense = len(true) / len(panels[0]) > 300
+    figure, panels = _feature_panels([(feature_names[f], units[f]) for f in shown], clock)
+    dense = len(true) / panels.shape[1] > 300
     dot = "o" if len(true) == 1 else ""
     for axes, f in zip(panels.ravel(), shown, strict=False):
         axes.plot(
@@ -153,11 +132,10 @@ def feature_lines(
         axes.set_title(f"RMS {_rms(error[:, f]):.2g}", loc="right", color=MUTED, fontsize=8)
         _view(axes, true[:, f], predicted[:, f], reach=0.5)
         axes.set_xlim(*clock.edges)
-    _dress_features(panels, [(feature_names[f], units[f]) for f in shown], clock)
     what = "Prediction over truth, and the RMS error of each feature"
     if len(shown) < len(feature_names):
         what = f"{len(shown)} of {len(feature_names)} features: those with the largest error relative to their spread"
-    entitle(figure, title, what + _unseen(error, "not drawn"))
+    legend_above(figure, panels[0, 0], title, what, _unseen(error, "not drawn"))
     return figure
 
 
@@ -180,31 +158,22 @@ def fan_chart(
     Of more than 12 features, the first 12. The y axis follows what was recorded and what came: a forecast or an
     interval that runs away leaves it.
 
-    Args:
-        recorded: The last rows of a recording. Shape (T, F).
-        forecast: The rows after them. Shape (H, F).
-        bands: Lower and upper limits of intervals by their level in percent, e.g. 90. Shapes (H, F).
-        truth: What came after the recording, where known. Shape (H, F).
-        feature_names: One name per feature.
-        units: One unit per feature; empty where unknown.
-        dt_s: Time step in seconds; None draws steps.
-        first_step: Number of the first recorded row.
-        dates: Dates of all rows, recorded and forecast, where known. Shape (T + H,).
-        title: What is shown.
+    Recorded are the last rows (T, F) of a recording, forecast and truth those after them (H, F); bands are lower and
+    upper limits (H, F) of intervals, by their level in percent. ``first_step`` is the number of the first recorded row.
     """
     past, ahead = (_finite(values) for values in (recorded, forecast))
     came = None if truth is None else _finite(truth)
     shown = range(min(len(feature_names), MAX_PANELS))
-    figure, panels = _feature_panels(len(shown))
     clock, now = Clock.of(len(past) + len(ahead), dt_s=dt_s, dates=dates, first=first_step), len(past) - 1
-    levels = sorted(bands or {}, reverse=True)
+    figure, panels = _feature_panels([(feature_names[f], units[f]) for f in shown], clock)
+    limits = {
+        level: [_finite(end) for end in (bands or {})[level]] for level in sorted(bands or {}, reverse=True)
+    }
     for axes, f in zip(panels.ravel(), shown, strict=False):
-        for number, level in enumerate(levels):
-            ends = [np.concatenate([past[-1:, f], _finite(end)[:, f]]) for end in (bands or {})[level]]
-            opacity = 0.14 + 0.12 * number
-            axes.fill_between(
-                clock.x[now:], *ends, color=VERMILLION, alpha=opacity, lw=0, label=f"{level:g}% interval"
-            )
+        for number, (level, ends) in enumerate(limits.items()):
+            low, high = (np.concatenate([past[-1:, f], end[:, f]]) for end in ends)
+            opacity, label = 0.14 + 0.12 * number, f"{level:g}% interval"
+            axes.fill_between(clock.x[now:], low, high, color=VERMILLION, alpha=opacity, lw=0, label=label)
         axes.plot(clock.x[: now + 1], past[:, f], color=BLUE, lw=1.4, label="recorded")
         if came is not None:
             axes.plot(clock.x[now + 1 :], came[:, f], color=BLUE, lw=1.0, alpha=0.6, label="what came")
@@ -212,13 +181,12 @@ def fan_chart(
         axes.plot(clock.x[now:], joined, color=VERMILLION, ls=(0, (4, 1.5)), lw=1.4, label="forecast")
         axes.axvline(clock.x[now], color=MUTED, lw=0.8)
         axes.set_xlim(clock.x[0], clock.x[-1])
-        widest = [_finite(end)[:, f] for end in (bands or {})[levels[0]]] if levels else []
         seen = past[:, f] if came is None else np.concatenate([past[:, f], came[:, f]])
-        _view(axes, seen, np.concatenate([joined, *widest]), reach=1.0)
-    _dress_features(panels, [(feature_names[f], units[f]) for f in shown], clock)
+        drawn = np.concatenate([joined, *(end[:, f] for ends in limits.values() for end in ends)])
+        _view(axes, seen, drawn, reach=1.0)
     what = f"The last {len(past)} recorded rows and {len(ahead)} forecast ones"
     what += f"; the first {len(shown)} of {len(feature_names)} features" * (len(shown) < len(feature_names))
-    entitle(figure, title, what)
+    legend_above(figure, panels[0, 0], title, what, columns=6)
     return figure
 
 
@@ -237,7 +205,7 @@ def _rms(error: FloatArray) -> float:
 
 def _unseen(error: FloatArray, how: str) -> str:
     lost = int(np.count_nonzero(~np.isfinite(error)))
-    return f"; {lost:,} of {error.size:,} values not finite ({how})" if lost else ""
+    return f"{lost:,} of {error.size:,} values not finite ({how})" if lost else ""
 
 
 def _largest_errors(error: FloatArray, truth: FloatArray) -> list[int]:
@@ -251,37 +219,23 @@ def _largest_errors(error: FloatArray, truth: FloatArray) -> list[int]:
     return [int(f) for f in worst[:MAX_PANELS]]
 
 
-def _feature_panels(count: int) -> tuple[Figure, npt.NDArray[np.object_]]:
-    """Axes for so many features; those that are not needed are gone."""
-    columns = 1 if count <= 3 else 2 if count <= 8 else 3
-    figure, panels = new_panels(
-        -(-count // columns),
-        columns,
-        panel_in=PANEL_IN[columns],
-        top_in=0.85,
-        apart_in=(0.3, 0.8),
-        sharex=True,
-    )
-    for axes in panels.ravel()[count:]:
+def _feature_panels(named: Sequence[tuple[str, str]], clock: Clock) -> tuple[Figure, npt.NDArray[np.object_]]:
+    """Return axes for features of these names and units; those that are not needed are gone."""
+    columns = 1 if len(named) <= 3 else 2 if len(named) <= 8 else 3
+    rows, (panel_in, longest) = -(-len(named) // columns), PANELS[columns]
+    figure, panels = new_panels(rows, columns, height_in=1.2 + rows * panel_in, labelsize=8, sharex=True)
+    for axes in panels.ravel()[len(named) :]:
         axes.remove()
-    return figure, panels
-
-
-def _dress_features(panels: npt.NDArray[np.object_], named: Sequence[tuple[str, str]], clock: Clock) -> None:
-    """Names, units, ticks and one legend for the panels of features."""
-    columns = panels.shape[1]
-    width = (WIDTH_IN - 0.95 - 0.8 * (columns - 1)) / columns - 0.8  # leaves room for the RMS on the right
     for place, ((name, unit), axes) in enumerate(zip(named, panels.ravel(), strict=False)):
         is_lowest = place + columns >= len(named)
-        axes.set_title(fitted(name, width, size=8.5), fontsize=8.5)
+        axes.set_title(plain_text(name, longest=longest), fontsize=8.5)
         axes.set_ylabel(plain_text(unit, longest=12))
-        axes.yaxis.set_label_coords(-0.58 / (width + 0.8), 0.5)
-        axes.yaxis.set_major_locator(round_ticks(4))
-        axes.yaxis.set_major_formatter(ShortNumbers())
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
+        axes.yaxis.set_major_formatter("{x:.7g}")  # no offset in a title's place
         clock.dress(axes, most=6 if columns < 3 else 4, label=is_lowest)
         axes.tick_params(labelbottom=is_lowest)
-        dress(axes, labelsize=8)
-    legend_above(panels[0, 0].figure, panels[0, 0], columns=6, below_in=0.42)
+    figure.align_ylabels()
+    return figure, panels
 
 
 def _view(axes: Axes, seen: FloatArray, forecast: FloatArray, *, reach: float) -> None:

@@ -19,7 +19,6 @@ from foretrace.reports.figures.style import (
     INK,
     MUTED,
     NOT_FINITE,
-    WIDTH_IN,
     Clock,
     FloatArray,
     count_on_x,
@@ -58,10 +57,11 @@ def gate_pictures(
         gates: For each layer, by name, the arrays i, f, o and g, each (T, H); other keys are left out.
         dt_s: Time from one row to the next in seconds, > 0; None draws steps.
         dates: Date of each row, where known. Shape (T,).
-        title: What is shown, e.g. the episode.
+        title: What is shown.
     """
-    margins: dict[str, Any] = {"left_in": 0.7, "top_in": 0.95, "bottom_in": 1.0, "apart_in": (0.25, 0.12)}
-    figure, panels = new_panels(len(gates), len(GATES), panel_in=1.45, sharex=True, **margins)
+    figure, panels = new_panels(
+        len(gates), len(GATES), height_in=1.5 + 1.7 * len(gates), grid=False, sharex=True
+    )
     for number, (row, (name, named)) in enumerate(zip(panels, gates.items(), strict=True), 1):
         arrays = {gate: np.asarray(named[gate], np.float64) for gate in GATES}
         clock = Clock.of(len(arrays["f"]), dt_s=dt_s, dates=dates)
@@ -69,15 +69,12 @@ def gate_pictures(
         row[0].set_ylabel(f"{plain_text(name, longest=12)}: unit")
     for axes, gate in zip(panels[0], GATES, strict=True):
         axes.set_title(GATES[gate], pad=15)
-    height = figure.get_size_inches()[1]
-    for gate, left_in, width_in, label in (
-        ("o", 0.7, 5.0, "gate: 0 shut, 1 open"),
-        ("g", 6.45, 1.45, "candidate"),
+    for gate, under, aspect, label in (
+        ("o", panels[:, :3], 60, "gate: 0 shut, 1 open"),
+        ("g", panels[:, 3], 20, "candidate"),
     ):
-        place = figure.add_axes((left_in / WIDTH_IN, 0.4 / height, width_in / WIDTH_IN, 0.08 / height))
-        bar = figure.colorbar(images[gate], cax=place, orientation="horizontal", label=label)
-        bar.outline.set_visible(False)
-        dress(bar.ax, grid=False, labelsize=8)
+        place: dict[str, Any] = {"location": "bottom", "shrink": 0.9, "aspect": aspect, "pad": 0.02}
+        dress(figure.colorbar(images[gate], ax=under, label=label, **place).ax, grid=False, labelsize=8)
     entitle(figure, title, "Units in the order of their mean forget gate: above, those that forget fastest")
     return figure
 
@@ -95,7 +92,7 @@ def gradient_flow(h: npt.ArrayLike, c: npt.ArrayLike, *, layers: Sequence[str]) 
         c: Norm of ∂L/∂c_t. Shape (L, T).
         layers: Names, from the input up.
     """
-    figure, panels = new_panels(1, 2, panel_in=2.3, top_in=0.75, sharey=True)
+    figure, panels = new_panels(1, 2, height_in=3.5, sharey=True)
     for axes, norms, state in zip(panels[0], (h, c), ("output, ∂L/∂h", "cell, ∂L/∂c"), strict=True):
         for depth, (name, values) in enumerate(zip(layers, np.asarray(norms)[:, ::-1], strict=True)):
             left = values / values[0] if values[0] > 0 else np.full(len(values), np.nan)
@@ -108,9 +105,8 @@ def gradient_flow(h: npt.ArrayLike, c: npt.ArrayLike, *, layers: Sequence[str]) 
         axes.yaxis.set_minor_locator(NullLocator())
         axes.margins(x=0.02)
         count_on_x(axes)
-        dress(axes)
     panels[0, 0].set_ylabel("norm, relative to the last step")
-    legend_above(figure, panels[0, 1], columns=5)
+    legend_above(figure, panels[0, 1])
     return figure
 
 
@@ -128,9 +124,7 @@ def layer_norms(
         updates: ‖ΔW‖ / ‖W‖ of the epoch, for the same layers; each (E,).
     """
     x = np.asarray(epochs, np.float64)
-    top_in = 0.4 + 0.18 * (-(-len(norms) // 5))
-    figure, panels = new_panels(1, 2, panel_in=2.3, top_in=top_in, apart_in=(0, 0.9))
-    left, right = panels[0]
+    figure, [[left, right]] = new_panels(1, 2, height_in=3.3)
     for place, name in enumerate(norms):
         norm, update = (np.asarray(values[name], np.float64) for values in (norms, updates))
         style = _line_style(place, len(norms))
@@ -144,9 +138,8 @@ def layer_norms(
     for axes in (left, right):
         axes.set_xlabel("epoch")
         count_on_x(axes)
-        dress(axes)
     right.set_yscale("log")
-    legend_above(figure, left, columns=5)
+    legend_above(figure, left)
     return figure
 
 
@@ -170,7 +163,6 @@ def _draw_layer(
         )
         clock.dress(axes, most=4, label=is_last)
         axes.set_yticks(np.unique(np.linspace(1, num_units, 3).round()))
-        dress(axes, grid=False)
         axes.tick_params(left=gate == "i", labelleft=gate == "i")
         share = f"open {(values > OPEN).mean():.0%}, shut {(values < SHUT).mean():.0%}"
         if is_candidate:

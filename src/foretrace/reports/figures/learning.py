@@ -16,9 +16,7 @@ from foretrace.reports.figures.style import (
     SKY,
     VERMILLION,
     FloatArray,
-    ShortNumbers,
     count_on_x,
-    dress,
     house_style,
     legend_above,
     new_panels,
@@ -46,8 +44,7 @@ def loss_by_batch(batches: npt.ArrayLike, losses: npt.ArrayLike, *, name: str = 
     steps, values = np.asarray(batches, np.float64), np.asarray(losses, np.float64)
     finite = np.isfinite(values)
     x, y = steps[finite], values[finite]
-    figure, panels = new_panels(1, 1, panel_in=2.4)
-    axes = panels[0, 0]
+    figure, [[axes]] = new_panels(1, 1, height_in=3.3)
     axes.set(xlabel="batch", ylabel=plain_text(name, longest=32))
     if len(x) <= MAX_POINTS:
         size = 5.0 if len(x) < 100 else 3.2 if len(x) < 1_000 else 2.0
@@ -72,7 +69,7 @@ def loss_by_batch(batches: npt.ArrayLike, losses: npt.ArrayLike, *, name: str = 
         edge = axes.get_xaxis_transform()
         axes.plot(some, np.ones(len(some)), "x", color=INK, transform=edge, clip_on=False, label=label)
     _finish(axes, steps, values)
-    legend_above(figure, axes, columns=3)
+    legend_above(figure, axes)
     return figure
 
 
@@ -95,8 +92,7 @@ def error_by_epoch(
         best_epoch: Epoch whose weights are kept, one of ``epochs``; None where none was chosen.
     """
     x, *columns = (np.asarray(column, np.float64) for column in (epochs, train, valid, lr))
-    figure, panels = new_panels(1, 2, panel_in=2.3, apart_in=(0.0, 0.9), width_ratios=[2, 1])
-    axes, beside = panels[0]
+    figure, [[axes, beside]] = new_panels(1, 2, height_in=3.2, width_ratios=[2, 1])
     size = 4.0 if len(x) <= 60 else 0.0
     axes.plot(x, columns[0], "-o", color=BLUE, ms=size, lw=1.6, label="training")
     axes.plot(x, columns[1], "--s", color=VERMILLION, ms=size, lw=1.6, label="validation")
@@ -109,12 +105,12 @@ def error_by_epoch(
     beside.set(xlabel="epoch", ylabel="learning rate")
     _finish(axes, x, np.concatenate(columns[:2]))
     _finish(beside, x, columns[2])
-    legend_above(figure, axes, columns=3)
+    legend_above(figure, axes)
     return figure
 
 
 def _finish(axes: Axes, x: FloatArray, values: FloatArray) -> None:
-    """Span all of ``x``, choose the y scale by the range of the values, and dress both axes."""
+    """Span all of ``x``, and choose the y scale by the range of the values."""
     known = values[np.isfinite(values)]
     low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
     if not len(known):
@@ -126,8 +122,7 @@ def _finish(axes: Axes, x: FloatArray, values: FloatArray) -> None:
         axes.yaxis.set_minor_formatter("" if high >= low * CROWDED_FROM_RATIO else "{x:g}")
         axes.yaxis.set_major_formatter("{x:g}")
     else:
-        axes.yaxis.set_major_formatter(ShortNumbers())
+        axes.yaxis.set_major_formatter("{x:.7g}")  # no offset in a title's place
     margin = 0.03 * np.ptp(x) or 0.6
     axes.set_xlim(x.min() - margin, x.max() + margin)
     count_on_x(axes)
-    dress(axes)

@@ -20,17 +20,14 @@ from foretrace.reports.figures.style import (
     PURPLE,
     SKY,
     VERMILLION,
-    WIDTH_IN,
     FloatArray,
     count_on_x,
     dress,
     entitle,
-    fitted,
     house_style,
     legend_above,
     new_panels,
     plain_text,
-    text_width_in,
 )
 
 MODEL = "model"
@@ -67,8 +64,7 @@ def error_by_horizon(
         dt_s: Time step in seconds; None where unknown.
     """
     curves = {name: np.asarray(curve, np.float64) for name, curve in errors.items()}
-    figure, panels = new_panels(1, 1, panel_in=2.9, top_in=0.65)
-    axes = panels[0, 0]
+    figure, [[axes]] = new_panels(1, 1, height_in=4.0)
     axes.set(xscale="log", yscale="log", ylabel="MSE (training variances)")
     axes.set_xlabel("steps ahead" if dt_s is None else f"steps ahead (of {dt_s:g} s each)")
     steps = np.arange(1, len(curves[MODEL]) + 1)
@@ -84,8 +80,7 @@ def error_by_horizon(
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.xaxis.set_minor_formatter("")
     axes.set_xlim(0.95, max(1.05 * len(steps), 2))
-    dress(axes)
-    legend_above(figure, axes, columns=5)
+    legend_above(figure, axes)
     return figure
 
 
@@ -105,28 +100,19 @@ def skill_map(skill: npt.ArrayLike, *, feature_names: Sequence[str], horizons: S
     if len(values) > MAX_ROWS:
         worst = np.argsort(np.nan_to_num(values[:, -1], nan=-np.inf), kind="stable")
         shown = worst[:MAX_ROWS].tolist()
-    names = [fitted(feature_names[f], 1.9) for f in shown]
-    left = 0.2 + max(text_width_in(name, size=8.5) for name in names)
-    figure, panels = new_panels(
-        1, 1, panel_in=0.2 * max(3, len(shown)), left_in=left, right_in=1.05, top_in=0.4
-    )
-    axes = panels[0, 0]
+    figure, [[axes]] = new_panels(1, 1, height_in=0.9 + 0.2 * max(3, len(shown)), grid=False)
     axes.set_xlabel("steps ahead")
     image = axes.imshow(values[shown], cmap=matplotlib.colormaps["RdBu"], vmin=-1, vmax=1, aspect="auto")
     axes.set_xticks(range(len(horizons)), [f"{steps:,}" for steps in horizons])
-    axes.set_yticks(range(len(shown)), names)
+    axes.set_yticks(range(len(shown)), [plain_text(feature_names[f]) for f in shown])
     for (row, column), value in np.ndenumerate(values[shown]):
         color = "white" if abs(value) > 0.6 else INK
         text = f"{value:.2f}" if value > -10 else "< −10"
         axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=color)
-    height = figure.get_size_inches()[1]
-    place = figure.add_axes((1 - 0.9 / WIDTH_IN, 0.5 / height, 0.12 / WIDTH_IN, 1 - 0.9 / height))
-    bar = figure.colorbar(image, cax=place, extend="min")
-    dress(bar.ax, grid=False, labelsize=8)
+    dress(figure.colorbar(image, extend="min", aspect=30).ax, grid=False, labelsize=8)
     what = "Skill against repeating the last value: 1 is perfect, below 0 is worse"
     some = f"; the lowest {len(shown)} of {len(values)} features" if len(shown) < len(values) else ""
     entitle(figure, what + some)
-    dress(axes, grid=False)
     return figure
 
 
@@ -138,20 +124,17 @@ def error_by_position(errors: Mapping[str, npt.ArrayLike], *, carried: float | N
         errors: Mean squared error by position, of the model and of others. Each of shape (T,).
         carried: The model's error with the state carried, for comparison.
     """
-    figure, panels = new_panels(1, 1, panel_in=2.2)
-    axes = panels[0, 0]
+    figure, [[axes]] = new_panels(1, 1, height_in=3.15)
     axes.set(xlabel="position in the window (steps read)", ylabel="MSE (training variances)")
     for name, curve in errors.items():
         values = np.asarray(curve, np.float64)
         marker = "o" if len(values) == 1 else ""
-        axes.plot(
-            1 + np.arange(len(values)), values, marker=marker, **_look(name, errors), label=plain_text(name)
-        )
+        steps = 1 + np.arange(len(values))
+        axes.plot(steps, values, marker=marker, **_look(name, errors), label=plain_text(name))
     if carried is not None:
         axes.axhline(carried, color=VERMILLION, ls=":", lw=1.4, label="model, state carried")
     axes.set_ylim(bottom=0)
     count_on_x(axes)
-    dress(axes)
     legend_above(figure, axes)
     return figure
 
@@ -164,7 +147,7 @@ def residuals(errors: Sequence[npt.ArrayLike]) -> Figure:
         errors: Of each episode, in scaled units. Each of shape (S, F).
     """
     parts = [np.asarray(part, np.float64) for part in errors]
-    figure, panels = new_panels(1, 2, panel_in=2.5, top_in=0.4)
+    figure, panels = new_panels(1, 2, height_in=3.4)
     _draw_histogram(panels[0, 0], np.concatenate([part.ravel() for part in parts]))
     _draw_autocorrelation(panels[0, 1], parts)
     return figure
@@ -181,10 +164,7 @@ def distributions(parts: Mapping[str, npt.ArrayLike], *, feature_names: Sequence
         feature_names: F names.
     """
     count = min(len(feature_names), MAX_NAMED)
-    names = [fitted(name, 1.9) for name in feature_names[:count]]
-    left = 0.2 + max(text_width_in(name, size=8.5) for name in names)
-    figure, panels = new_panels(1, 1, panel_in=0.2 * max(4, count), left_in=left, top_in=0.35)
-    axes = panels[0, 0]
+    figure, [[axes]] = new_panels(1, 1, height_in=0.85 + 0.2 * max(4, count))
     axes.set_xlabel("training standard deviations from the training mean")
     for number, ((part, quantiles), color) in enumerate(
         zip(parts.items(), (BLUE, VERMILLION, GREEN), strict=False)
@@ -194,9 +174,8 @@ def distributions(parts: Mapping[str, npt.ArrayLike], *, feature_names: Sequence
         axes.hlines(rows, table[0], table[4], color=color, linewidth=0.9, alpha=0.8)
         axes.hlines(rows, table[1], table[3], color=color, linewidth=3.2, label=plain_text(part))
         axes.plot(table[2], rows, "o", color="white", markeredgecolor=color, markersize=3.2)
-    axes.set_yticks(range(count), names)
+    axes.set_yticks(range(count), [plain_text(name) for name in feature_names[:count]])
     axes.set_ylim(count - 0.4, -0.6)
-    dress(axes)
     legend_above(figure, axes)
     return figure
 
@@ -219,7 +198,7 @@ def coverage(
         band: Ends of the observed coverage's 95 % confidence interval. Shapes (L, H).
     """
     shares = np.asarray(observed, np.float64)
-    figure, panels = new_panels(1, 2, panel_in=2.7, top_in=0.4)
+    figure, panels = new_panels(1, 2, height_in=3.6)
     left, right = panels[0]
     left.plot([0, 1], [0, 1], color=MUTED, ls=":", lw=1.2, label="as it should be")
     left.plot(levels, shares.mean(axis=1), "o-", color=BLUE, lw=1.6, ms=5, label="over all steps ahead")
@@ -238,7 +217,6 @@ def coverage(
     for axes in (left, right):
         axes.yaxis.set_major_formatter("{x:.1f}")
         axes.legend(loc="lower right", fontsize=8, ncols=3 if axes is right else 1)
-        dress(axes)
     return figure
 
 
@@ -261,13 +239,11 @@ def _draw_histogram(axes: Axes, pooled: FloatArray) -> None:
     kurtosis = float(((pooled - pooled.mean()) ** 4).mean() / spread**4)
     axes.set_title(f"spread {spread:.3g}, kurtosis {kurtosis:.3g} (normal: 3)")
     axes.set_yscale("log")
-    axes.set_ylim(
-        max(density[density > 0].min() / 2, density.max() * 1e-5), density.max() * 30
-    )  # legend's room
+    top = density.max() * 30  # room for the legend
+    axes.set_ylim(max(density[density > 0].min() / 2, density.max() * 1e-5), top)
     axes.set_xlabel("error (training std; the outermost bars: all beyond)")
     axes.set_ylabel("density")
     axes.legend(fontsize=8, loc="upper right")
-    dress(axes)
 
 
 def _draw_autocorrelation(axes: Axes, parts: Sequence[FloatArray]) -> None:
@@ -291,4 +267,3 @@ def _draw_autocorrelation(axes: Axes, parts: Sequence[FloatArray]) -> None:
     axes.set_xlabel("lag (steps)")
     axes.legend(fontsize=8)
     count_on_x(axes)
-    dress(axes)

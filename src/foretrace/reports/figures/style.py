@@ -1,7 +1,6 @@
 """What all figures share: colors, size, type, margins, time axes, and text that appears as it was written."""
 
 import unicodedata
-from collections.abc import Sequence
 from contextlib import ContextDecorator
 from dataclasses import dataclass
 from functools import cache
@@ -11,10 +10,10 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
-from matplotlib.ticker import Formatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -33,12 +32,12 @@ NOT_FINITE = "#8A8A8A"
 
 WIDTH_IN, DPI = 8.2, 110  # 902 px: the width at which MLflow shows an image, so that 9 pt stay 9 pt
 FONT = "DejaVu Sans"  # comes with matplotlib, so a figure is the same on every machine
+LONGEST_LINE = 95  # characters: what the width has room for at 10 pt
 ELLIPSIS, UNKNOWN_GLYPH = "…", "\ufffd"
 UNITS = {"d": 86_400.0, "h": 3_600.0, "min": 60.0, "s": 1.0}
-NS_PER_DAY = 86_400e9  # matplotlib counts days since 1970
-SELECTORS = (
-    "\ufe0e\ufe0f"  # say whether the character before is text or an emoji, and have no look of their own
-)
+STEPS = (1, 2, 5, 10)  # between ticks, times a power of ten
+# They say whether the character before is text or an emoji, and have no look of their own.
+SELECTORS = "\ufe0e\ufe0f"
 
 
 def house_style() -> ContextDecorator:
@@ -51,7 +50,6 @@ def house_style() -> ContextDecorator:
             "text.color": INK,
             "axes.titlesize": 9.5,
             "axes.titlelocation": "left",
-            "axes.titley": 1.0,  # else matplotlib measures all ticks to put it above them, a seventh of the time
             "axes.labelsize": 9.0,
             "axes.labelcolor": INK,
             "axes.edgecolor": MUTED,
@@ -76,67 +74,14 @@ def new_figure(height_in: float) -> Figure:
 
 
 def new_panels(
-    rows: int,
-    columns: int,
-    *,
-    panel_in: float,
-    left_in: float = 0.8,
-    right_in: float = 0.15,
-    top_in: float = 0.45,
-    bottom_in: float = 0.5,
-    apart_in: tuple[float, float] = (0.35, 0.7),
-    **options: Any,
+    rows: int, columns: int, *, height_in: float, grid: bool = True, labelsize: float = 8.5, **options: Any
 ) -> tuple[Figure, npt.NDArray[np.object_]]:
-    """Return a figure of the house's width and its axes, (rows, columns), with margins in inches.
-
-    Fixed margins take no time, while matplotlib's layout engines measure every label several times, which is
-    two thirds of a figure's cost.
-
-    Args:
-        rows: Rows of panels.
-        columns: Columns of panels.
-        panel_in: Height of a panel.
-        left_in: Left of the first panels, for labels.
-        right_in: Right of the last panels.
-        top_in: Above the first panels, for title or legend.
-        bottom_in: Below the last panels.
-        apart_in: Between rows and between columns.
-        options: For `Figure.subplots`.
-    """
-    height = top_in + rows * panel_in + (rows - 1) * apart_in[0] + bottom_in
-    width = (WIDTH_IN - left_in - right_in - (columns - 1) * apart_in[1]) / columns
-    figure = Figure(figsize=(WIDTH_IN, height), dpi=DPI)
-    figure.subplots_adjust(
-        left=left_in / WIDTH_IN,
-        right=1 - right_in / WIDTH_IN,
-        top=1 - top_in / height,
-        bottom=bottom_in / height,
-        hspace=apart_in[0] / panel_in,
-        wspace=apart_in[1] / width,
-    )
-    return figure, figure.subplots(rows, columns, squeeze=False, **options)
-
-
-def legend_above(figure: Figure, axes: Axes, *, columns: int = 5, below_in: float = 0.05) -> None:
-    """Explain the lines of some axes in the figure's upper margin, so far below its edge."""
-    handles, labels = axes.get_legend_handles_labels()
-    place = (0, 1 - below_in / figure.get_size_inches()[1])
-    figure.legend(
-        list(handles),
-        list(labels),
-        loc="upper left",
-        bbox_to_anchor=place,
-        ncols=columns,
-        columnspacing=1.4,
-        borderaxespad=0,
-    )
-
-
-def entitle(figure: Figure, *lines: str) -> None:
-    """Write lines into the figure's upper left corner; empty ones are left out."""
-    height = figure.get_size_inches()[1]
-    shown = "\n".join(fitted(line, WIDTH_IN - 0.2, size=10) for line in lines if line)
-    figure.suptitle(shown, x=0.1 / WIDTH_IN, y=1 - 0.07 / height, ha="left", va="top")
+    """Return a figure of the house's width, and its axes (rows, columns); ``options`` are `Figure.subplots`'s."""
+    figure = new_figure(height_in)
+    panels = figure.subplots(rows, columns, squeeze=False, **options)
+    for axes in panels.flat:
+        dress(axes, grid=grid, labelsize=labelsize)
+    return figure, panels
 
 
 def dress(axes: Axes, *, grid: bool = True, labelsize: float = 8.5) -> None:
@@ -146,37 +91,31 @@ def dress(axes: Axes, *, grid: bool = True, labelsize: float = 8.5) -> None:
         axes.grid(visible=True, color=GRID, linewidth=0.7)
 
 
+def legend_above(figure: Figure, axes: Axes, *lines: str, columns: int = 5) -> None:
+    """Explain the lines of some axes above them all, under a title of lines; empty ones are left out."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        list(handles),
+        list(labels),
+        loc="outside upper left",
+        ncols=columns,
+        columnspacing=1.4,
+        title="\n".join(plain_text(line, longest=LONGEST_LINE) for line in lines if line),
+        title_fontsize=10,
+        alignment="left",
+    )
+
+
+def entitle(figure: Figure, *lines: str) -> None:
+    """Write lines above a figure's axes; empty ones are left out."""
+    shown = "\n".join(plain_text(line, longest=LONGEST_LINE) for line in lines if line)
+    figure.suptitle(shown, x=0.1 / WIDTH_IN, ha="left")
+
+
 def count_on_x(axes: Axes) -> None:
     """Put whole numbers on the x axis, with thousands apart."""
-    axes.xaxis.set_major_locator(round_ticks(10, whole=True))
+    axes.xaxis.set_major_locator(MaxNLocator(10, steps=STEPS, integer=True, min_n_ticks=1))
     axes.xaxis.set_major_formatter("{x:,.0f}")
-
-
-def round_ticks(most: int, *, whole: bool = False) -> MaxNLocator:
-    """Return ticks at multiples of 1, 2 or 5 times a power of ten; ``whole`` for what is counted."""
-    return MaxNLocator(most, steps=[1, 2, 5, 10], integer=whole, min_n_ticks=1 if whole else 2)
-
-
-class ShortNumbers(Formatter):
-    """Tick labels with as few digits as tell them apart, and no offset in a title's place.
-
-    >>> ShortNumbers().format_ticks([101325.2, 101325.4]), ShortNumbers().format_ticks([0, 2e6])
-    (['101325.2', '101325.4'], ['0', '2e+06'])
-    """
-
-    def __call__(self, value: float, position: int | None = None) -> str:
-        """Return one label."""
-        return self.format_ticks([value])[0]
-
-    def format_ticks(self, values: Sequence[float]) -> list[str]:
-        """Return the labels of all ticks."""
-        largest = max((abs(value) for value in values), default=0.0)
-        labels: list[str] = []
-        for digits in range(6 if 1e3 <= largest < 1e6 else 3, 12):
-            labels = [f"{0.0 if abs(v) < 1e-9 * largest else v:.{digits}g}" for v in values]
-            if len(set(labels)) == len(labels):
-                break
-        return [label.replace("-", "−", 1) if label.startswith("-") else label for label in labels]
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,10 +145,8 @@ class Clock:
             dates: ``datetime64`` of each row, where known; else rows count from ``first``. Shape (T,).
             first: Number of the first row.
         """
-        if dt_s is not None and not dt_s > 0:
-            raise ValueError(f"expected dt_s > 0 or None, received {dt_s}")
         if dates is not None:
-            return cls(np.asarray(dates, "datetime64[ns]").astype(np.int64) / NS_PER_DAY, "")
+            return cls(np.asarray(date2num(np.asarray(dates))), "")  # type: ignore[no-untyped-call]
         x = (first + np.arange(count, dtype=np.float64)) * (dt_s or 1.0)
         if dt_s is None:
             return cls(x, "time (steps)")
@@ -223,9 +160,9 @@ class Clock:
         return float(self.x[0] - half), float(self.x[-1] + half)
 
     def dress(self, axes: Axes, *, most: int, label: bool = True) -> None:
-        """Put ticks, and where asked a label, on an x axis."""
+        """Put at most so many ticks, and where asked a label, on an x axis."""
         if self.label:
-            axes.xaxis.set_major_locator(round_ticks(most, whole=self.label == "time (steps)"))
+            axes.xaxis.set_major_locator(MaxNLocator(most, steps=STEPS, integer="steps" in self.label))
             axes.set_xlabel(self.label if label else "")
             return
         locator = AutoDateLocator(minticks=2, maxticks=most)  # type: ignore[no-untyped-call]
@@ -251,26 +188,6 @@ def plain_text(text: str, *, longest: int = 28) -> str:
         tail = longest // 3
         shown = shown[: longest - tail - 1].rstrip() + ELLIPSIS + shown[-tail:].lstrip()
     return shown.replace("$", r"\$")
-
-
-def fitted(text: str, width_in: float, *, size: float = 9.0) -> str:
-    """Return `plain_text` that is no wider than a number of inches, at a font size in points.
-
-    >>> fitted("angular velocity of the front knee", 1.0), fitted("knee", 1.0)
-    ('angular v…knee', 'knee')
-    """
-    longest = max(4, min(len(text), 200))
-    while text_width_in(shown := plain_text(text, longest=longest), size=size) > width_in and longest > 4:
-        longest -= 1
-    return shown
-
-
-def text_width_in(text: str, *, size: float = 9.0) -> float:
-    """Return the width of a line in inches, at a font size in points."""
-    font = get_font(findfont(FONT))
-    font.set_size(size, DPI)
-    font.set_text(text.replace(r"\$", "$"))
-    return float(font.get_width_height()[0]) / 64 / DPI
 
 
 @cache

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from trained import checkpoint, saved
 
 from foretrace.commands import evaluate, export, predict, train
-from foretrace.commands.metadata import NOT_RECORDED
+from foretrace.commands.record import NOT_RECORDED
 from foretrace.config import ExportConfig, PredictConfig, TrainConfig, parse
 from foretrace.sweeps.sweep import reopen
 from foretrace.workspace import Workspace

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from foretrace.commands.metadata import log_curves, record_data
-from foretrace.commands.report import evaluate_and_report
+from foretrace.commands.record import evaluate_and_report, log_curves, record_data
 from foretrace.config import DescribeConfig, EvaluateConfig, PublishedData
 from foretrace.config.parse import parse
 from foretrace.config.run_config import read_run_config
@@ -17,7 +16,7 @@ from foretrace.data.splits import Splits
 from foretrace.errors import UserError
 from foretrace.evaluation.evaluate import evaluate
 from foretrace.evaluation.progress import show_progress
-from foretrace.evaluation.references import References, fit_references
+from foretrace.evaluation.references import References
 from foretrace.evaluation.result import EvaluationResult
 from foretrace.evaluation.storage import EVALUATION, load_evaluation
 from foretrace.reports import console
@@ -60,16 +59,14 @@ def run(
     sources.check(settings)
     is_split = any(text.lstrip("+").startswith(("data.split=", "data.split.")) for text in overrides)
     data, same_data = _load_data(predictor.card, settings, recorded, workspace, is_split=is_split)
-    train, valid = (data.windows[part].sequences for part in ("train", "valid"))
     folder = "" if same_data else f"evaluations/{settings.source}"
     prefix = "" if same_data or config.log_to == "new_run" else f"{settings.source}/"
     title = f"{config.run or Path(str(config.checkpoint)).name} on {settings.source}"
     with _tracked(config, predictor.run_ids, settings.source, overrides, workspace, folder) as tracked:
         record_data(settings.source, data, tracked)
         with show_progress():
-            references = fit_references(predictor.model, train=train, valid=valid, settings=config.evaluation)
-            metrics = evaluate_and_report(
-                predictor.model, data, references, tracked, config.evaluation, title=title, prefix=prefix
+            metrics, _ = evaluate_and_report(
+                predictor.model, data, tracked, config.evaluation, title=title, prefix=prefix
             )
         if trained and metrics and (name := trained.tags.get("initialized_from")):
             ratios = _compare_with_ancestor(name, data, tracked, config, workspace)

@@ -46,7 +46,7 @@ def run(config: PredictConfig, *, workspace: Workspace) -> Path:
     table, picture = _targets(config)
     workspace = replace(workspace, uri=config.tracking.uri)
     files = find_files(config.data.path, cache=workspace.cache)
-    predictor = load_ensemble(config.run, workspace) if config.run else load(str(config.model))
+    predictor = load_ensemble(config.run, workspace) if config.run is not None else load(str(config.model))
     reading = _reading(config, predictor, is_array=file_format(files[0]) in ARRAYS)
     goes_on = config.mode == "forecast"
     has_future = goes_on and bool(predictor.covariate_names)

@@ -11,9 +11,8 @@ from mlflow.entities import Run
 from omegaconf import DictConfig
 
 from foretrace.config import TrainConfig
-from foretrace.config.merge import Changes, changes, merge_settings
 from foretrace.config.parse import parse
-from foretrace.config.run_config import read_run_config
+from foretrace.config.run_config import Changes, changes, merge_settings, read_run_config
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.errors import UserError
 from foretrace.serving.loading import trained_model

@@ -15,15 +15,13 @@ from lightning.pytorch import Callback, Trainer
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from omegaconf import DictConfig
 
-from foretrace.commands.metadata import log_curves, record
-from foretrace.commands.report import evaluate_and_report
+from foretrace.commands.record import evaluate_and_report, log_curves, record
 from foretrace.commands.resume import StartPoint, resolve_start
 from foretrace.config import TrainConfig
 from foretrace.data import sources
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.errors import DivergedError, Interrupted, UserError, sanitize
 from foretrace.evaluation.progress import show_progress
-from foretrace.evaluation.references import fit_references
 from foretrace.model.next_step import count_parameters
 from foretrace.reports import console
 from foretrace.serving.ancestor import begin_from, find_ancestor
@@ -251,13 +249,11 @@ def _conclude(
     calibration = None
     if evaluate:
         model = module.model.to(trainer.strategy.root_device)
-        train, valid = (data.windows[part].sequences for part in ("train", "valid"))
         with show_progress(config.trainer.progress):
-            references = fit_references(model, train=train, valid=valid, settings=config.evaluation)
-            metrics |= evaluate_and_report(
-                model, data, references, tracked, config.evaluation, title=default_name(config)
+            found, calibration = evaluate_and_report(
+                model, data, tracked, config.evaluation, title=default_name(config)
             )
-        calibration = references.calibration
+        metrics |= found
     card = ModelCard.from_training(module.hparams["features"], module.hparams["model"])
     card = card.model_copy(update={"run_id": tracked.id})
     write_mlflow_model(tracked.folder / MODEL, Predictor(card, module.model, calibration))

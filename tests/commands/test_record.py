@@ -4,7 +4,7 @@ import json
 
 import torch
 
-from foretrace.commands.metadata import differences
+from foretrace.commands.record import differences
 from foretrace.tracking.provenance import collect
 
 CPU = torch.device("cpu")

@@ -5,8 +5,8 @@ from copy import deepcopy
 import pytest
 
 from foretrace.config import TrainConfig
-from foretrace.config.merge import changes, merge_settings
 from foretrace.config.parse import parse
+from foretrace.config.run_config import changes, merge_settings
 from foretrace.errors import UserError
 
 # Another value for settings of every kind and depth. A mapping stands for all of its settings at once.

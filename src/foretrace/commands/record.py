@@ -1,4 +1,4 @@
-"""What a run is made of, for the record: everything that it takes to know it, and to get it again."""
+"""What a run leaves: all that it takes to know it and to get it again, and how good its model is."""
 
 import hashlib
 import json
@@ -10,15 +10,23 @@ from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 
 from foretrace.commands.resume import StartPoint
-from foretrace.config.merge import ABSENT, changes
-from foretrace.config.run_config import read_json
+from foretrace.config import Evaluation
+from foretrace.config.run_config import ABSENT, changes, read_json
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.errors import sanitize
-from foretrace.model.next_step import count_parameters
+from foretrace.evaluation.calibration import Calibration
+from foretrace.evaluation.evaluate import evaluate
+from foretrace.evaluation.inside.gates import look_inside
+from foretrace.evaluation.metrics import evaluation_metrics
+from foretrace.evaluation.references import fit_references
+from foretrace.evaluation.result import EvaluationResult
+from foretrace.evaluation.storage import EVALUATION, save_evaluation
+from foretrace.model.next_step import NextStepModel, count_parameters
 from foretrace.reports import console
+from foretrace.reports.report import shown_part, write_report
 from foretrace.tracking import provenance
 from foretrace.tracking.run import TrackedRun
-from foretrace.training.module import Forecaster
+from foretrace.training.module import VALID_MSE, Forecaster
 from foretrace.workspace import Workspace
 
 # A server's address may hold a password; the rest says how this process came to train, not what.
@@ -143,6 +151,53 @@ def record_data(name: str, data: WindowDataModule, tracked: TrackedRun) -> None:
     parts = {part: vars(windows.sequences.statistics) for part, windows in data.windows.items()}
     statistics = {part: {name: a.tolist() for name, a in found.items()} for part, found in parts.items()}
     tracked.log_text("data_statistics.json", json.dumps(statistics, indent=1))
+
+
+def evaluate_and_report(
+    model: NextStepModel,
+    data: WindowDataModule,
+    tracked: TrackedRun,
+    settings: Evaluation,
+    *,
+    title: str,
+    prefix: str = "",
+) -> tuple[dict[str, float], Calibration | None]:
+    """Evaluate a model on the test part, tell the user, and record metrics, pictures and the page.
+
+    Names in the record begin with the prefix.
+
+    Returns:
+        The test metrics by the names under which they are tracked, none where there is no test part; and how far
+        forecasts are off on the validation part.
+    """
+    train, valid = (data.windows[part].sequences for part in ("train", "valid"))
+    references = fit_references(model, train=train, valid=valid, settings=settings)
+    epoch, metrics = len(tracked.history(VALID_MSE)[0]), dict[str, float]()
+    result: EvaluationResult | None = None
+    if (windows := data.windows.get("test")) is None:
+        print(f"test     not done: {data.test_missing}")
+        tracked.set_tags({f"{prefix}test": f"not done: {data.test_missing}"})
+    else:
+        result = evaluate(model, windows, references, settings=settings)
+        print(console.evaluation(result, windows=len(windows), length=windows.length), flush=True)
+        metrics, curves = evaluation_metrics(result)
+        tracked.log_metrics(
+            {prefix + name: value for name, value in metrics.items()}, step=epoch, replace=True
+        )
+        for name, curve in curves.items():
+            for ahead, value in curve.items():
+                tracked.log_metrics({prefix + name: value}, step=ahead, replace=True)
+        tracked.set_tags({f"{prefix}worse_than": ", ".join(result.worse_than) or "none"})
+        save_evaluation(result, tracked.folder / EVALUATION)
+    inside = look_inside(model, data.windows["valid"], shown_part(data))
+    tracked.log_metrics(
+        {prefix + name: value for name, value in inside.metrics.items()}, step=epoch, replace=True
+    )
+    tracked.flush()
+    write_report(
+        tracked, title=title, model=model, data=data, references=references, result=result, inside=inside
+    )
+    return metrics, references.calibration
 
 
 def log_curves(tracked: TrackedRun) -> None:

@@ -22,11 +22,6 @@ def test_wrong_job_is_named(composed):
         jobs.check([["model.dropout=0"], ["model.dropout=1.5"]], lambda job: composed(*job))
 
 
-def test_error_of_every_job_is_said_once(composed):
-    with pytest.raises(UserError, match=r"^model\.dropout: "):
-        jobs.check([["seed=1", "model.dropout=2"], ["seed=2", "model.dropout=2"]], lambda job: composed(*job))
-
-
 @pytest.mark.parametrize(
     "typed",
     [

@@ -129,6 +129,8 @@ def test_failure_stops_no_other_job_and_is_told(here, grid, capsys):
 def test_resumed_sweep_does_what_is_missing_and_nothing_else(here, grid, capsys):
     first = Trainer(here, **{"dropout=0.1": ["NO RUN"]})
     assert run(grid, first, places=1) == 1
+    assert "failed   model.dropout=0.1: ended without a result, exit status 2" in capsys.readouterr().err
+    assert "FAILED" in (artifacts(here, grid.id) / "children.csv").read_text()
     again = Trainer(here)
     assert run(reopened(grid), again, places=1) == 0
     assert [overrides[0] for overrides in again.started] == ["model.dropout=0.1"]

@@ -12,8 +12,8 @@ def child(width, seed, valid, *, test=1.0, status="FINISHED", **more):
     return Child(job, f"{width}-{seed}", status, metrics={"val/mse": valid, "test/mse": test}, **more)
 
 
-def summary(*children, **failures):
-    return Summary(children, names=varied(child.job for child in children), failures=failures)
+def summary(*children):
+    return Summary(children, names=varied(child.job for child in children))
 
 
 def test_seeds_are_repeats_of_the_same_settings():
@@ -50,12 +50,6 @@ def test_verdict_names_what_failed():
     assert told == (
         "1 of 3 jobs done, 1 failed: model.hidden_sizes=[4]; best 8-1 val/mse=0.5 (model.hidden_sizes=[8])"
     )
-
-
-def test_failure_without_a_run_is_in_the_table():
-    unbegun = Child(("seed=1",))
-    jobs = Summary([unbegun], names=["seed"], failures={unbegun.job: "no room"}).jobs
-    assert list(jobs[["status", "error"]].iloc[0]) == ["FAILED", "no room"]
 
 
 def test_errors_of_what_was_not_finished_are_not_shown():

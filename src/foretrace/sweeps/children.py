@@ -44,6 +44,11 @@ class Child:
         """Whether nothing is left to do."""
         return self.status in ("FINISHED", "PRUNED", "DIVERGED")
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is done or failed; what was killed is taken up again."""
+        return self.is_done or self.status == "FAILED"
+
 
 def read_child(client: MlflowClient, run: Run, *, staging: Path) -> Child:
     """Return the child that a run is.

@@ -110,23 +110,18 @@ def check(jobs: Sequence[Sequence[str]], compose: Compose) -> list[TrainConfig]:
     """Return every job's settings, composed and checked.
 
     Raises:
-        UserError: If a setting of any job cannot be used; names the job unless all are wrong alike.
+        UserError: If a setting cannot be used; names the job.
     """
-    checked, wrong = list[TrainConfig](), dict[int, UserError]()
+    checked, names = list[TrainConfig](), varied(jobs)
     for number, job in enumerate(jobs, start=1):
         try:
             checked.append(parse(compose(job), TrainConfig))
         except UserError as error:
-            wrong[number] = error
-    if not wrong:
-        return checked
-    number, first = next(iter(wrong.items()))
-    names = varied(jobs)
-    if not names or (len(wrong) == len(jobs) and len({str(one) for one in wrong.values()}) == 1):
-        raise first
-    message = f"job {number} of {len(jobs)} ({brief(jobs[number - 1], names)}): {first.message}"
-    more = f" And {len(wrong) - 1} more jobs are wrong." if len(wrong) > 1 else ""
-    raise UserError(message, hint=(first.hint + more).strip()) from first
+            if not names:
+                raise
+            message = f"job {number} of {len(jobs)} ({brief(job, names)}): {error.message}"
+            raise UserError(message, hint=error.hint) from error
+    return checked
 
 
 def require_optuna() -> None:

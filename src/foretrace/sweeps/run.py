@@ -36,13 +36,13 @@ def run(sweep: Sweep, start: Callable[[Sequence[str]], Worker], *, places: int) 
     def conclude(before: Child, status: int) -> None:
         child, name = _outcome(sweep, before), brief(before.job, sweep.names)
         tries[child.key] += 1
-        if not child.is_done and child.status != "FAILED":
+        if not child.has_ended:
             if (status < 0 or status in KILLED) and tries[child.key] <= RETRIES:
                 print(f"killed   {name}: taken up again", file=sys.stderr)
                 return sweep.again(child)
-            sweep.failures[child.job] = f"ended without a result, exit status {status}"
+            child = sweep.fail(child, f"ended without a result, exit status {status}")
         sweep.tell(child)
-        result = sanitize(child.error or sweep.failures.get(child.job, ""), longest=200)
+        result = sanitize(child.error, longest=200)
         if child.is_done and VALID in child.metrics:
             result = f"{VALID}={child.metrics[VALID]:.6g}"
         line = f"{child.status.lower():<8} {name}: {result}, run {child.run_id}"

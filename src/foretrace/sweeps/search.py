@@ -85,7 +85,7 @@ class Search(Sweep):
         for child in trials:  # a kill may have come between a trial's end and the study
             self.tell(child)
         self._left.clear()
-        self._left.extend(child for child in trials if not self._has_ended(child) and not child.at_work)
+        self._left.extend(child for child in trials if not child.has_ended and not child.at_work)
         return self
 
     def children(self) -> list[Child]:
@@ -107,14 +107,11 @@ class Search(Sweep):
 
     def tell(self, child: Child) -> None:
         """Tell the study what became of a trial. What was killed has not ended: it is taken up again."""
-        if self._has_ended(child):
+        if child.has_ended:
             assert child.trial is not None, "given by `propose`"
             state = STATES.get(child.status, TrialState.FAIL)
             value = child.metrics[VALID] if state == TrialState.COMPLETE else None
             self.study.tell(child.trial, value, state=state)
-
-    def _has_ended(self, child: Child) -> bool:
-        return child.is_done or child.status == "FAILED" or child.job in self.failures
 
     def _trials(self) -> list[FrozenTrial]:
         """Return those that know what to try; a kill may have come between."""

@@ -1,6 +1,6 @@
 """The results of a sweep in tables: a row per job, and a row per combination of settings with seeds as repeats."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.special import stdtrit  # type: ignore[import-untyped]
 
 from foretrace.sweeps.children import VALID, Child
-from foretrace.sweeps.jobs import Job, brief, settings
+from foretrace.sweeps.jobs import brief, settings
 
 SEED = "seed"  # a repeat of the same settings, not a setting
 RESULTS = [VALID, "test/mse", "test/l1", "test/raw/mse", "skill"]
@@ -32,7 +32,6 @@ class Summary:
     Args:
         children: One for each job.
         names: Settings that set them apart.
-        failures: Reasons of jobs that failed without a run.
 
     Attributes:
         jobs: One row per job. Errors only of what was finished; of what a search pruned, the validation error.
@@ -41,13 +40,11 @@ class Summary:
         counts: How many jobs there are, and how many are done, failed, pruned, diverged.
     """
 
-    def __init__(
-        self, children: Sequence[Child], *, names: Sequence[str], failures: Mapping[Job, str]
-    ) -> None:
+    def __init__(self, children: Sequence[Child], *, names: Sequence[str]) -> None:
         self._children, self._names = list(children), list(names)
         self._by = [name for name in names if name != SEED]
         columns = ["status", *names, *RESULTS, "best epoch", "duration_s", "run_id", "error"]
-        rows = [self._row(child, failures) for child in children]
+        rows = [_row(child) for child in children]
         self.jobs = pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="job"), columns=columns)
         results = self.jobs[RESULTS].astype(float).where(self.jobs["status"] == "FINISHED")
         by = [self.jobs[name].fillna("") for name in self._by]
@@ -60,18 +57,6 @@ class Summary:
         self.counts = {"jobs": len(rows), "done": sum(child.is_done for child in children)}
         for word in ("FAILED", "PRUNED", "DIVERGED"):
             self.counts[word.lower()] = int((self.jobs["status"] == word).sum())
-
-    def _row(self, child: Child, failures: Mapping[Job, str]) -> dict[str, object]:
-        unbegun = child.run_id is None and child.job in failures
-        shown = {"FINISHED": RESULTS, "PRUNED": [VALID]}.get(child.status, [])
-        return {
-            "status": "FAILED" if unbegun else child.status,
-            **settings(child.job),
-            **{name: child.metrics.get(name) for name in [*shown, "best epoch"]},
-            "duration_s": child.duration_s,
-            "run_id": child.run_id,
-            "error": failures[child.job] if unbegun else child.error,
-        }
 
     @property
     def best(self) -> Best | None:
@@ -125,3 +110,10 @@ class Summary:
         lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
         link = f"Best by validation error: [{best.label}](#/runs/{best.child.run_id})\n" if best else ""
         return "\n".join([link, *lines])
+
+
+def _row(child: Child) -> dict[str, object]:
+    shown = {"FINISHED": RESULTS, "PRUNED": [VALID]}.get(child.status, [])
+    results = {name: child.metrics.get(name) for name in [*shown, "best epoch"]}
+    told = {name: getattr(child, name) for name in ("status", "duration_s", "run_id", "error")}
+    return settings(child.job) | results | told

@@ -6,6 +6,7 @@ import sys
 import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from types import TracebackType
 from typing import Any
@@ -51,7 +52,6 @@ class Sweep:
         id: The parent's run id, which the children name by ``sweep.parent``.
         names: Settings that set the jobs apart.
         number: How many jobs there are in all.
-        failures: Reasons by job of what failed without a run; shown in the tables.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Sweep:
         self.id, self.workspace, self.record = self.tracked.id, workspace, record
         self._jobs: list[Job] = list(dict.fromkeys(own(job) for job in record.get("jobs", [])))
         self.names, self.number = varied(self._jobs), len(self._jobs)
-        self.failures: dict[Job, str] = {}
+        self._failed: dict[Job, Child] = {}  # also those without a run
         self._experiment, self._done, self._due = run.info.experiment_id, dict[str, Child](), 0.0
         self._left = deque[Child]()
 
@@ -98,6 +98,11 @@ class Sweep:
         """Take up a job that was killed."""
         self._left.append(child)
 
+    def fail(self, child: Child, reason: str) -> Child:
+        """Return a job that ended without a result, nobody knows why, as one that failed."""
+        self._failed[child.job] = replace(child, status="FAILED", error=child.error or reason)
+        return self._failed[child.job]
+
     def tell(self, child: Child) -> None:
         """Learn what became of a job. The tracking store knows it; a search's study does not yet."""
 
@@ -123,7 +128,7 @@ class Sweep:
     def children(self) -> list[Child]:
         """Return one child per job, in the order of the jobs; in a search one per trial that was begun."""
         begun = self.begun()
-        return [begun.get(job, Child(job)) for job in self._jobs]
+        return [begun.get(job) or self._failed.get(job) or Child(job) for job in self._jobs]
 
     def recover(self) -> None:
         """Mark children of dead processes KILLED."""
@@ -131,7 +136,7 @@ class Sweep:
 
     def summary(self) -> Summary:
         """Return the tables as they are now."""
-        return Summary(self.children(), names=self.names, failures=self.failures)
+        return Summary(self.children(), names=self.names)
 
     def refresh(self) -> None:
         """Bring tables, tags and the best combination's metrics up to date, unless that was done just now.

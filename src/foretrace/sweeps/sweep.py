@@ -8,7 +8,6 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
-from types import TracebackType
 from typing import Any
 
 from mlflow import MlflowClient
@@ -81,9 +80,7 @@ class Sweep:
         self._left.extend(child for child in self.children() if not child.is_done and not child.at_work)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         try:
             self._due = 0.0
             self.refresh()

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, SupportsFloat
 
 from filelock import FileLock, Timeout
@@ -105,9 +104,7 @@ class TrackedRun(StoredRun):
         (self._waiting / RESERVE).write_bytes(bytes(RESERVE_BYTES))
         self._sender = Sender(self._outbox, write)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self.signals.ignored = self._leaving = True
         interrupted = isinstance(error, Interrupted)
         self.status = "FINISHED" if error is None else "KILLED" if interrupted else "FAILED"

@@ -61,9 +61,9 @@ def build_trainer(
     precision: str,
     run: "TrackedRun | None",
     signals: Signals,
-    env: DistributedEnv = DistributedEnv(),  # noqa: B008  # a tuple
-    watching: Sequence[Callback] = (),
-    logger: Logger | None = None,
+    env: DistributedEnv,
+    watching: Sequence[Callback],
+    logger: Logger | None,
 ) -> Trainer:
     """Return Lightning's trainer; its ``checkpoint_callback`` is our `Checkpoints`.
 

@@ -9,6 +9,8 @@ from foretrace.data.windows import Windows
 from foretrace.evaluation.inside.gradients import GradientFlow, gradient_flow
 from foretrace.evaluation.inside.weights import WeightWatch
 
+NUM_WINDOWS = 8  # that gradients are taken over, spread evenly
+
 
 class Diagnostics(Callback):
     """Reports gradients and weights per layer after an epoch, and leaves the training as it is, bit by bit.
@@ -22,15 +24,14 @@ class Diagnostics(Callback):
         windows: Where a few windows for the gradients come from; those of validation, so that training's own
             shuffling has no part in it.
         every_n_epochs: Take gradients after epochs 0, n, 2 n, ….
-        num_windows: As many windows, spread evenly.
 
     Attributes:
         flow: The latest gradients; None before the first.
     """
 
-    def __init__(self, windows: Windows, *, every_n_epochs: int = 5, num_windows: int = 8) -> None:
+    def __init__(self, windows: Windows, *, every_n_epochs: int = 5) -> None:
         self._windows, self._every_n_epochs = windows, every_n_epochs
-        self._chosen = torch.linspace(0, len(windows) - 1, min(num_windows, len(windows))).round().long()
+        self._chosen = torch.linspace(0, len(windows) - 1, min(NUM_WINDOWS, len(windows))).round().long()
         self._watch: WeightWatch | None = None
         self._restored: dict[str, Any] | None = None
         self.flow: GradientFlow | None = None

@@ -220,6 +220,13 @@ def interrupting(trainer, *, after):
     return start
 
 
+def test_search_is_resumed_for_more_trials(here, search):
+    run(search, Trainer(here), places=1)
+    again = Trainer(here)
+    assert run(reopen(search.id, uri=None, workspace=search.workspace, n_trials=4), again, places=1) == 0
+    assert len(again.started) == 1
+
+
 def test_search_whose_study_is_elsewhere_is_refused(here, search):
     run(search, Trainer(here), places=1)
     journal(search.workspace, search.id).unlink()

@@ -9,7 +9,7 @@ from foretrace.errors import UserError
 pytest.importorskip("optuna")
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from foretrace.sweeps.space import Plan, check_space, texts
+from foretrace.sweeps.space import Plan, check_space, typed
 
 SETTINGS = {"n_trials": 3, "seed": 1, "pruning": None}
 
@@ -75,6 +75,6 @@ def test_wrong_end_of_a_range_is_found(composed, override, name):
 
 @given(st.floats(1e-4, 1e-2))
 def test_number_that_is_typed_stays_in_its_range(value):
-    [typed] = texts(FloatDistribution(1e-4, 1e-2, log=True), [value])
-    assert 1e-4 <= float(typed) <= 1e-2
-    assert float(typed) == pytest.approx(value, rel=1e-4)
+    text = typed(FloatDistribution(1e-4, 1e-2, log=True), value)
+    assert 1e-4 <= float(text) <= 1e-2
+    assert float(text) == pytest.approx(value, rel=1e-4)

@@ -2,17 +2,15 @@
 
 import multiprocessing
 import os
-import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pytest
 import torch
-from helpers import numbered
+from helpers import client, cut, history, newest, numbered, only_run, same_end
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,33 +68,6 @@ def train(composed, here, recordings):
     return run
 
 
-def runs(root: Path) -> list[mlflow.entities.Run]:
-    """The newest first."""
-    return mlflow.MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}").search_runs(["1"])
-
-
-def points(root: Path, run_id: str, name: str) -> list[tuple[int, float]]:
-    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}")
-    return [(point.step, point.value) for point in client.get_metric_history(run_id, name)]
-
-
-def weights(root: Path, run_id: str) -> dict[str, torch.Tensor]:
-    path = root / "mlruns" / "artifacts" / run_id / "artifacts" / "checkpoints" / "last.ckpt"
-    return torch.load(path, weights_only=True)["state_dict"]
-
-
-def at_step(monkeypatch, step: int, act) -> None:
-    """Does something in the first process, during a training step."""
-    original = Forecaster.training_step
-
-    def training_step(self, batch, batch_index):
-        if self.global_step == step:
-            act()
-        return original(self, batch, batch_index)
-
-    monkeypatch.setattr(Forecaster, "training_step", training_step)
-
-
 @given(st.integers(1, 9), st.integers(1, 5))
 def test_the_parts_of_a_batch_make_the_batch(batch_size, processes):
     windows = Windows(numbered([50, 33]), length=5, stride=5)
@@ -115,13 +86,11 @@ def test_the_parts_of_a_batch_make_the_batch(batch_size, processes):
 def test_two_processes_have_the_losses_of_one_in_one_run(train, here):
     one, two = train(*INTERFERING), train(*INTERFERING, "trainer.devices=2")
     assert two == pytest.approx(one, rel=1e-4, abs=1e-5)
-    second, first = runs(here)
+    second, first = client(here).search_runs(["1"])
     assert second.data.tags["processes"] == "2"
+    found, expected = (history(here, run.info.run_id) for run in (second, first))
     for name in (TRAIN_LOSS, f"{TRAIN_LOSS}/epoch", "val/mse", "val/l1", "lr"):
-        expected = points(here, first.info.run_id, name)
-        assert points(here, second.info.run_id, name) == [
-            (s, pytest.approx(v, rel=1e-4)) for s, v in expected
-        ]
+        assert found[name] == [(step, pytest.approx(value, rel=1e-4)) for step, value in expected[name]]
     assert not [path for path in (here / "mlruns" / "staging").rglob("*") if path.is_file()]
 
 
@@ -129,30 +98,32 @@ def test_two_processes_have_the_losses_of_one_in_one_run(train, here):
 def test_what_was_cut_is_resumed_as_if_it_had_not_been(train, here, monkeypatch):
     whole = train(*RANDOM, "trainer.devices=2")
     with monkeypatch.context() as patch:
-        at_step(patch, 5, lambda: signal.raise_signal(signal.SIGTERM))
+        cut(patch, at_step=5)
         with pytest.raises(Interrupted):
             train(*RANDOM, "trainer.devices=2")
-    second, first = (run.info for run in runs(here))
+    second, first = (run.info for run in client(here).search_runs(["1"]))
     assert second.status == "KILLED"
     assert train(f"resume={second.run_id}") == whole
-    assert points(here, second.run_id, TRAIN_LOSS) == points(here, first.run_id, TRAIN_LOSS)
-    pairs = zip(weights(here, first.run_id).values(), weights(here, second.run_id).values(), strict=True)
-    assert all(torch.equal(*pair) for pair in pairs)
+    assert same_end(here, first.run_id, second.run_id)
 
 
 @pytest.mark.slow
 def test_a_process_that_is_gone_ends_the_run_which_is_resumed_in_one(train, here, monkeypatch):
-    def kill() -> None:
-        [worker] = multiprocessing.active_children()
-        worker.kill()
+    step = Forecaster.training_step
+
+    def training_step(self, batch, batch_index):
+        if self.global_step == 5:
+            [worker] = multiprocessing.active_children()
+            worker.kill()
+        return step(self, batch, batch_index)
 
     whole = train()
     with monkeypatch.context() as patch:
-        at_step(patch, 5, kill)
+        patch.setattr(Forecaster, "training_step", training_step)
         with pytest.raises(ChildProcessError, match="process 2 of 2 was ended by SIGKILL"):
             train("trainer.devices=2")
-    assert runs(here)[0].info.status == "FAILED"
-    resumed = train(f"resume={runs(here)[0].info.run_id}", "trainer.devices=1")
+    assert newest(here).info.status == "FAILED"
+    resumed = train(f"resume={newest(here).info.run_id}", "trainer.devices=1")
     assert resumed == pytest.approx(whole, rel=1e-4, abs=1e-5)
 
 
@@ -177,9 +148,9 @@ def test_processes_that_somebody_else_started_make_one_run(checkout, recordings,
         tasks = [{**step, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in range(2)]
         said = [one.communicate()[0] for one in [_start(arguments, checkout, **task) for task in tasks]]
     assert "".join(said).count("status=FINISHED") == 1
-    (run,) = runs(checkout)
+    run = only_run(checkout)
     assert (run.info.status, run.data.tags["processes"]) == ("FINISHED", "2")
-    assert len(points(checkout, run.info.run_id, TRAIN_LOSS)) == 12
+    assert len(history(checkout, run.info.run_id)[TRAIN_LOSS]) == 12
 
 
 @pytest.mark.slow

@@ -34,12 +34,8 @@ def sweep(
 ) -> None:
     """Do all jobs, or those that a sweep still lacks; end the process with 1 if one failed.
 
-    Args:
-        typed: Overrides as typed.
-        config: What Hydra composed without them.
-        loader: Composes the jobs.
-        n_jobs: How many jobs are at work at once; None to go by the launcher.
-        search: How to search; empty for a grid.
+    What was typed is not in the config yet. Without ``n_jobs`` to be at work at once, the launcher says how many; an
+    empty search is a grid.
 
     Raises:
         UserError: If something that was typed cannot be used; then there is no run.

@@ -19,10 +19,7 @@ class TrialPruner(Callback):
     same epoch (Golovin et al. 2017, Google Vizier, section 3.5.1, as in Optuna's `MedianPruner`). An epoch that
     is trained again, as its process had ended before the checkpoint, was reported already and is left as it is.
 
-    Args:
-        workspace: Where the study is kept.
-        sweep: Id of the search's parent run.
-        number: The trial's number.
+    The study bears the id of the search's parent run.
 
     Attributes:
         pruned_at: The epoch, from 0, after which it was given up; None if it was not.

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from foretrace.errors import UserError
 from foretrace.sweeps.children import VALID, Child
 from foretrace.sweeps.jobs import Compose, own
-from foretrace.sweeps.space import Plan, check_space, texts
+from foretrace.sweeps.space import Plan, check_space, typed
 from foretrace.sweeps.sweep import Sweep
 from foretrace.workspace import Workspace
 
@@ -119,7 +119,7 @@ class Search(Sweep):
         return [trial for trial in trials if trial.params.keys() == self._space.keys()]
 
     def _child(self, trial: FrozenTrial) -> Child:
-        values = [f"{key}={texts(kind, [trial.params[key]])[0]}" for key, kind in self._space.items()]
+        values = [f"{key}={typed(kind, trial.params[key])}" for key, kind in self._space.items()]
         return Child(own([*self._fixed, *values]), trial=trial.number)
 
 

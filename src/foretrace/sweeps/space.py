@@ -1,6 +1,6 @@
 """What a search tries: ranges and choices in Hydra's override grammar, as Optuna's distributions."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from math import isfinite
 from typing import Annotated, Any
 
@@ -73,22 +73,22 @@ class Plan(Settings):
 
 
 def _distribution(override: Override) -> BaseDistribution:
-    typed, value = str(override.input_line), override.value()
+    asked, value = str(override.input_line), override.value()
     jobs.check_number([override])  # a range may be of any length
     tags = set(getattr(value, "tags", ()))
     if tags - {"log"} or (tags and not isinstance(value, IntervalSweep)):
         hint = "Example: tag(log,interval(1e-4,1e-2))"
-        raise UserError(f"{typed}: only an interval may have a tag, and only log", hint=hint)
-    choices = [] if isinstance(value, IntervalSweep) else list(override.sweep_string_iterator())
-    more: dict[str, Any] = {"log": "log" in tags}
+        raise UserError(f"{asked}: only an interval may have a tag, and only log", hint=hint)
     if isinstance(value, IntervalSweep):
         low, high = value.start or 0, value.end or 0
-    elif isinstance(value, RangeSweep) and not value.shuffle and len(choices) > 1:
+        more: dict[str, Any] = {"log": "log" in tags}
+    else:
+        choices = list(override.sweep_string_iterator())
+        if not isinstance(value, RangeSweep) or value.shuffle or len(choices) == 1:
+            return CategoricalDistribution(list(dict.fromkeys(choices)))
         ends = [float(one) if "." in choices[0] else int(one) for one in (choices[0], choices[-1])]
         low, high = sorted(ends)  # without the range's own end, as Hydra has it
         more = {"step": abs(value.step)}
-    else:
-        return CategoricalDistribution(list(dict.fromkeys(choices)))
     try:
         if not isfinite(high - low):
             raise ValueError("both ends must be finite")
@@ -96,19 +96,18 @@ def _distribution(override: Override) -> BaseDistribution:
         kind: Any = IntDistribution if whole else FloatDistribution
         return kind(low, high, **more)  # type: ignore[no-any-return]
     except ValueError as error:
-        raise UserError(f"{typed}: {error}") from error
+        raise UserError(f"{asked}: {error}") from error
 
 
-def texts(distribution: Any, values: Iterable[Any]) -> list[str]:
-    """Return values as they are typed.
+def typed(distribution: Any, value: Any) -> str:
+    """Return a value as it is typed.
 
-    >>> texts(FloatDistribution(1e-4, 1e-2, log=True), [0.00123456789])
-    ['0.0012346']
+    >>> typed(FloatDistribution(1e-4, 1e-2, log=True), 0.00123456789)
+    '0.0012346'
     """
     if not isinstance(distribution, FloatDistribution):
-        return [str(value) for value in values]
-    rounded = [float(f"{value:.{DIGITS}g}") for value in values]
-    return [repr(min(distribution.high, max(distribution.low, value))) for value in rounded]
+        return str(value)
+    return repr(min(distribution.high, max(distribution.low, float(f"{value:.{DIGITS}g}"))))
 
 
 def check_space(space: Space, fixed: Sequence[str], compose: Compose) -> list[TrainConfig]:
@@ -117,11 +116,11 @@ def check_space(space: Space, fixed: Sequence[str], compose: Compose) -> list[Tr
     Raises:
         UserError: If a value within a range is none that the setting may have.
     """
-    samples = {key: texts(kind, _samples(kind)) for key, kind in space.items()}
+    samples = {key: [typed(kind, value) for value in _samples(kind)] for key, kind in space.items()}
     usual = {key: values[0] for key, values in samples.items()}
     tried = [usual] + [usual | {key: value} for key, values in samples.items() for value in values[1:]]
-    typed = [[*fixed, *(f"{key}={value}" for key, value in values.items())] for values in tried]
-    return [jobs.check([one], compose)[0] for one in typed]
+    settings = [[*fixed, *(f"{key}={value}" for key, value in values.items())] for values in tried]
+    return [jobs.check([one], compose)[0] for one in settings]
 
 
 def _samples(kind: Any) -> list[Any]:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 from scipy.special import stdtrit  # type: ignore[import-untyped]
 
@@ -27,11 +26,7 @@ class Best(NamedTuple):
 
 
 class Summary:
-    """Tables of a sweep's children.
-
-    Args:
-        children: One for each job.
-        names: Settings that set them apart.
+    """Tables of a sweep's children, one for each job, which the settings of these names set apart.
 
     Attributes:
         jobs: One row per job. Errors only of what was finished; of what a search pruned, the validation error.
@@ -49,9 +44,9 @@ class Summary:
         results = self.jobs[RESULTS].astype(float).where(self.jobs["status"] == "FINISHED")
         by = [self.jobs[name].fillna("") for name in self._by]
         groups = results.groupby(by or [pd.Series("all", self.jobs.index, name="settings")], sort=False)
-        mean, sd, n = groups.mean(), groups.std(), groups.count()
-        half = stdtrit(np.maximum(n - 1, 1), (1 + LEVEL) / 2) * sd / np.sqrt(n)
-        parts = {"": mean, " 95% low": mean - half, " 95% high": mean + half, " sd": sd}
+        mean, n = groups.mean(), groups.count()
+        half = groups.sem() * stdtrit((n - 1).clip(lower=1), (1 + LEVEL) / 2)
+        parts = {"": mean, " 95% low": mean - half, " 95% high": mean + half, " sd": groups.std()}
         table = {f"{name}{part}": values[name] for name in RESULTS for part, values in parts.items()}
         self.combinations = pd.DataFrame({"n": n[VALID]} | table).sort_values(VALID, kind="stable")
         self.counts = {"jobs": len(rows), "done": sum(child.is_done for child in children)}

@@ -39,13 +39,8 @@ class Sweep:
     """A grid at work; `foretrace.sweeps.search.Search` is a sweep that finds its jobs as it goes.
 
     A context manager: its run ends FINISHED, FAILED or KILLED as the block does. Within the block it says what to
-    do next. It is made by `begin` or `reopen`.
-
-    Args:
-        client: Client of the store.
-        run: The parent run.
-        workspace: Where it is kept.
-        record: Artifact ``sweep.json``: ``jobs`` has the overrides of every job, or ``search`` how to search.
+    do next. It is made by `begin` or `reopen`. Its record is the artifact ``sweep.json``: ``jobs`` has the overrides
+    of every job, or ``search`` how to search.
 
     Attributes:
         id: The parent's run id, which the children name by ``sweep.parent``.
@@ -163,13 +158,7 @@ class Sweep:
 def begin(
     record: dict[str, Any], *, tracking: Tracking, workspace: Workspace, command: Sequence[str]
 ) -> Sweep:
-    """Make the parent run of a sweep.
-
-    Args:
-        record: What is to be found again in `reopen`: ``jobs`` or ``search``. No secrets.
-        tracking: Its name and tags; as one of the jobs has it.
-        workspace: Where it is kept.
-        command: What the user typed after ``-m``.
+    """Make the parent run of a sweep, tracked as one of its jobs is; ``command`` is what was typed after ``-m``.
 
     Raises:
         UserError: If the store cannot be reached.

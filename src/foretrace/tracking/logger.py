@@ -38,12 +38,7 @@ class RunLogger(Logger):
 
 
 class BatchLoss(Callback):
-    """Records the loss of every batch, with the number of the batch (from 0) as its step, and the progress.
-
-    Args:
-        run: Where they go.
-        name: The metric's name.
-    """
+    """Records the loss of every batch under a name, with the batch's number (from 0) as its step, and the progress."""
 
     def __init__(self, run: TrackedRun, name: str) -> None:
         self._run, self._name = run, name

@@ -17,10 +17,9 @@ _HEADER = re.compile(r"\b(bearer|basic)\s+[^\s'\"]+", re.IGNORECASE)
 
 
 def redact(text: str) -> str:
-    """Hides what gives access: users and passwords in addresses, and values of what is named like a secret.
+    """Hide what gives access: users and passwords in addresses, and values of what is named like a secret.
 
-    Args:
-        text: One argument of a command, or one value.
+    The text is one argument of a command, or one value.
 
     >>> redact("tracking.uri=http://ann:p%40ss@host:5000/path")
     'tracking.uri=http://***@host:5000/path'
@@ -34,7 +33,7 @@ def redact(text: str) -> str:
 
 
 def redacted(value: Any, name: str = "") -> Any:
-    """The same for nested plain values, where a key can name a secret.
+    """Hide what gives access in nested plain values, where a key can name a secret.
 
     >>> redacted({"MLFLOW_TRACKING_TOKEN": "abc", "tracking": {"uri": "http://ann:pw@host"}, "seed": [1, 2]})
     {'MLFLOW_TRACKING_TOKEN': '***', 'tracking': {'uri': 'http://***@host'}, 'seed': [1, 2]}

@@ -39,12 +39,8 @@ class TrackedRun(StoredRun):
     A context manager while it is written to. Metrics and tags are buffered (one metric at a time, they cost 4–18 ms
     each); everything goes to an outbox on disk and from there to the store, in order, on a thread of its own.
 
-    Args:
-        client: Client of the store in which the run was created.
-        run: The run.
-        staging: Folder in which runs keep what they have not sent, a folder for each.
-        ended: Whether the run had ended before and is only added to: it keeps its status whatever happens, and
-            its metrics take new values for steps that they hold.
+    A run that had ``ended`` before is only added to: it keeps its status whatever happens, and its metrics take new
+    values for steps that they hold.
 
     Attributes:
         folder: The folder of its artifacts, or the one in which they wait to be uploaded.

@@ -94,11 +94,7 @@ def _is_refusal(error: Exception) -> bool:
 
 
 class Sender:
-    """A thread that sends what the outbox holds, and keeps trying while the store is offline.
-
-    Args:
-        outbox: What is to be sent.
-        write: Writes one record; raises if the store did not take it.
+    """A thread that sends what the outbox holds, see `send`, and keeps trying while the store is offline.
 
     Attributes:
         offline: Whether the store did not answer when it was last asked.

@@ -14,21 +14,12 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM)
 class Signals:
     """Turns signals into `Interrupted` from `install` to `restore`, in the main thread only.
 
-    Args:
-        quiet: Say nothing of a signal that is deferred.
+    Says so when it defers one, unless it is ``quiet``.
 
     Attributes:
         deferred: While True, the first signal only becomes ``pending``; the second is raised at once.
         ignored: While True, no signal has any effect.
         pending: The signal that was deferred, to be raised where the state is complete.
-
-    >>> signals = Signals(quiet=True)
-    >>> signals.install()
-    >>> signals.deferred = True
-    >>> signal.raise_signal(signal.SIGTERM)
-    >>> signals.pending
-    Interrupted('SIGTERM')
-    >>> signals.restore()
     """
 
     def __init__(self, *, quiet: bool = False) -> None:

@@ -63,14 +63,10 @@ def create_run(
 
 
 def open_store(workspace: Workspace, *, may_be_new: bool = False) -> MlflowClient:
-    """Return a client of the store, which need not have any run yet.
+    """Return a client of the store at the workspace's ``uri``, or of its own database, made if it ``may_be_new``.
 
     A workspace's own database is pointed to the workspace's own artifacts, should it have been moved. Not by an
     image: others look from outside, where they are at another place.
-
-    Args:
-        workspace: Holds the database, unless its ``uri`` says otherwise.
-        may_be_new: Whether a database file may be made.
 
     Raises:
         UserError: If there can be no store at the address, or what is there is no store.

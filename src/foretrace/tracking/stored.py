@@ -91,12 +91,7 @@ def ui_address(client: MlflowClient, page: str) -> str:
 
 
 class StoredRun:
-    """A run of the store, to be read.
-
-    Args:
-        client: Client of the store.
-        run: The run.
-        staging: Folder in which runs keep what they have not sent, a folder for each.
+    """A run of the store, to be read. In ``staging``, each run has a folder for what it has not sent.
 
     Attributes:
         id: The run's id.

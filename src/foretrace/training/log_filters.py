@@ -6,11 +6,14 @@ import warnings
 
 def filter_library_logs() -> None:
     """Silence known notices, one by one; everything else is still heard."""
-    # "GPU available: …", "TPU available: …" and promotion tips (Lightning#21294); we name the device.
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_a_warning)
-    logging.getLogger("lightning.fabric.utilities.seed").addFilter(_is_a_warning)
-    # "Creating initial MLflow database tables…" and one line per alembic migration, on a fresh checkout.
-    for name in ("mlflow", "alembic"):
+    # "GPU available: …", "TPU available: …" and promotion tips (Lightning#21294); we name the device. "Creating initial
+    # MLflow database tables…" and one line per alembic migration, on a fresh checkout.
+    for name in (
+        "lightning.pytorch.utilities.rank_zero",
+        "lightning.fabric.utilities.seed",
+        "mlflow",
+        "alembic",
+    ):
         logging.getLogger(name).setLevel(logging.WARNING)
     # A trace of 30 lines at each attempt on a database that is busy or full; we report what is raised with it.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
@@ -20,7 +23,3 @@ def filter_library_logs() -> None:
     warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used")
     # Lightning 2.6 calls torch 2.13's pytree by a deprecated name; to be removed with the next Lightning.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-
-
-def _is_a_warning(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.WARNING

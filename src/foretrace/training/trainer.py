@@ -67,14 +67,7 @@ def build_trainer(
 ) -> Trainer:
     """Return Lightning's trainer; its ``checkpoint_callback`` is our `Checkpoints`.
 
-    Args:
-        settings: The group ``trainer`` of the configuration.
-        precision: As Lightning names it.
-        run: Its folder holds the checkpoints. None in a process that keeps no record.
-        signals: Obeyed after the next checkpoint.
-        env: This process's place among those that train together.
-        watching: Callbacks that this process has beside.
-        logger: Told the metrics of each epoch.
+    A process that keeps no record has no run and no logger; callbacks that it has alone are ``watching``.
     """
     every, most = settings.checkpoint_minutes, settings.max_minutes
     saving = Checkpoints(run, signals, every_minutes=every, max_minutes=most)

@@ -223,7 +223,7 @@ def interrupting(trainer, *, after):
 def test_search_is_resumed_for_more_trials(here, search):
     run(search, Trainer(here), places=1)
     again = Trainer(here)
-    assert run(reopen(search.id, uri=None, workspace=search.workspace, n_trials=4), again, places=1) == 0
+    assert run(reopen(search.id, workspace=search.workspace, n_trials=4), again, places=1) == 0
     assert len(again.started) == 1
 
 

@@ -4,9 +4,8 @@ import torch
 from foretrace.config import Evaluation
 from foretrace.data.sequences import Sequences
 from foretrace.data.windows import Windows
-from foretrace.evaluation.evaluate import evaluate
 from foretrace.evaluation.references import fit_references
-from foretrace.evaluation.result import EvaluationResult
+from foretrace.evaluation.result import EvaluationResult, evaluate
 from foretrace.model.next_step import NextStepModel
 
 

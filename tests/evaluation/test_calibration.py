@@ -7,9 +7,9 @@ from foretrace.config import Evaluation
 from foretrace.data.sequences import Sequences
 from foretrace.data.windows import Windows
 from foretrace.evaluation.calibration import Calibration, Climatology, calibrate, fit
-from foretrace.evaluation.evaluate import evaluate
 from foretrace.evaluation.forecast_errors import CALIBRATED, MODEL
 from foretrace.evaluation.references import fit_references
+from foretrace.evaluation.result import evaluate
 from foretrace.evaluation.rollout import iterate_rollouts
 from foretrace.training.module import Forecaster
 

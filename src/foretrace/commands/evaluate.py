@@ -14,10 +14,9 @@ from foretrace.data import sources
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.splits import Splits
 from foretrace.errors import UserError
-from foretrace.evaluation.evaluate import evaluate
 from foretrace.evaluation.progress import show_progress
 from foretrace.evaluation.references import References
-from foretrace.evaluation.result import EvaluationResult
+from foretrace.evaluation.result import EvaluationResult, evaluate
 from foretrace.evaluation.storage import EVALUATION, load_evaluation
 from foretrace.reports import console
 from foretrace.serving.ancestor import load_ancestor

@@ -54,13 +54,9 @@ class LinearForecast:
         return len(self.weights)
 
     def steps(self, inputs: Tensor) -> Tensor:
-        """Forecast one step ahead from each step that has enough before it.
+        """Forecast one step ahead, (B, T - C + 1, F), from inputs (B, T, D) that have enough before them.
 
-        Args:
-            inputs: Scaled values and covariates, see `Scalings.inputs`. Shape (B, T, D).
-
-        Returns:
-            Shape (B, T - C + 1, F).
+        See `Scalings.inputs`.
         """
         many = inputs.shape[1] - self.context + 1
         forecast = self.bias.expand(len(inputs), many, -1)
@@ -81,12 +77,7 @@ def fit_baselines(
     - ``seasonal`` repeats the value of a season ago, where there is a season;
     - ``ridge`` regresses on the last p steps, see `fit_ridge`.
 
-    Args:
-        train: What they are fitted to.
-        valid: What p and the strength of the ridge are chosen on.
-        scalings: Units of all forecasts.
-        longest: Steps of history that any of them may read, >= 2.
-        season: Steps of a season, <= ``longest``; None looks for one, see `find_season`.
+    None reads more than ``longest`` >= 2 steps of history. Without a season, one is looked for, see `find_season`.
     """
     num_features, num_covariates = train.values.shape[1], train.covariates.shape[1]
     present = torch.eye(num_features + num_covariates, num_features, dtype=torch.float64)  # (D, F)

@@ -65,13 +65,8 @@ def ratio_interval(
     """Return the percentile interval of a ratio of two sums over groups, both drawn together.
 
     With counts below it is a mean over steps; with another forecast's errors below, one minus the skill.
-
-    Args:
-        numerators: Shape (G, *S).
-        denominators: Shape (G, *S), or (G,) for the same below all.
-        generator: Where the draws come from.
-        in_time: Whether the groups follow each other in time.
-        resamples: R.
+    Numerators are of shape (G, *S), denominators too, or (G,) for the same below all; ``in_time`` says that groups
+    follow each other in time.
     """
     above, below = np.asarray(numerators, np.float64), np.asarray(denominators, np.float64)
     below = below.reshape(below.shape + (1,) * (above.ndim - below.ndim))
@@ -96,12 +91,7 @@ def sign_flip_p_value(
     """Return how often a sum of differences as large comes about if each may as well have the other sign.
 
     Two-sided. Exact up to 14 groups; beyond, with as many random choices of signs, the observed one among
-    them, so that it is never 0. Groups in time change their sign in runs.
-
-    Args:
-        differences: One per group. Shape (G,).
-        generator: Where the signs come from, when they are random.
-        in_time: Whether the groups follow each other in time.
+    them, so that it is never 0. Differences are one per group (G,); those in time change their sign in runs.
 
     >>> sign_flip_p_value(np.array([1.0, 2.0, 1.0, 3.0]), generator=np.random.default_rng(0))
     0.125
@@ -124,8 +114,7 @@ def sign_flip_p_value(
 def run_length(series: FloatArray) -> int:
     """Return how many groups to draw together, by Politis and White's rule for runs drawn in a circle.
 
-    Args:
-        series: What each group adds to the figure; its mean is zero. Shape (G,).
+    The series (G,), of a mean of zero, is what each group adds to the figure.
 
     >>> noise = np.random.default_rng(0).normal(size=400)
     >>> smooth = np.convolve(noise, np.ones(10), "same")

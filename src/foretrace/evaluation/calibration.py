@@ -216,8 +216,8 @@ def fit(
         truth: What came. Shape (N, H, F).
         group: Recording of each start. Shape (N,).
         levels: In percent.
-        center: What is shrunk towards. Shape (F,).
-        shrink: Whether the shrinkage may be other than 1.
+        center: What is shrunk towards, if ``shrink``; else the shrinkage is 1. Shape (F,).
+        shrink: See above.
         spread: Of the forecasts, > 0. Shape (N, H, F).
     """
     count, steps, features = forecast.shape

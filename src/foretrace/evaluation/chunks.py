@@ -73,12 +73,8 @@ def read_chunks(
 ) -> Iterator[Chunk]:
     """Read every episode from its first step to its last.
 
-    Args:
-        sequences: The episodes.
-        scalings: The units of x and targets.
-        history: Steps that must have been read before a forecast counts, the present one included, >= 1.
-        lookback: Steps before a chunk that come with it, < ``history``.
-        what: What is done with them, for whoever waits.
+    A forecast counts after so many steps of history, the present one included; ``lookback`` < ``history`` steps before
+    a chunk come with it. ``what`` tells whoever waits what is done with them.
     """
     steps = num_targets(sequences)  # (E,)
     # Episodes of about one length together, and none that has nothing to count.

@@ -99,13 +99,8 @@ def compare_errors(
 ) -> Comparison:
     """Compare errors (G, F) on the same steps; the draws are the same for the same number of groups.
 
-    Args:
-        first: One forecast's.
-        second: The other's.
-        names: What to call them.
-        where: What was forecast, see `Comparison`.
-        in_time: Whether a group is a stretch of time instead of a recording.
-        scale: Brings the second one's errors to the first one's unit, feature by feature. Shape (F,).
+    A group is a recording, or ``in_time`` a stretch of it. The scale (F,) brings the second forecast's errors to the
+    first one's units.
     """
     counted, second = first.count > 0, second if scale is None else second.in_units(scale)
     ours, theirs = (errors.squared[counted].mean(axis=1) for errors in (first, second))

@@ -132,8 +132,7 @@ def forecast_episodes(
 ) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
     """Forecast the beginnings of the first episodes one step ahead, side by side, the state carried all along.
 
-    Returns:
-        Forecasts and what came of each episode, in raw units; each (T, F) with T <= max_steps.
+    Returns forecasts and what came of each episode, in raw units; each (T, F) with T <= max_steps.
     """
     after, shift = (sequences.values, 1) if sequences.next_values is None else (sequences.next_values, 0)
     steps = np.minimum(num_targets(sequences)[:count], max_steps)

@@ -28,12 +28,7 @@ def show_progress(shown: bool = True) -> Iterator[None]:
 
 
 def track(items: Iterable[Item], what: str) -> Iterator[Item]:
-    """Iterate, and show how far: as a bar on a terminal, else as a line every half minute.
-
-    Args:
-        items: What is worked through.
-        what: What is being done with them.
-    """
+    """Iterate, and show how far ``what`` is: as a bar on a terminal, else as a line every half minute."""
     if not _shown.get():
         yield from items
     elif sys.stderr.isatty():

@@ -82,25 +82,14 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """All that the page is made of.
-
-    Args:
-        title: What run this is.
-        data: The parts.
-        parameters: Trainable and frozen ones per layer.
-        result: None where there was no test part.
-        images: PNG or GIF by name.
-        inside: A line for each thing to know about gradients and gates.
-        settings: What was asked for.
-        provenance: What it ran on.
-    """
+    """All that the page is made of."""
 
     title: str
     data: WindowDataModule
-    parameters: Mapping[str, tuple[int, int]]
-    result: EvaluationResult | None
-    images: Mapping[str, bytes]
-    inside: Sequence[str]
+    parameters: Mapping[str, tuple[int, int]]  # trainable and frozen ones, by layer
+    result: EvaluationResult | None  # None where there is no test part
+    images: Mapping[str, bytes]  # PNG or GIF, by name
+    inside: Sequence[str]  # lines about gradients and gates
     settings: Mapping[str, str]
     provenance: Mapping[str, str]
 
@@ -128,11 +117,7 @@ def compose(found: Findings) -> str:
 def render(title: str, *, verdict: Sequence[str], good: bool, sections: Sequence[Section]) -> str:
     """Return a page as HTML; names in the data cannot put anything but text into it.
 
-    Args:
-        title: What run this is.
-        verdict: What a hurried reader has to know, a paragraph each.
-        good: Whether that is good news.
-        sections: In the order in which they are read.
+    The verdict is what a hurried reader has to know, a paragraph each, and ``good`` whether that is good news.
     """
     loader = PackageLoader("foretrace.reports", ".")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)

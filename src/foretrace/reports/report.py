@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.sequences import Sequences
@@ -43,17 +44,7 @@ def write_report(
     result: EvaluationResult | None,
     inside: Inside,
 ) -> None:
-    """Draw all pictures of a run and write its page.
-
-    Args:
-        run: Where they go.
-        title: Of the page.
-        model: What was evaluated.
-        data: On what.
-        references: With the intervals of its forecasts.
-        result: The evaluation; None where there is no test part.
-        inside: Gradients, and gates over the first episode of the part that is shown.
-    """
+    """Draw all pictures of a run and write its page; there is no result where there is no test part."""
     drawn = draw(run, model=model, data=data, references=references, result=result, inside=inside)
     run.log_figures(track(drawn, "drawing pictures"))
     if result is not None and result.open_loop is not None:
@@ -164,25 +155,36 @@ def _forecasts(model: NextStepModel, sequences: Sequences) -> Iterator[tuple[str
     yield "residuals", quality.residuals([(prediction - truth) / scale for prediction, truth in pairs])
 
 
-def _fan_chart(
-    model: NextStepModel, sequences: Sequences, calibration: Calibration, loop: OpenLoop
-) -> Figure:
-    """Show a forecast of the first episode that has room for one, as it is given, and what came."""
-    episode = int((sequences.lengths >= loop.warmup + loop.horizon).argmax())
-    shown = sequences.select([episode])
-    rows = slice(int(shown.bounds[0, 0]), int(shown.bounds[0, 0]) + loop.warmup + loop.horizon)
+def _rollout(
+    model: NextStepModel, sequences: Sequences, loop: OpenLoop
+) -> tuple[Sequences, Tensor, Tensor, Tensor | None]:
+    """Forecast in open loop the first episode that has room for it.
+
+    Returns:
+        The episode, its values (W + H, F) in raw units, scaled forecasts (1, H, F) and their spread.
+    """
+    rows = loop.warmup + loop.horizon
+    chosen = sequences.select([int((sequences.lengths >= rows).argmax())])
+    first = int(chosen.bounds[0, 0])
     values, known = (
-        torch.from_numpy(part[None, rows].copy()).to(model.change.device)
+        torch.from_numpy(part[first : first + rows].copy()).to(model.change.device)
         for part in (sequences.values, sequences.covariates)
     )
     with torch.inference_mode():
-        x = model.scaling(values[:, : loop.warmup])
-        raw, spread = model.rollout(x, known[:, :-1], horizon=loop.horizon)
+        warmup = model.scaling(values[None, : loop.warmup])
+        return chosen, values, *model.rollout(warmup, known[None, :-1], horizon=loop.horizon)
+
+
+def _fan_chart(
+    model: NextStepModel, sequences: Sequences, calibration: Calibration, loop: OpenLoop
+) -> Figure:
+    """Show a forecast as it is given, and what came."""
+    chosen, values, raw, spread = _rollout(model, sequences, loop)
     mean, scale = _scaling(model)
     limits = calibration.limits(raw.cpu().numpy(), None if spread is None else spread.cpu().numpy())
     point, lower, upper = (mean + scale * some for some in limits)
     ends = zip(calibration.levels, lower[:, 0], upper[:, 0], strict=True)
-    recorded, truth = np.split(sequences.values[rows], [loop.warmup])
+    recorded, truth = np.split(values.cpu().numpy(), [loop.warmup])
     return forecasts.fan_chart(
         recorded,
         point[0],
@@ -191,8 +193,8 @@ def _fan_chart(
         feature_names=sequences.feature_names,
         units=sequences.units,
         dt_s=sequences.dt_s,
-        dates=dates_of(shown, 0, loop.warmup + loop.horizon),
-        title=f"{sequences.episode_names[episode]}: a forecast of {loop.horizon} steps with its intervals",
+        dates=dates_of(chosen, 0, len(values)),
+        title=f"{chosen.episode_names[0]}: a forecast of {loop.horizon} steps with its intervals",
     )
 
 
@@ -225,14 +227,11 @@ def _quality(result: EvaluationResult) -> Iterator[tuple[str, Figure]]:
 def draw_motion(path: Path, model: NextStepModel, sequences: Sequences, loop: OpenLoop) -> None:
     """Show a robot's open loop as it would be seen, where the data are a robot's."""
     kind = next((n for n, known in ROBOTS.items() if known.feature_names == sequences.feature_names), None)
-    rows = loop.warmup + loop.horizon
-    if kind is None or sequences.dt_s is None or sequences.lengths[0] < rows or not can_locate_limbs():
+    if kind is None or sequences.dt_s is None or not can_locate_limbs():
         return
-    values = torch.from_numpy(sequences.episode(0)[None, :rows].copy()).to(model.change.device)
-    with torch.inference_mode():
-        x = model.scaling(values)
-        forecast, _ = model.rollout(x[:, : loop.warmup], x.new_zeros(1, rows, 0), horizon=loop.horizon)
-        error = (forecast - x[:, loop.warmup :]).square().mean(dim=-1).sqrt()[0].cpu().numpy()
-        states = [run[0].cpu().numpy() for run in (values[:, loop.warmup :], model.scaling.inverse(forecast))]
+    _, values, forecast, _ = _rollout(model, sequences, loop)
+    truth = values[loop.warmup :]
+    error = (forecast[0] - model.scaling(truth)).square().mean(dim=-1).sqrt().cpu().numpy()
+    states = [run.cpu().numpy() for run in (truth, model.scaling.inverse(forecast[0]))]
     limbs = [locate_limbs(kind, state, dt_s=sequences.dt_s) for state in states]
     robot.animate(path, *limbs, error=error, dt_s=sequences.dt_s)

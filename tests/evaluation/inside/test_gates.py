@@ -8,7 +8,7 @@ from torch import nn
 from foretrace.data.sequences import Sequences
 from foretrace.data.windows import Batch
 from foretrace.evaluation.inside.gates import episode_gates, summarize_gates
-from foretrace.evaluation.inside.gradients import GradientFlow, gradient_flow
+from foretrace.evaluation.inside.layers import GradientFlow, gradient_flow
 from foretrace.model.next_step import NextStepModel
 
 HALF = np.full((20, 3), 0.5)

@@ -117,7 +117,7 @@ def check_legible(figure):
     assert [pair for pair in combinations(boxes, 2) if overlaps(*(boxes[name] for name in pair))] == []
 
 
-@pytest.mark.parametrize("count", [1, 2, 7, 17, 60])
+@pytest.mark.parametrize("count", [1, 7, 60])
 @pytest.mark.parametrize("name", OF_FEATURES)
 def test_figure_of_any_number_of_features_is_legible(name, count):
     check_legible(OF_FEATURES[name](count))

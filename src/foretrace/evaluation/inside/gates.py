@@ -12,7 +12,7 @@ import torch
 
 from foretrace.data.sequences import FloatArray, Sequences
 from foretrace.data.windows import Windows
-from foretrace.evaluation.inside.gradients import GradientFlow, gradient_flow
+from foretrace.evaluation.inside.layers import GradientFlow, gradient_flow
 from foretrace.model.gates import gates
 from foretrace.model.next_step import NextStepModel
 

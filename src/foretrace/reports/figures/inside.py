@@ -51,13 +51,7 @@ def gate_pictures(
 
     The units of a layer are in the order of their mean forget gate, alike in its four images: those that forget
     fastest lie on top. Above each image stand the shares of it that are open (> 0.9) and shut (< 0.1), or
-    saturated (|g| > 0.9).
-
-    Args:
-        gates: For each layer, by name, the arrays i, f, o and g, each (T, H); other keys are left out.
-        dt_s: Time from one row to the next in seconds, > 0; None draws steps.
-        dates: Date of each row, where known. Shape (T,).
-        title: What is shown.
+    saturated (|g| > 0.9). Each layer has arrays i, f, o and g, each (T, H); other keys are left out.
     """
     figure, panels = new_panels(
         len(gates), len(GATES), height_in=1.5 + 1.7 * len(gates), grid=False, sharex=True
@@ -85,12 +79,7 @@ def gradient_flow(h: npt.ArrayLike, c: npt.ArrayLike, *, layers: Sequence[str]) 
 
     Each line is relative to its own value at the last step, so that all start at 1. Dashed lines mark 1, where
     gradients neither vanish nor explode, and a hundredth. A gradient of exactly zero has no place on a
-    logarithmic axis: its line ends.
-
-    Args:
-        h: Norm of ∂L/∂h_t per layer, the last step last. Shape (L, T).
-        c: Norm of ∂L/∂c_t. Shape (L, T).
-        layers: Names, from the input up.
+    logarithmic axis: its line ends. The norms of ∂L/∂h_t and ∂L/∂c_t have shape (L, T), the last step last.
     """
     figure, panels = new_panels(1, 2, height_in=3.5, sharey=True)
     for axes, norms, state in zip(panels[0], (h, c), ("output, ∂L/∂h", "cell, ∂L/∂c"), strict=True):
@@ -116,12 +105,8 @@ def layer_norms(
 ) -> Figure:
     """Draw how large each layer's weights are, relative to the first epoch, and how far an epoch moves them.
 
-    A layer that never moved has no place on the logarithmic axis of the updates: the legend says so.
-
-    Args:
-        epochs: Number of each epoch, ascending. Shape (E,).
-        norms: ‖W‖ per layer, by its name; each (E,).
-        updates: ‖ΔW‖ / ‖W‖ of the epoch, for the same layers; each (E,).
+    A layer that never moved has no place on the logarithmic axis of the updates: the legend says so. By layer, the
+    norms are ‖W‖ after each epoch and the updates ‖ΔW‖ / ‖W‖ in it; each (E,).
     """
     x = np.asarray(epochs, np.float64)
     figure, [[left, right]] = new_panels(1, 2, height_in=3.3)

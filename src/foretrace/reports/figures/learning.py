@@ -34,12 +34,7 @@ def loss_by_batch(batches: npt.ArrayLike, losses: npt.ArrayLike, *, name: str = 
 
     Up to 4,000 batches are dots. Of more, the lowest and the highest loss in each block of batches bound an
     area, so that no spike is lost and the file stays small. Losses that are not finite are crosses at the
-    upper edge.
-
-    Args:
-        batches: Number of each batch since training began, ascending. Shape (S,).
-        losses: Loss of each batch. Shape (S,).
-        name: What was measured; labels the y axis.
+    upper edge. Batches (S,) are numbered since training began; the name labels the y axis.
     """
     steps, values = np.asarray(batches, np.float64), np.asarray(losses, np.float64)
     finite = np.isfinite(values)
@@ -82,14 +77,9 @@ def error_by_epoch(
     lr: npt.ArrayLike,
     best_epoch: int | None,
 ) -> Figure:
-    """Draw the training and the validation error of every epoch, and beside it the learning rate.
+    """Draw the mean squared error in training and validation of every epoch, and beside it the learning rate.
 
-    Args:
-        epochs: Number of each epoch, ascending. Shape (E,).
-        train: Mean squared training error; NaN where unknown. Shape (E,).
-        valid: Mean squared validation error; NaN where unknown. Shape (E,).
-        lr: Learning rate during each epoch; NaN where unknown. Shape (E,).
-        best_epoch: Epoch whose weights are kept, one of ``epochs``; None where none was chosen.
+    All are of shape (E,), NaN where unknown. The weights of the best epoch are kept; None where none was chosen.
     """
     x, *columns = (np.asarray(column, np.float64) for column in (epochs, train, valid, lr))
     figure, [[axes, beside]] = new_panels(1, 2, height_in=3.2, width_ratios=[2, 1])

@@ -55,13 +55,8 @@ def error_by_horizon(
 ) -> Figure:
     """Draw the open-loop error of the model and of the baselines against the steps ahead, both on log axes.
 
-    A baseline that runs away leaves the picture at ten times the largest error of the others.
-
-    Args:
-        errors: Mean squared error in scaled units by the name of the forecast, the model's under ``model``.
-            Each of shape (H,).
-        band: Ends of the model's 95 % confidence interval. Shapes (H,).
-        dt_s: Time step in seconds; None where unknown.
+    A baseline that runs away leaves the picture at ten times the largest error of the others. The errors (H,) are
+    mean squares in scaled units by the name of the forecast; the band is that of the model's 95 % interval, (H,) each.
     """
     curves = {name: np.asarray(curve, np.float64) for name, curve in errors.items()}
     figure, [[axes]] = new_panels(1, 1, height_in=4.0)
@@ -88,12 +83,7 @@ def error_by_horizon(
 def skill_map(skill: npt.ArrayLike, *, feature_names: Sequence[str], horizons: Sequence[int]) -> Figure:
     """Draw the skill against persistence for each feature and horizon; red is worse than the last value.
 
-    Of more than 24 features, the 24 with the lowest skill at the last horizon are shown, the lowest first.
-
-    Args:
-        skill: 1 - MSE / MSE of persistence. Shape (F, H).
-        feature_names: F names.
-        horizons: H numbers of steps.
+    Of more than 24 features, the 24 with the lowest skill (F, H) at the last horizon are shown, the lowest first.
     """
     values = np.asarray(skill, np.float64)
     shown = list(range(len(values)))
@@ -118,11 +108,9 @@ def skill_map(skill: npt.ArrayLike, *, feature_names: Sequence[str], horizons: S
 
 @house_style()
 def error_by_position(errors: Mapping[str, npt.ArrayLike], *, carried: float | None) -> Figure:
-    """Draw what the first steps of a window cost, from a state of zero.
+    """Draw what the first steps of a window cost, from a state of zero, beside the error with the state carried.
 
-    Args:
-        errors: Mean squared error by position, of the model and of others. Each of shape (T,).
-        carried: The model's error with the state carried, for comparison.
+    The errors (T,) are mean squares by position, by the name of the forecast.
     """
     figure, [[axes]] = new_panels(1, 1, height_in=3.15)
     axes.set(xlabel="position in the window (steps read)", ylabel="MSE (training variances)")
@@ -141,11 +129,7 @@ def error_by_position(errors: Mapping[str, npt.ArrayLike], *, carried: float | N
 
 @house_style()
 def residuals(errors: Sequence[npt.ArrayLike]) -> Figure:
-    """Draw how one-step errors are distributed, and how long one tells of the next.
-
-    Args:
-        errors: Of each episode, in scaled units. Each of shape (S, F).
-    """
+    """Draw how scaled one-step errors (S, F) of episodes are distributed, and how long one tells of the next."""
     parts = [np.asarray(part, np.float64) for part in errors]
     figure, panels = new_panels(1, 2, height_in=3.4)
     _draw_histogram(panels[0, 0], np.concatenate([part.ravel() for part in parts]))
@@ -157,11 +141,7 @@ def residuals(errors: Sequence[npt.ArrayLike]) -> Figure:
 def distributions(parts: Mapping[str, npt.ArrayLike], *, feature_names: Sequence[str]) -> Figure:
     """Draw where the values of each feature lie in each part: median, middle half, and 1st to 99th percentile.
 
-    Of more than 60 features, the first 60.
-
-    Args:
-        parts: Quantiles 1, 25, 50, 75 and 99 % in training standard deviations. Each of shape (5, F).
-        feature_names: F names.
+    Of more than 60 features, the first 60. Each part has its quantiles 1, 25, 50, 75 and 99 % (5, F), scaled.
     """
     count = min(len(feature_names), MAX_NAMED)
     figure, [[axes]] = new_panels(1, 1, height_in=0.85 + 0.2 * max(4, count))
@@ -190,12 +170,8 @@ def coverage(
     """Draw how much of what came lay within the forecasts' intervals, beside how much should have.
 
     Left, the coverage over all steps ahead against the nominal one; right, by steps ahead, with a dotted line where
-    it should be. Below the line, intervals are too narrow.
-
-    Args:
-        levels: Nominal coverage of each interval, within 0 to 1. Shape (L,).
-        observed: Share of values within each interval, by steps ahead. Shape (L, H).
-        band: Ends of the observed coverage's 95 % confidence interval. Shapes (L, H).
+    it should be. Below the line, intervals are too narrow. The levels are nominal coverages within 0 to 1, observed
+    are the shares of values within (L, H), and the band is that of their 95 % confidence interval, (L, H) each.
     """
     shares = np.asarray(observed, np.float64)
     figure, panels = new_panels(1, 2, height_in=3.6)

@@ -34,7 +34,7 @@ def animate(path: Path, recorded: Limbs, forecast: Limbs, *, error: npt.ArrayLik
         path: Of the animated GIF.
         recorded: What was measured, T steps.
         forecast: What was forecast from the same start, as many steps.
-        error: Size of the error at each step, e.g. the root mean square over the scaled features. Shape (T,).
+        error: Size of the error at each step. Shape (T,).
         dt_s: Time from one row to the next in seconds, > 0.
     """
     sizes = np.asarray(error, np.float64)

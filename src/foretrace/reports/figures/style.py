@@ -137,14 +137,7 @@ class Clock:
     def of(
         cls, count: int, *, dt_s: float | None, dates: npt.ArrayLike | None = None, first: int = 0
     ) -> "Clock":
-        """Return the positions of ``count`` rows.
-
-        Args:
-            count: T.
-            dt_s: Time step in seconds, > 0; None counts steps.
-            dates: ``datetime64`` of each row, where known; else rows count from ``first``. Shape (T,).
-            first: Number of the first row.
-        """
+        """Return the positions of rows: by dates (T,), where known; else by number, or by time ``dt_s`` > 0 apart."""
         if dates is not None:
             return cls(np.asarray(date2num(np.asarray(dates))), "")  # type: ignore[no-untyped-call]
         x = (first + np.arange(count, dtype=np.float64)) * (dt_s or 1.0)

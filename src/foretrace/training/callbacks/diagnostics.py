@@ -6,8 +6,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from foretrace.data.windows import Windows
-from foretrace.evaluation.inside.gradients import GradientFlow, gradient_flow
-from foretrace.evaluation.inside.weights import WeightWatch
+from foretrace.evaluation.inside.layers import GradientFlow, WeightWatch, gradient_flow
 
 NUM_WINDOWS = 8  # that gradients are taken over, spread evenly
 

@@ -35,6 +35,16 @@ def test_a_frame_trains_in_a_thread_and_the_run_is_listed(here):
     assert foretrace.runs().loc[run.id, "status"] == "FINISHED"
 
 
+def test_runs_of_another_database_are_found_with_their_files(
+    here, tmp_path_factory, no_pictures, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path_factory.mktemp('elsewhere')}/runs.db")
+    run = foretrace.train(WAVE, "data.window=10", "data.stride=10", **SMALL)
+    assert run.report_path.is_file()
+    assert run.model.card.run_id == run.id
+    assert list(foretrace.runs().index) == [run.id]
+
+
 def test_a_mistake_is_an_exception_with_the_commands_sentence(here):
     with pytest.raises(
         UserError, match=r"trainer\.max_epoch: unknown setting\. Did you mean trainer\.max_epochs"

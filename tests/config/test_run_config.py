@@ -6,7 +6,7 @@ import pytest
 
 from foretrace.config import TrainConfig
 from foretrace.config.parse import parse
-from foretrace.config.run_config import changes, merge_settings
+from foretrace.config.run_config import NOT_RECORDED, changes, merge_settings
 from foretrace.errors import UserError
 
 # Another value for settings of every kind and depth. A mapping stands for all of its settings at once.
@@ -63,13 +63,13 @@ def recorded(composed):
     config = parse(
         composed(*(one for key, value in OTHER.items() for one in dotted(key, value))), TrainConfig
     )
-    return config.model_dump(exclude={"tracking": {"uri"}, "resume": True, "rerun": True, "sweep": True})
+    return config.model_dump(exclude=NOT_RECORDED)
 
 
 @pytest.fixture
 def plain(composed):
     config = parse(composed(), TrainConfig)
-    return config.model_dump(exclude={"tracking": {"uri"}, "resume": True, "rerun": True, "sweep": True})
+    return config.model_dump(exclude=NOT_RECORDED)
 
 
 @pytest.mark.parametrize("spelling", [dotted, mapping])
@@ -114,7 +114,7 @@ def test_a_setting_is_added_and_taken_away(composed, plain):
     added = ["+optimizer.betas=[0.8,0.9]"]
     config, changed = merge_settings(deepcopy(plain), composed(*added), added)
     assert changed == {"optimizer.betas": ("not set", [0.8, 0.9])}
-    record = config.model_dump(exclude={"tracking": {"uri"}, "resume": True, "rerun": True, "sweep": True})
+    record = config.model_dump(exclude=NOT_RECORDED)
     removed = ["~optimizer.betas"]
     config, changed = merge_settings(record, composed(), removed)
     assert changed == {"optimizer.betas": ([0.8, 0.9], "not set")}

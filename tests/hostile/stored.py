@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 from trained import checkpoint, saved
 
 from foretrace.commands import evaluate, export, predict, train
-from foretrace.commands.record import NOT_RECORDED
 from foretrace.config import ExportConfig, PredictConfig, TrainConfig, parse
+from foretrace.config.run_config import NOT_RECORDED
 from foretrace.sweeps.sweep import reopen
 from foretrace.workspace import Workspace
 

@@ -25,7 +25,7 @@ from foretrace.commands import evaluate
 from foretrace.commands import train as train_command
 from foretrace.config.parse import from_hydra
 from foretrace.errors import UserError
-from foretrace.serving.loading import load_run
+from foretrace.serving.loading import find_trained, load_run
 from foretrace.serving.predictor import Predictor
 from foretrace.tracking import store
 from foretrace.workspace import CONF, Workspace, atomic_write
@@ -94,7 +94,7 @@ def train(data: Any = None, /, *overrides: str, workspace: Workspace | None = No
     composed = _compose("train", asked)
     workspace = replace(workspace, uri=composed.tracking.uri)
     metrics = train_command.run(composed, overrides=asked, workspace=workspace, callbacks=[begun])
-    return Run(ids[0], metrics, workspace.artifacts / ids[0] / "artifacts", workspace)
+    return Run(ids[0], metrics, find_trained(ids[0], workspace).folder, workspace)
 
 
 def runs(*, workspace: Workspace | None = None, limit: int = 1000) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from foretrace.commands.resume import StartPoint
 from foretrace.config import Evaluation
-from foretrace.config.run_config import ABSENT, changes, read_json
+from foretrace.config.run_config import ABSENT, NOT_RECORDED, changes, read_json
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.errors import sanitize
 from foretrace.evaluation.calibration import Calibration
@@ -28,8 +28,6 @@ from foretrace.tracking.run import TrackedRun
 from foretrace.training.module import VALID_MSE, Forecaster
 from foretrace.workspace import Workspace
 
-# A server's address may hold a password; the rest says how this process came to train, not what.
-NOT_RECORDED: dict[str, Any] = {"tracking": {"uri"}, "resume": True, "rerun": True, "sweep": True}
 CONFIG = "config.yaml"
 # The parts of a record that are compared, what matters most first.
 COMPARED = (

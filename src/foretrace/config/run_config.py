@@ -22,35 +22,32 @@ LARGEST, LARGEST_JSON = 1 << 18, 1 << 22  # bytes; a run has a thousand, a sweep
 DEEPEST = 20  # lists and mappings in each other
 LONGEST = 10_000  # characters of a value; YAML takes the square of its length to read a time such as 1:1:1
 INTERPOLATION = re.compile(r"\$\\*\{")  # in an override also $\{, of which Hydra makes one
-# Settings that only today's command line may give: in a record they would send runs elsewhere, or start others.
-TODAYS: dict[str, set[str]] = {"": {"resume", "rerun", "sweep", "hydra"}, "tracking": {"uri"}}
+# How a run starts is no property of it; a server's address may hold a password. Neither is recorded (pydantic's
+# `exclude`) nor read from a record, which would send runs elsewhere, or start others.
+DIRECTIVES = ("resume", "rerun", "sweep")
+NOT_RECORDED: dict[str, Any] = dict.fromkeys(DIRECTIVES, True) | {"tracking": {"uri"}}
 # A setting as it is typed, or a choice of a group: a file in conf/, not one above it.
 OVERRIDE = re.compile(r"[+~]{0,2}(?!hydra\b)[A-Za-z_]\w*([./]\w+)*(=.*)?", re.DOTALL)
 
 Changes = dict[str, tuple[Any, Any]]  # setting: value then, value now
 # What tells the choices of a group apart; the only network has no name.
 GROUPS = {"data": "source", "optimizer": "name", "scheduler": "name", "model": "name"}
-DIRECTIVES = ("resume", "rerun", "sweep")  # how a run starts, which is no property of it
 ABSENT = "not set"
 
 
 def read_run_config(path: Path, *, key: str) -> dict[str, Any]:
     """Read the settings of a run from its ``config.yaml``, under their names of today.
 
-    Args:
-        path: The file.
-        key: The setting that named the run, for errors.
-
     Raises:
-        UserError: If it is damaged, or holds something else than plain values.
+        UserError: If it is damaged, or holds something else than plain values; begins with the ``key`` that named it.
     """
     settings = _read(path, _plain_yaml, largest=LARGEST, key=key)
     if any(INTERPOLATION.search(text) for text in _texts(settings)):
         raise _unusable(path, key, "a value refers to another one")
-    for group, names in TODAYS.items():
-        inner = settings.get(group, {}) if group else settings
-        for name in names if isinstance(inner, dict) else ():
-            inner.pop(name, None)
+    for name in (*DIRECTIVES, "hydra"):
+        settings.pop(name, None)
+    if isinstance(tracking := settings.get("tracking"), dict):
+        tracking.pop("uri", None)
     return upgrade(settings)
 
 
@@ -136,12 +133,8 @@ def changes(then: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Chan
 def check_overrides(overrides: Iterable[Any], *, key: str) -> None:
     """Let overrides of recorded jobs be settings alone: nothing of Hydra's, nothing to be looked up.
 
-    Args:
-        overrides: As a record has them.
-        key: The setting that named the run, for errors.
-
     Raises:
-        UserError: If one does more.
+        UserError: If one does more; begins with the ``key`` that named the run.
 
     >>> check_overrides(["data=files", "+optimizer.betas=[0.8,0.9]"], key="sweep.resume")
     """
@@ -149,7 +142,7 @@ def check_overrides(overrides: Iterable[Any], *, key: str) -> None:
         plain = isinstance(one, str) and OVERRIDE.fullmatch(one) and not INTERPOLATION.search(one)
         name, _, value = str(one).partition("=")
         group = name.lstrip("+~")
-        elsewhere = group in TODAYS[""] or (group in TODAYS and any(word in value for word in TODAYS[group]))
+        elsewhere = group in DIRECTIVES or (group == "tracking" and "uri" in value)
         leaves_conf = "." not in name and ".." in value
         if not plain or elsewhere or "_target_" in one or leaves_conf:
             raise UserError(f"{key}: its record holds {one!r}, which is no setting", hint="Start a new run.")

@@ -35,12 +35,10 @@ def to_rows(given: Any, names: Sequence[str], *, what: str = "rows") -> FloatArr
         received = [str(name) for name in given.columns]
         if received != list(names):
             odd = [f": no column {name!r}" for name in names if name not in received]
-            odd += [
-                f": the model does not read the column {name!r}" for name in received if name not in names
-            ]
-            got = f"got {', '.join(received) or 'none'}"
+            odd += [f": the model does not read the column {one!r}" for one in received if one not in names]
+            got = ", ".join(received) or "none"
             raise UserError(
-                f"{what}{''.join(odd[:1])}: must have the columns {expected} in this order, {got}"
+                f"{what}{''.join(odd[:1])}: must have the columns {expected} in this order, got {got}"
             )
         columns = [_numbers(given.iloc[:, at], f"{what}, column {name!r}") for at, name in enumerate(names)]
         values = np.stack(columns, axis=1) if columns else np.zeros((len(given), 0))

@@ -7,11 +7,9 @@ from torch import nn
 
 from foretrace.data.sequences import Sequences
 from foretrace.data.windows import Batch
-from foretrace.evaluation.inside.gates import episode_gates, summarize_gates
+from foretrace.evaluation.inside.gates import describe_gates, episode_gates, memory_steps
 from foretrace.evaluation.inside.layers import GradientFlow, gradient_flow
 from foretrace.model.next_step import NextStepModel
-
-HALF = np.full((20, 3), 0.5)
 
 
 @pytest.fixture(autouse=True)
@@ -49,15 +47,16 @@ def test_memory_length_follows_from_the_forget_gate_s_bias():
     sequences = Sequences.from_episodes(
         [np.random.default_rng(0).normal(size=(30, 3))], feature_names=list("abc")
     )
-    [summary] = [summarize_gates(**inside) for inside in episode_gates(model, sequences, 0).values()]
-    np.testing.assert_allclose(summary.memory_steps, [-1 / np.log(0.9), -1 / np.log(0.99)], rtol=1e-4)
-    assert summary.opened == {"i": 0.0, "f": 0.5, "o": 0.0}
+    [inside] = episode_gates(model, sequences, 0).values()
+    np.testing.assert_allclose(memory_steps(inside["f"]), [-1 / np.log(0.9), -1 / np.log(0.99)], rtol=1e-4)
+    assert describe_gates("lstm.0", inside)[1]["gates/lstm.0/forget open"] == 0.5
 
 
 def test_a_forget_gate_that_never_forgets_has_no_finite_memory():
     f = np.stack([np.ones(5), np.full(5, 0.5), np.zeros(5)], axis=1)
-    summary = summarize_gates(i=f, f=f, g=f, o=f)
-    assert summary.memory_quantiles == pytest.approx((0.0, 1 / np.log(2), np.inf))
+    np.testing.assert_allclose(memory_steps(f), [np.inf, 1 / np.log(2), 0.0])
+    line, _ = describe_gates("lstm.0", dict.fromkeys("ifog", f))
+    assert "remembers 1.44 steps (a tenth of the units under 0, a tenth over inf)" in line
 
 
 def test_an_episode_s_gates_are_read_beside_its_known_inputs():

@@ -97,7 +97,7 @@ def test_of_many_features_the_worst_are_shown():
 def test_one_step_and_one_feature_are_enough():
     png(prediction_and_truth([[1.0]], [[2.0]], feature_names=["a"], dt_s=None))
     png(feature_lines([[1.0]], [[2.0]], feature_names=["a"], units=["m"], dt_s=None))
-    png(fan_chart([[1.0]], [[2.0]], feature_names=["a"], units=["m"], dt_s=None))
+    png(fan_chart([[1.0]], [[2.0]], bands={}, feature_names=["a"], units=["m"], dt_s=None))
 
 
 def test_fan_chart_draws_each_band_from_the_last_recorded_value_on(waves):
@@ -114,6 +114,6 @@ def test_fan_chart_draws_each_band_from_the_last_recorded_value_on(waves):
 
 
 def test_fan_chart_without_bands_speaks_of_none(waves):
-    figure = fan_chart(waves[1], waves[0][:5], feature_names=NAMES, units=UNITS, dt_s=0.1)
+    figure = fan_chart(waves[1], waves[0][:5], bands={}, feature_names=NAMES, units=UNITS, dt_s=0.1)
     assert "interval" not in texts(figure)
     assert "what came" not in texts(figure)

@@ -10,7 +10,6 @@ Shapes: T rows, H steps ahead, F features.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
@@ -21,11 +20,11 @@ from foretrace.reports.figures.style import (
     BLUE,
     DIVERGING,
     MUTED,
-    NOT_FINITE,
     STEPS,
     VERMILLION,
     Clock,
     FloatArray,
+    draw_over_time,
     dress,
     entitle,
     house_style,
@@ -69,15 +68,7 @@ def prediction_and_truth(
     finite = np.abs(true[np.isfinite(true)])
     limit = (float(np.percentile(finite, 99)) if finite.size else 0.0) or 1.0
     for axes, values, name in zip(panels, (predicted, true, error), IMAGES, strict=True):
-        image = axes.imshow(
-            np.ma.masked_invalid(np.clip(values, -limit, limit)).T,
-            cmap=matplotlib.colormaps[DIVERGING].with_extremes(bad=NOT_FINITE),
-            vmin=-limit,
-            vmax=limit,
-            aspect="auto",
-            interpolation="nearest",  # smoothing would mix neighboring features, and red with blue to a purple
-            extent=(*clock.edges, num_features - 0.5, -0.5),
-        )
+        image = draw_over_time(axes, values, clock, colors=DIVERGING, low=-limit, high=limit, first=0)
         axes.set_title(name)
         clock.dress(axes, most=4)
         axes.tick_params(axis="x", labelsize=8.5)
@@ -144,7 +135,7 @@ def fan_chart(
     recorded: npt.ArrayLike,
     forecast: npt.ArrayLike,
     *,
-    bands: Mapping[float, tuple[npt.ArrayLike, npt.ArrayLike]] | None = None,
+    bands: Mapping[float, tuple[npt.ArrayLike, npt.ArrayLike]],
     truth: npt.ArrayLike | None = None,
     feature_names: Sequence[str],
     units: Sequence[str],
@@ -166,9 +157,7 @@ def fan_chart(
     shown = range(min(len(feature_names), MAX_PANELS))
     clock, now = Clock.of(len(past) + len(ahead), dt_s=dt_s, dates=dates, first=first_step), len(past) - 1
     figure, panels = _feature_panels([(feature_names[f], units[f]) for f in shown], clock)
-    limits = {
-        level: [_finite(end) for end in (bands or {})[level]] for level in sorted(bands or {}, reverse=True)
-    }
+    limits = {level: [_finite(end) for end in bands[level]] for level in sorted(bands, reverse=True)}
     for axes, f in zip(panels.ravel(), shown, strict=False):
         for number, (level, ends) in enumerate(limits.items()):
             low, high = (np.concatenate([past[-1:, f], end[:, f]]) for end in ends)

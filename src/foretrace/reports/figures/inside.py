@@ -18,10 +18,10 @@ from foretrace.reports.figures.style import (
     DIVERGING,
     INK,
     MUTED,
-    NOT_FINITE,
     Clock,
     FloatArray,
     count_on_x,
+    draw_over_time,
     dress,
     entitle,
     house_style,
@@ -34,7 +34,7 @@ GATES = {"i": "input gate i", "f": "forget gate f", "o": "output gate o", "g": "
 OPEN, SHUT = 0.9, 0.1
 SEQUENTIAL = "viridis"  # one order of lightness, told apart by color-blind people; a deeper layer is lighter
 DASHES = ("-", (0, (6, 1.5)), (0, (1.5, 1.2)), (0, (7, 1.5, 1.5, 1.5)))
-MARKERS, MARKED_EPOCHS = "osv^D", 20
+MARKED_EPOCHS = 20
 HUNDREDTH = 0.01
 SHOWN_DOWN_TO = 1e-8  # of the last step's gradient: below it, single precision is noise
 
@@ -113,8 +113,7 @@ def layer_norms(
     for place, name in enumerate(norms):
         norm, update = (np.asarray(values[name], np.float64) for values in (norms, updates))
         style = _line_style(place, len(norms))
-        if len(x) <= MARKED_EPOCHS:
-            style |= {"marker": MARKERS[place % len(MARKERS)], "markersize": 4}
+        style |= {"marker": "o" if len(x) <= MARKED_EPOCHS else "", "markersize": 4}
         label = plain_text(name) + ("" if (update != 0).any() else " (never moved)")
         left.plot(x, norm / (norm[0] or 1.0), **style, label=label)
         right.plot(x, np.where(update > 0, update, np.nan), **style)
@@ -136,16 +135,8 @@ def _draw_layer(
     images, num_units = {}, len(order)
     for axes, (gate, values) in zip(row, arrays.items(), strict=True):
         is_candidate = gate == "g"
-        name = DIVERGING if is_candidate else SEQUENTIAL
-        images[gate] = axes.imshow(
-            np.ma.masked_invalid(values[:, order]).T,
-            cmap=matplotlib.colormaps[name].with_extremes(bad=NOT_FINITE),
-            vmin=-1 if is_candidate else 0,
-            vmax=1,
-            aspect="auto",
-            interpolation="nearest",
-            extent=(*clock.edges, num_units + 0.5, 0.5),
-        )
+        colors, low = (DIVERGING, -1) if is_candidate else (SEQUENTIAL, 0)
+        images[gate] = draw_over_time(axes, values[:, order], clock, colors=colors, low=low, high=1, first=1)
         clock.dress(axes, most=4, label=is_last)
         axes.set_yticks(np.unique(np.linspace(1, num_units, 3).round()))
         axes.tick_params(left=gate == "i", labelleft=gate == "i")

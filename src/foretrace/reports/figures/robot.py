@@ -40,6 +40,7 @@ def animate(path: Path, recorded: Limbs, forecast: Limbs, *, error: npt.ArrayLik
     sizes = np.asarray(error, np.float64)
     no_ticks: dict[str, Any] = {"xticks": [], "yticks": []}
     figure, [[left, right]] = new_panels(1, 2, height_in=2.3, grid=False, subplot_kw=no_ticks)
+    figure.set_layout_engine("constrained", w_pad=0.1)  # else the titles of both run into each other
     left.set_title("Recorded", color=BLUE, weight="bold")
     right.set_title("Forecast over recorded (gray)", color=VERMILLION, weight="bold")
     clock, note = left.set_title("", loc="right", color=MUTED), right.set_title("", loc="right", color=INK)

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 FloatArray = npt.NDArray[np.float64]
@@ -161,6 +162,21 @@ class Clock:
         locator = AutoDateLocator(minticks=2, maxticks=most)  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+
+
+def draw_over_time(
+    axes: Axes, values: FloatArray, clock: Clock, *, colors: str, low: float, high: float, first: float
+) -> AxesImage:
+    """Draw values (T, rows) as an image, time to the right, the first row on top, at that place on the y axis."""
+    return axes.imshow(
+        np.ma.masked_invalid(np.clip(values, low, high)).T,
+        cmap=matplotlib.colormaps[colors].with_extremes(bad=NOT_FINITE),
+        vmin=low,
+        vmax=high,
+        aspect="auto",
+        interpolation="nearest",  # smoothing would mix neighboring rows, and red with blue to a purple
+        extent=(*clock.edges, first + values.shape[1] - 0.5, first - 0.5),
+    )
 
 
 def plain_text(text: str, *, longest: int = 28) -> str:

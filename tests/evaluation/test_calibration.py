@@ -113,6 +113,15 @@ def test_coverage_holds_for_another_recording_where_recordings_differ():
     assert 0.77 < np.mean(covered) < 0.85
 
 
+def test_few_validation_recordings_shrink_no_forecast(untrained):
+    model = untrained(train := ar1(20, 60, seed=1))
+    settings = Evaluation(warmup=10, horizon=40, levels=LEVELS)
+    few, enough = (calibrate(model, [], train=train, valid=ar1(count, 60, seed=2), settings=settings)[0][MODEL]
+                   for count in (1, 20))  # fmt: skip
+    assert (few.shrinkage == 1).all()
+    assert (enough.shrinkage < 1).any()
+
+
 def test_validation_episodes_too_short_for_the_horizon_give_a_shorter_calibration(untrained):
     model = untrained(train := ar1(20, 40, seed=1))
     settings = Evaluation(warmup=10, horizon=100, levels=LEVELS)

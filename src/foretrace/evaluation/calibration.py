@@ -182,7 +182,7 @@ def calibrate(
             spread=torch.cat(spreads).float().numpy() if name == MODEL and spreads else None,
             levels=settings.levels,
             center=center,
-            shrink=name == MODEL,
+            shrink=name == MODEL and len(np.unique(group)) >= FEWEST,
         )
         calibrations[name] = replace(fitted, warmup=warmup, by=grouping.by)
     return calibrations, ""
@@ -200,7 +200,8 @@ def fit(
 ) -> Calibration:
     """Fit shrinkage and half-widths, each per feature and step ahead.
 
-    The shrinkage is that of least squares, kept within 0 to 1. A half-width is a quantile of the absolute errors
+    The shrinkage is that of least squares, kept within 0 to 1; of fewer than five recordings it would fit their errors
+    away. A half-width is a quantile of the absolute errors
     of the shrunk forecast (split conformal prediction: Lei et al., JASA 113, 2018). Forecasts from one recording
     resemble each other, so each recording's errors together weigh as much as those of any other (pooled
     distribution functions: Dunn, Wasserman & Ramdas, JASA 118, 2023), and the finite-sample correction counts n

@@ -29,12 +29,12 @@ Curve = tuple[list[int], list[float]]
 
 def read(run_id: str) -> tuple[int, float, dict[str, Curve]]:
     """Trained parameters, the last value's test error, and the errors by epoch."""
-    client, run = store.find_run(run_id, Workspace.default())
+    client = store.find_run(run_id, Workspace.default()).client
     curves = {}
     for name, _ in CURVES:
         points = sorted(client.get_metric_history(run_id, name), key=lambda point: point.step)
         curves[name] = [point.step for point in points], [point.value for point in points]
-    metrics = run.data.metrics
+    metrics = client.get_run(run_id).data.metrics
     last_value = metrics["test/mse"] / (1 - metrics["skill"])
     return int(metrics["parameters/trainable"]), last_value, curves
 

@@ -21,7 +21,6 @@ from foretrace.data import sources
 from foretrace.evaluation.storage import EVALUATION, load_evaluation
 from foretrace.reports.figures.style import BLUE, INK, MUTED, VERMILLION, dress, house_style, new_figure
 from foretrace.tracking import store
-from foretrace.tracking.run import TrackedRun
 from foretrace.training.log_filters import filter_library_logs
 from foretrace.workspace import Workspace
 
@@ -72,8 +71,7 @@ class Scaled:
 
 def read(run_id: str) -> Scaled:
     """Read a run's errors, and the ranges from its data."""
-    client, found = store.find_run(run_id, Workspace.default())
-    tracked = TrackedRun(client, found, staging=Workspace.default().staging, ended=True)
+    tracked = store.find_run(run_id, Workspace.default())
     recorded: Any = OmegaConf.to_container(OmegaConf.load(tracked.download_artifact("config.yaml")))
     settings: sources.DataSettings = TypeAdapter(DataConfig).validate_python(recorded["data"])
     data = sources.load(settings, cache=Workspace.default().cache, seed=recorded["seed"])

@@ -9,7 +9,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from foretrace.tracking.run import TrackedRun
 from foretrace.tracking.store import create_run
 from foretrace.workspace import Workspace
 
@@ -20,9 +19,8 @@ REPEATS = 5
 
 def share_of_a_step(root: Path, number: int) -> float:
     """Time spent on recording, as a share of the time that ``STEPS`` steps take."""
-    client, run = create_run(Workspace(root), experiment="benchmark", name=str(number), tags={})
     spent = 0.0
-    with TrackedRun(client, run, staging=root) as tracked:
+    with create_run(Workspace(root), experiment="benchmark", name=str(number), tags={}) as tracked:
         for step in range(STEPS):
             time.sleep(STEP_S)
             began = time.perf_counter()

@@ -161,6 +161,4 @@ def checkpoint_cost() -> dict[str, object]:
 
 
 def _tracked(root: Path) -> TrackedRun:
-    name = str(next(_numbers))
-    client, run = create_run(Workspace(root), experiment="benchmark", name=name, tags={})
-    return TrackedRun(client, run, staging=root / "mlruns" / "staging")
+    return create_run(Workspace(root), experiment="benchmark", name=str(next(_numbers)), tags={})

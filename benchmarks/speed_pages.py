@@ -45,8 +45,8 @@ def rows(*, quick: bool) -> Iterator[Row]:
 def _fill(root: Path, *, runs: int, metrics: int, batches: int) -> str:
     """Make one run by MLflow, and all others as its copies; return its id."""
     workspace = Workspace(root)
-    client, run = store.create_run(workspace, experiment="foretrace", name="run 0", tags={})
-    run_id, now = run.info.run_id, int(1000 * time.time())
+    tracked = store.create_run(workspace, experiment="foretrace", name="run 0", tags={})
+    client, run_id, now = tracked.client, tracked.id, int(1000 * time.time())
     points = [Metric("MSE train loss", 1 / (1 + step), now + step, step) for step in range(batches)]
     points += [
         Metric(f"val/{n}", 1 / (1 + epoch), now, epoch) for n in range(metrics - 1) for epoch in range(50)

@@ -22,8 +22,7 @@ def begin(workspace) -> Callable[..., TrackedRun]:
     """Begins a run, in the test's workspace unless told otherwise."""
 
     def begin_one(there: Workspace = workspace) -> TrackedRun:
-        made = create_run(there, experiment="test", name="one", tags={"color": "blue"})
-        return TrackedRun(*made, staging=there.staging)
+        return create_run(there, experiment="test", name="one", tags={"color": "blue"})
 
     return begin_one
 

@@ -2,6 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name, _validate_param_name, _validate_tag_name
 
+from foretrace.tracking.store import find_run
 from foretrace.tracking.stored import escape, unescape
 
 PIECES = st.sampled_from(
@@ -29,15 +30,13 @@ def test_usual_names_stay_as_they_are():
 
 
 def test_a_run_holds_metrics_params_and_tags_of_any_name(begin, stored, workspace):
-    from foretrace.tracking.run import TrackedRun
-
     name = "data.units {CO2%: ppm} (air)"
     with begin() as tracked:
         tracked.log_metrics({name: 1.0}, step=0)
         tracked.log_params({name: 5})
         tracked.set_tags({name: "a"})
     assert stored(tracked).info.status == "FINISHED"
-    with TrackedRun(tracked.client, stored(tracked), staging=workspace.staging, ended=True) as again:
+    with find_run(tracked.id, workspace, ended=True) as again:
         assert (again.params[name], again.tags[name], again.history(name)) == (
             "5",
             "a",

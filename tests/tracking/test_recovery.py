@@ -143,7 +143,7 @@ def test_an_image_adds_to_what_was_made_outside_and_leaves_it_there(begin, outsi
     image = enter(inside=True)
     with begin(image) as second:
         second.log_text("notes.txt", "from the image")
-    found = TrackedRun(*store.find_run(first.id, image), staging=image.staging)
+    found = store.find_run(first.id, image)
     assert found.download_artifact("notes.txt").read_text() == "from outside"
     enter(inside=False)
     client = MlflowClient(f"sqlite:///{outside.root}/mlflow.db")  # and nothing but MLflow itself
@@ -157,5 +157,5 @@ def test_a_registered_model_is_found_in_an_image(begin, outside, enter):
     tracked.client.create_model_version("gait", f"{tracked.folder.as_uri()}/model", run_id=tracked.id)
     image = enter(inside=True)
     run_id = registered_run("models:/gait/1", image)
-    found = TrackedRun(*store.find_run(run_id, image), staging=image.staging)
+    found = store.find_run(run_id, image)
     assert found.download_artifact("model/MLmodel").read_text() == "a model"

@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from foretrace.errors import Interrupted, UserError
 from foretrace.tracking.recovery import LOCK, is_locked, sync_outbox
 from foretrace.tracking.run import TrackedRun
+from foretrace.tracking.store import find_run
 
 
 @pytest.fixture
@@ -145,7 +146,7 @@ def test_a_full_disk_leaves_the_run_failed(tracked, stored, workspace, capsys):
 
 
 def test_a_run_at_work_is_entered_by_nobody_else(tracked, stored, workspace):
-    again = TrackedRun(tracked.client, stored(tracked), staging=workspace.staging)
+    again = find_run(tracked.id, workspace)
     with tracked, pytest.raises(UserError, match=f"process {os.getpid()} on .* is at work on {tracked.id}"):
         again.__enter__()
     assert not is_locked(workspace.staging / tracked.id)
@@ -154,7 +155,7 @@ def test_a_run_at_work_is_entered_by_nobody_else(tracked, stored, workspace):
 def test_a_run_goes_on_after_another_process_with_what_that_recorded(tracked, stored, workspace):
     with tracked:
         tracked.log_metrics({"loss": 1.0}, step=0)
-    with TrackedRun(tracked.client, stored(tracked), staging=workspace.staging) as again:
+    with find_run(tracked.id, workspace) as again:
         assert again.history("loss") == ([0], [1.0])
         again.log_metrics({"loss": 5.0}, step=0)  # a resumed run comes by the step again
         again.log_metrics({"loss": 2.0}, step=1)
@@ -164,7 +165,7 @@ def test_a_run_goes_on_after_another_process_with_what_that_recorded(tracked, st
 def test_a_run_that_had_ended_keeps_its_status(tracked, stored, workspace):
     with pytest.raises(ZeroDivisionError):
         fail_in(tracked)
-    with TrackedRun(tracked.client, stored(tracked), staging=workspace.staging, ended=True) as again:
+    with find_run(tracked.id, workspace, ended=True) as again:
         again.log_metrics({"loss": 5.0}, step=0)
     assert (stored(tracked).info.status, stored(tracked).data.metrics["loss"]) == ("FAILED", 5.0)
 
@@ -178,7 +179,7 @@ def test_metrics_of_an_evaluation_made_again_replace_the_old(begin, stored, work
         tracked.log_metrics({"warm": 0.001097, "same": 1.0}, step=3, replace=True)
     assert stored(tracked).data.metrics == {"warm": 0.001097, "same": 1.0}
     assert len(tracked.client.get_metric_history(tracked.id, "same")) == 1
-    with TrackedRun(tracked.client, stored(tracked), staging=workspace.staging, ended=True) as again:
+    with find_run(tracked.id, workspace, ended=True) as again:
         assert again.history("warm") == ([3], [0.001097])
 
 
@@ -195,5 +196,5 @@ def test_data_sets_are_told_by_the_digest_of_their_values(begin, stored, workspa
     with begin() as tracked:
         tracked.log_input("waves train", digest="w1", origin='{"origin": "x", "sha256": "abc"}', **texts)
         assert tracked.inputs == {"waves train": "abc"}
-    again = TrackedRun(tracked.client, stored(tracked), staging=workspace.staging)
+    again = find_run(tracked.id, workspace)
     assert again.inputs == {"waves train": "abc"}

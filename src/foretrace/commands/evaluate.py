@@ -166,20 +166,19 @@ def _tracked(
 ) -> TrackedRun:
     """Return the run that the evaluation is recorded in: the evaluated one, in a folder of it, or a new one."""
     if config.log_to == "evaluated_run" and config.run is not None:
-        trained = _find(config.run, workspace)
+        trained = store.find_run(config.run, workspace, ended=True)
         trained.folder = trained.folder / folder
         return trained
     tracking = config.tracking
     of = {"evaluated_run": config.run} if config.run else {"evaluated_checkpoint": str(config.checkpoint)}
     of |= {"ensemble": ", ".join(run_ids)} if len(run_ids) > 1 else {}
     tags = (tracking.tags or {}) | of | provenance.code(workspace.root)
-    client, created = store.create_run(
+    return store.create_run(
         workspace,
         experiment=tracking.experiment,
         name=tracking.run_name or f"evaluation on {source}",
         tags=tags | {"command": provenance.command(overrides)},
     )
-    return TrackedRun(client, created, staging=workspace.staging)
 
 
 def _compare_with_ancestor(
@@ -220,9 +219,4 @@ def _tell_members(run_ids: Sequence[str], tracked: TrackedRun, workspace: Worksp
 
 
 def _evaluation_of(run_id: str, workspace: Workspace) -> EvaluationResult:
-    return load_evaluation(_find(run_id, workspace).download_artifact(EVALUATION))
-
-
-def _find(run_id: str, workspace: Workspace) -> TrackedRun:
-    client, found = store.find_run(run_id, workspace)
-    return TrackedRun(client, found, staging=workspace.staging, ended=True)
+    return load_evaluation(store.find_run(run_id, workspace).download_artifact(EVALUATION))

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from mlflow import MlflowClient
-from mlflow.entities import Run
 from omegaconf import DictConfig
 
 from foretrace.config import TrainConfig
@@ -17,7 +15,6 @@ from foretrace.data.datamodule import WindowDataModule
 from foretrace.errors import UserError
 from foretrace.serving.loading import trained_model
 from foretrace.tracking import store
-from foretrace.tracking.recovery import at_work
 from foretrace.tracking.run import TrackedRun
 from foretrace.training.checkpoint_io import BEST, LAST, PREVIOUS, has_stopped_early, latest_valid_checkpoint
 from foretrace.training.module import batches_per_epoch
@@ -103,8 +100,7 @@ def resolve_start(
 
 def _from_record(composed: DictConfig, overrides: Sequence[str], workspace: Workspace) -> StartPoint:
     key: Literal["resume", "rerun"] = "rerun" if composed.rerun is not None else "resume"
-    client, found = _find_run(str(composed[key]), key, replace(workspace, uri=composed.tracking.uri))
-    run = TrackedRun(client, found, staging=workspace.staging)
+    run = _find_run(str(composed[key]), key, replace(workspace, uri=composed.tracking.uri))
     recorded = _read_settings(run, key)
     # A sweep's job asks for what it began with, and its groups (`experiment=…`) are no settings of a run.
     config, changed = merge_settings(recorded, composed, [] if composed.sweep.parent else overrides)
@@ -114,13 +110,13 @@ def _from_record(composed: DictConfig, overrides: Sequence[str], workspace: Work
         if not name.startswith(RESUMABLE_KEYS):
             message = f"{name}: the run began with {then}, and cannot be resumed with {now}"
             raise UserError(message, hint=NEW_RUN)
-    if process := at_work(found, staging=workspace.staging):
+    if process := run.at_work():
         raise UserError(f"resume: {process} is at work on {run.id}", hint="Wait for it, or end that process.")
     epochs = recorded["trainer"]["max_epochs"]
     stretched = stretch_schedule(config, epochs=epochs)
     changed = changed | changes(config.model_dump(), stretched.model_dump())
     start = StartPoint(stretched, kind=key, run=run, epochs=epochs, changes=changed)
-    return _at_checkpoint(start, run, is_finished=found.info.status == "FINISHED")
+    return _at_checkpoint(start, run, is_finished=run.info.status == "FINISHED")
 
 
 def _at_checkpoint(start: StartPoint, run: TrackedRun, *, is_finished: bool) -> StartPoint:
@@ -167,13 +163,13 @@ def _read_settings(run: TrackedRun, key: str) -> dict[str, Any]:
     return settings
 
 
-def _find_run(run_id: str, key: str, workspace: Workspace) -> tuple[MlflowClient, Run]:
+def _find_run(run_id: str, key: str, workspace: Workspace) -> TrackedRun:
     """Look up a run by its id, or by ``last``: the training run begun last of those that have not finished."""
     if run_id != LATEST:
         return store.find_run(run_id, workspace, key=key)
     client, found = store.latest_runs(workspace, "attributes.status != 'FINISHED'")
     for run in found:
         if "trainer.max_epochs" in run.data.params:
-            return client, run
+            return TrackedRun(client, run, staging=workspace.staging)
     hint = "To train a finished run for longer: resume=<id> trainer.max_epochs=…"
     raise UserError(f"{key}: all training runs have finished", hint=hint)

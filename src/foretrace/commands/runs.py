@@ -19,7 +19,7 @@ from foretrace.errors import UserError, sanitize
 from foretrace.tracking import recovery, store
 from foretrace.tracking.outbox import RECORDS
 from foretrace.tracking.redaction import redact
-from foretrace.tracking.stored import LOCAL_UI, ui_address
+from foretrace.tracking.stored import LOCAL_UI, NO_ANSWER, ui_address, unavailable
 from foretrace.workspace import Workspace
 
 ROW = "{:<33}{:<10}{:<16}{:>12}{:>10}{:>11}{:>11}  {}"
@@ -88,12 +88,12 @@ def recover(run_ids: Sequence[str], *, workspace: Workspace) -> int:
     client = store.open_store(workspace)
     try:
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    except store.NO_ANSWER as error:
-        raise store.unavailable(error) from error
+    except NO_ANSWER as error:
+        raise unavailable(error) from error
     dead = recovery.recover(client, experiments=experiments, staging=workspace.staging)
     for run_id in run_ids:
-        _, run = store.find_run(run_id, workspace)
-        if process := recovery.at_work(run, staging=workspace.staging):
+        run = store.find_run(run_id, workspace)
+        if process := run.at_work():
             raise UserError(f"run: {process} is at work on {run_id}", hint="End that process first.")
         if run.info.status == "RUNNING":
             client.set_terminated(run_id, status="KILLED")

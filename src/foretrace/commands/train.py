@@ -273,8 +273,7 @@ def create_run(start: StartPoint, overrides: Sequence[str], workspace: Workspace
         tags |= {MLFLOW_PARENT_RUN_ID: sweep.parent, "sweep.job": json.dumps(own(overrides))}
         tags |= {} if sweep.trial is None else {"sweep.trial": str(sweep.trial)}
     name = tracking.run_name or default_name(config)
-    client, created = store.create_run(workspace, experiment=tracking.experiment, name=name, tags=tags)
-    return TrackedRun(client, created, staging=workspace.staging)
+    return store.create_run(workspace, experiment=tracking.experiment, name=name, tags=tags)
 
 
 def default_name(config: TrainConfig) -> str:

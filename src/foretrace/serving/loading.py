@@ -111,8 +111,7 @@ def _other_seeds(best: "StoredRun", *, parent: str) -> list[str]:
 
     wanted, condition = settings(best.tags), "attributes.status = 'FINISHED'"
     condition += f" and tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}' and attributes.run_id != '{best.id}'"
-    experiment = best.client.get_run(best.id).info.experiment_id
-    found = best.client.search_runs([experiment], condition, max_results=MOST_CHILDREN)
+    found = best.client.search_runs([best.info.experiment_id], condition, max_results=MOST_CHILDREN)
     alike = [run for run in found if "pruned" not in run.data.tags and settings(run.data.tags) == wanted]
     return sorted(run.info.run_id for run in alike)
 
@@ -124,12 +123,11 @@ def find_trained(run_id: str, workspace: Workspace, *, key: str = "run") -> "Sto
         UserError: If there is no such run; begins with the ``key`` that names it.
     """
     from foretrace.tracking import store
-    from foretrace.tracking.stored import StoredRun
 
-    client, found = store.find_run(run_id, workspace, key=key)
-    if best := found.data.tags.get("best_child"):
-        _, found = store.find_run(best, workspace, key=f"{key}, best_child of {run_id}")
-    return StoredRun(client, found, staging=workspace.staging)
+    found = store.find_run(run_id, workspace, key=key)
+    if best := found.tags.get("best_child"):
+        found = store.find_run(best, workspace, key=f"{key}, best_child of {run_id}")
+    return found
 
 
 def trained_model(path: Path, checkpoint: dict[str, Any]) -> tuple[ModelCard, NextStepModel]:

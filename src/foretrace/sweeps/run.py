@@ -10,7 +10,7 @@ from foretrace.sweeps.children import VALID, Child
 from foretrace.sweeps.jobs import brief
 from foretrace.sweeps.sweep import Sweep
 from foretrace.sweeps.workers import Worker, work_off
-from foretrace.tracking import store
+from foretrace.tracking.stored import NO_ANSWER, unavailable
 
 KILLED = (130, 137, 143)  # exit statuses of a process that a signal ended, beside those below 0
 RETRIES = 2  # of a job that was killed: a third time it would hardly be chance
@@ -81,7 +81,7 @@ def _outcome(sweep: Sweep, child: Child) -> Child:
         try:
             sweep.recover()
             return sweep.begun().get(child.key, child)
-        except store.NO_ANSWER as error:
-            told = f"the sweep waits for the tracking store: {store.unavailable(error)}"
+        except NO_ANSWER as error:
+            told = f"the sweep waits for the tracking store: {unavailable(error)}"
             print(told, file=sys.stderr, flush=True)
             time.sleep(WAIT_S)

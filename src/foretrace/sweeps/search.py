@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 import optuna
-from mlflow import MlflowClient
-from mlflow.entities import Run
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
@@ -16,6 +14,7 @@ from foretrace.sweeps.children import VALID, Child
 from foretrace.sweeps.jobs import Compose, own
 from foretrace.sweeps.space import Plan, check_space, typed
 from foretrace.sweeps.sweep import Sweep
+from foretrace.tracking.run import TrackedRun
 from foretrace.workspace import Workspace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # we say ourselves what is tried and what came of it
@@ -47,10 +46,8 @@ class Search(Sweep):
         UserError: If there can be no such search.
     """
 
-    def __init__(
-        self, client: MlflowClient, run: Run, *, workspace: Workspace, record: dict[str, Any]
-    ) -> None:
-        super().__init__(client, run, workspace=workspace, record=record)
+    def __init__(self, tracked: TrackedRun, *, workspace: Workspace, record: dict[str, Any]) -> None:
+        super().__init__(tracked, workspace=workspace, record=record)
         self.plan = Plan.of(record["search"])
         self.number = self.plan.n_trials
         self._space, self._fixed = self.plan.space()

@@ -10,8 +10,6 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-from mlflow import MlflowClient
-from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from foretrace.config import Tracking
@@ -23,7 +21,7 @@ from foretrace.sweeps.summary import Summary
 from foretrace.tracking import provenance, store
 from foretrace.tracking.recovery import recover
 from foretrace.tracking.run import TrackedRun
-from foretrace.tracking.stored import StoredRun
+from foretrace.tracking.stored import NO_ANSWER, unavailable
 from foretrace.training.log_filters import filter_library_logs
 from foretrace.workspace import Workspace
 
@@ -48,15 +46,12 @@ class Sweep:
         number: How many jobs there are in all.
     """
 
-    def __init__(
-        self, client: MlflowClient, run: Run, *, workspace: Workspace, record: dict[str, Any]
-    ) -> None:
-        self.tracked = TrackedRun(client, run, staging=workspace.staging)
-        self.id, self.workspace, self.record = self.tracked.id, workspace, record
+    def __init__(self, tracked: TrackedRun, *, workspace: Workspace, record: dict[str, Any]) -> None:
+        self.tracked, self.id, self.workspace, self.record = tracked, tracked.id, workspace, record
         self._jobs: list[Job] = list(dict.fromkeys(own(job) for job in record.get("jobs", [])))
         self.names, self.number = varied(self._jobs), len(self._jobs)
         self._failed: dict[Job, Child] = {}  # also those without a run
-        self._experiment, self._done, self._due = run.info.experiment_id, dict[str, Child](), 0.0
+        self._experiment, self._done, self._due = tracked.info.experiment_id, dict[str, Child](), 0.0
         self._left = deque[Child]()
 
     def check(self, compose: Compose) -> None:
@@ -149,8 +144,8 @@ class Sweep:
                 self.tracked.log_metrics(best.means, step=step)
             self.tracked.set_tags(tags)
             self.tracked.flush()
-        except (*store.NO_ANSWER, OSError) as error:
-            told = f"the sweep's tables wait for the tracking store: {store.unavailable(error)}"
+        except (*NO_ANSWER, OSError) as error:
+            told = f"the sweep's tables wait for the tracking store: {unavailable(error)}"
             print(told, file=sys.stderr)
         self._due = started + (1 + TABLES_SHARE) * (time.monotonic() - started)
 
@@ -170,10 +165,10 @@ def begin(
     tags |= {"command": provenance.command(["-m", *command]), TAG: "begun"}
     jobs = record.get("jobs")
     name = f"sweep of {', '.join(varied(jobs)) or 'nothing'}, {len(jobs)} jobs" if jobs else "search"
-    client, run = store.create_run(
+    tracked = store.create_run(
         workspace, experiment=tracking.experiment, name=tracking.run_name or name, tags=tags
     )
-    return _kind(record)(client, run, workspace=workspace, record=record)
+    return _kind(record)(tracked, workspace=workspace, record=record)
 
 
 def reopen(run_id: str, *, workspace: Workspace, **changes: Any) -> Sweep:
@@ -186,10 +181,10 @@ def reopen(run_id: str, *, workspace: Workspace, **changes: Any) -> Sweep:
     filter_library_logs()
     if workspace.uri:
         os.environ[URI_VARIABLE] = workspace.uri
-    client, run = store.find_run(run_id, workspace, key="sweep.resume")
-    if TAG not in run.data.tags:
+    tracked = store.find_run(run_id, workspace, key="sweep.resume")
+    if TAG not in tracked.tags:
         raise UserError(f"sweep.resume: {run_id} is not the parent run of a sweep")
-    found = StoredRun(client, run, staging=workspace.staging).download_artifact(RECORD)
+    found = tracked.download_artifact(RECORD)
     record = read_json(found, key="sweep.resume")
     jobs, search = record.get("jobs"), record.get("search")
     if isinstance(jobs, list) and all(isinstance(job, list) for job in jobs):
@@ -199,7 +194,7 @@ def reopen(run_id: str, *, workspace: Workspace, **changes: Any) -> Sweep:
     else:
         hint = "Version 0.1 resumes the searches that it began."
         raise UserError(f"sweep.resume: no jobs of a sweep and no search in {found}", hint=hint)
-    sweep = _kind(record)(client, run, workspace=workspace, record=record)
+    sweep = _kind(record)(tracked, workspace=workspace, record=record)
     sweep.children()  # what is wrong with them is said before anything is done
     return sweep
 

@@ -110,7 +110,7 @@ def is_dead(run: Run) -> bool:
 
 
 def at_work(run: Run, *, staging: Path) -> str | None:
-    """Return which process is at work on a run, in whatever container; None if none is."""
+    """Return which process is at work on a run, see `TrackedRun.at_work`."""
     process = Process.of_tags(run.data.tags)
     is_alive = run.info.status == "RUNNING" and process is not None and process.is_alive()
     if not is_alive and not is_locked(staging / run.info.run_id):

@@ -8,11 +8,9 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from filelock import FileLock, Timeout
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Run, RunTag
 from mlflow.exceptions import MlflowException
@@ -24,8 +22,10 @@ from foretrace.tracking.recovery import LOCK, RESERVE, Process, at_work, clear
 from foretrace.tracking.redaction import redact
 from foretrace.tracking.sender import MAX_METRICS, Sender, send, write_record
 from foretrace.tracking.signals import Signals
-from foretrace.tracking.store import NO_ANSWER, unavailable
-from foretrace.tracking.stored import StoredRun, digest_of, unescape
+from foretrace.tracking.stored import NO_ANSWER, StoredRun, digest_of, unavailable, unescape
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MAX_LENGTH = 6000  # characters of a setting's value, MLflow's limit
 FLUSH_SECONDS = 4.0  # one request costs what a hundred points do (about 20 ms): 0.5 % of this time
@@ -68,7 +68,7 @@ class TrackedRun(StoredRun):
             try:
                 self._lock.acquire(timeout=1)
             except Timeout as error:
-                where = at_work(self._run, staging=self._waiting.parent) or "another process"
+                where = self.at_work() or "another process"
                 hint = "Wait for it, or end that process."
                 raise UserError(f"run: {where} is at work on {self.id}", hint=hint) from error
             try:
@@ -80,6 +80,10 @@ class TrackedRun(StoredRun):
                 raise
         self.signals.install()
         return self
+
+    def at_work(self) -> str | None:
+        """Return which process is at work on the run, in whatever container; None if none is."""
+        return at_work(self._run, staging=self._waiting.parent)
 
     def _open(self) -> None:
         """Send what a killed process left, read what the run holds, and begin to send."""
@@ -241,8 +245,10 @@ class TrackedRun(StoredRun):
         target.write_bytes(content)
         self.upload(path)
 
-    def log_figures(self, named: Iterable[tuple[str, Figure]]) -> None:
+    def log_figures(self, named: "Iterable[tuple[str, Figure]]") -> None:
         """Keep figures as artifacts, ``figures/<name>.png``."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
         (self.folder / "figures").mkdir(exist_ok=True)
         for name, figure in named:
             # The same picture as by `savefig`, which would draw it twice.

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 from filelock import FileLock
-from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
@@ -21,10 +20,10 @@ from foretrace.tracking.database import (
     writable,
 )
 from foretrace.tracking.recovery import Process, recover
-from foretrace.tracking.redaction import redact
+from foretrace.tracking.run import TrackedRun
+from foretrace.tracking.stored import NO_ANSWER, unavailable
 from foretrace.workspace import Workspace
 
-NO_ANSWER = (MlflowException, ParseError)  # the latter of a server that is none of MLflow's
 NO_RUN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 RUN_ID = re.compile(r"\w[\w-]{0,255}", re.ASCII)  # as MLflow has them
 # The table of runs with useful columns, as a view that MLflow opens with viewStateShareKey=foretrace.
@@ -34,9 +33,7 @@ VIEW = json.dumps({"selectedColumns": [*COLUMNS, "attributes.`Duration`"], "runs
 MOUNTED = "FORETRACE_MOUNTED"  # set in an image, whose mlruns has another path outside
 
 
-def create_run(
-    workspace: Workspace, *, experiment: str, name: str, tags: dict[str, str]
-) -> tuple[MlflowClient, Run]:
+def create_run(workspace: Workspace, *, experiment: str, name: str, tags: dict[str, str]) -> TrackedRun:
     """Create a run, and the database and the experiment first where there are none.
 
     The store is that at the workspace's ``uri``, or its own.
@@ -59,7 +56,7 @@ def create_run(
         raise unavailable(error) from error
     if not RUN_ID.fullmatch(run.info.run_id):
         raise UserError(f"tracking.uri: the store gives a run without an id: {run.info.run_id!r}")
-    return client, run
+    return TrackedRun(client, run, staging=workspace.staging)
 
 
 def open_store(workspace: Workspace, *, may_be_new: bool = False) -> MlflowClient:
@@ -88,15 +85,8 @@ def open_store(workspace: Workspace, *, may_be_new: bool = False) -> MlflowClien
         raise unavailable(error) from error
 
 
-def unavailable(error: Exception) -> UserError:
-    """Return the reason why a store does not answer as an error of the user's, without passwords."""
-    return UserError(
-        f"tracking.uri: the tracking store does not answer: {redact(' '.join(str(error).split()))}"
-    )
-
-
-def find_run(run_id: str, workspace: Workspace, *, key: str = "run") -> tuple[MlflowClient, Run]:
-    """Return a run by its id, which the setting ``key`` names, and a client of its store (see `open_store`).
+def find_run(run_id: str, workspace: Workspace, *, key: str = "run", ended: bool = False) -> TrackedRun:
+    """Return a run by its id, which the setting ``key`` names; see `open_store` for where, `TrackedRun` for ``ended``.
 
     Raises:
         UserError: If there is no such run, or no store.
@@ -116,7 +106,7 @@ def find_run(run_id: str, workspace: Workspace, *, key: str = "run") -> tuple[Ml
     if found.info.lifecycle_stage == LifecycleStage.DELETED:
         hint = f"`mlflow runs restore --run-id {run_id}` brings it back."
         raise UserError(f"{key}: the run {run_id} was deleted", hint=hint)
-    return client, found
+    return TrackedRun(client, found, staging=workspace.staging, ended=ended)
 
 
 def latest_runs(

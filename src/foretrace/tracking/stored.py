@@ -8,12 +8,15 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlparse, urlsplit
 
+from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from foretrace.errors import UserError, sanitize
+from foretrace.tracking.redaction import redact
 
+NO_ANSWER = (MlflowException, ParseError)  # of a store; the latter of a server that is none of MLflow's
 LONGEST = 250  # characters of a name, MLflow's limit
 LOCAL_UI = "http://localhost:5000"
 RELATIVE = "mlruns/artifacts"  # to the checkout, where a bare `mlflow ui` is started
@@ -78,6 +81,12 @@ def digest_of(source: str) -> str:
     return str(found.get("sha256", "")) if isinstance(found, dict) else ""
 
 
+def unavailable(error: Exception) -> UserError:
+    """Return the reason why a store does not answer as an error of the user's, without passwords."""
+    reason = redact(" ".join(str(error).split()))
+    return UserError(f"tracking.uri: the tracking store does not answer: {reason}")
+
+
 def ui_address(client: MlflowClient, page: str) -> str:
     """Return a page's address in a browser: at its server, or where ``mlflow ui`` answers unless told otherwise.
 
@@ -95,6 +104,7 @@ class StoredRun:
 
     Attributes:
         id: The run's id.
+        info: MLflow's, with the status as it was when the run was read.
         folder: The folder of its artifacts, or the one to which they are downloaded.
         params: Its settings.
         tags: Its tags.
@@ -110,7 +120,7 @@ class StoredRun:
 
     def _read(self, run: Run) -> None:
         """Take over what the store has of the run."""
-        self._run = run
+        self._run, self.info = run, run.info
         self.params = {unescape(name): value for name, value in run.data.params.items()}
         self.tags = {unescape(name): value for name, value in run.data.tags.items()}
         given = [one.dataset for one in (run.inputs.dataset_inputs if run.inputs else ())]
@@ -119,7 +129,7 @@ class StoredRun:
     @property
     def address(self) -> str:
         """The run's page in a browser."""
-        return ui_address(self.client, f"experiments/{self._run.info.experiment_id}/runs/{self.id}")
+        return ui_address(self.client, f"experiments/{self.info.experiment_id}/runs/{self.id}")
 
     def has_artifact(self, path: str) -> bool:
         """Return whether the run has an artifact of that name.

@@ -10,7 +10,7 @@ EVIL = '<script>alert(1)</script>"&'
 @pytest.fixture
 def page():
     table = Table(EVIL, (EVIL, "b"), ((EVIL, EVIL),))
-    pictures = (Picture(b"\x89PNG", caption=EVIL, alt=EVIL), Picture(b"GIF89a", caption="", alt="moves"))
+    pictures = (Picture("data:image/png;base64,iVBORw", caption=EVIL, alt=EVIL),)
     folded = (Section(EVIL, text=(EVIL,)),)
     section = Section(EVIL, text=(EVIL,), tables=(table,), pictures=pictures, folded=folded)
     return render(EVIL, verdict=[EVIL], good=False, sections=[section])
@@ -26,7 +26,6 @@ def test_page_needs_nothing_but_itself(page):
     assert set(re.findall(r'(?:src|href)="([a-z#]+)', page)) == {"data", "#s"}
     assert "http://" not in page
     assert "https://" not in page
-    assert "data:image/gif;base64" in page
     assert "data:image/png;base64" in page
 
 

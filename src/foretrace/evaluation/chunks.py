@@ -48,7 +48,7 @@ class Chunk:
 
     Args:
         episodes: Which episodes. Shape (B,).
-        first: Number of the first step in its episode; unless 0, the steps follow those of the chunk before.
+        steps: Their numbers in the episodes. Unless from 0 on, they follow those of the chunk before. Shape (S,).
         x: Scaled values, ``lookback`` steps more than S at the front. Shape (B, lookback + S, F).
         covariates: Raw covariates of the same steps. Shape (B, lookback + S, K).
         targets: Scaled values one step later. Shape (B, S, F).
@@ -56,16 +56,11 @@ class Chunk:
     """
 
     episodes: Tensor
-    first: int
+    steps: Tensor
     x: Tensor
     covariates: Tensor
     targets: Tensor
     mask: Tensor
-
-    @property
-    def steps(self) -> Tensor:
-        """Numbers of the steps in their episodes. Shape (S,)."""
-        return torch.arange(self.first, self.first + self.mask.shape[1])
 
 
 def read_chunks(
@@ -89,7 +84,7 @@ def read_chunks(
         rows, number = first_row + np.clip(number, 0, last), number[lookback:]  # (B, lookback + S), (S,)
         yield Chunk(
             episodes=torch.from_numpy(chosen),
-            first=first,
+            steps=torch.from_numpy(number),
             x=scalings.values(torch.from_numpy(sequences.values[rows])),
             covariates=torch.from_numpy(sequences.covariates[rows]),
             targets=scalings.values(torch.from_numpy(after[rows[:, lookback:] + shift])),

@@ -34,7 +34,7 @@ def evaluation_metrics(result: EvaluationResult) -> tuple[dict[str, float], dict
     scalars["skill"] = result.skill
     if (mase := result.mase(zero_state.errors[MODEL])) is not None:
         scalars["test/mase"] = float(mase)
-    curves = {"zero_state/mse": _curve(zero_state.mean_by_position(MODEL))}
+    curves = {"zero_state/mse": _curve(zero_state.by_position[MODEL].mean(axis=-1))}
     if result.carried_state is not None:
         carried = result.carried_state.errors
         scalars |= {_name("carried_state", name, "mse"): float(e.mean_mse) for name, e in carried.items()}

@@ -34,23 +34,10 @@ class ZeroState:
     Args:
         errors: By the name of the forecast, over all positions. Shapes (G, F).
         by_position: Mean squared error per position in the window. Shapes (T, F).
-
-    >>> zero_state = ZeroState(by_position={"model": np.array([[0.5, 1.5], [0.1, 0.3]])}, errors={})
-    >>> zero_state.mean_by_position("model").tolist()
-    [1.0, 0.2]
     """
 
     errors: dict[str, ForecastErrors]
     by_position: dict[str, FloatArray]
-
-    @property
-    def num_positions(self) -> int:
-        """Steps in a window, T."""
-        return len(self.by_position[MODEL])
-
-    def mean_by_position(self, name: str) -> FloatArray:
-        """Return the mean squared error per position over all features. Shape (T,)."""
-        return np.asarray(self.by_position[name].mean(axis=-1))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -107,7 +94,7 @@ def evaluate_carried_state(
     what = "testing one step ahead, the state carried"
     for chunk in read_chunks(sequences, scalings=scalings, history=warmup, lookback=lookback, what=what):
         x, covariates = chunk.x[:, lookback:].to(device), chunk.covariates[:, lookback:].to(device)
-        before: State | None = state if chunk.first else None
+        before: State | None = state if chunk.steps[0] else None
         with torch.inference_mode():
             forecast, state = model.forward_scaled(x, covariates, before)
         group, mask = groups.find(chunk.episodes[:, None], chunk.steps), chunk.mask

@@ -196,7 +196,7 @@ class EvaluationResult:
     def _settings(self, where: str) -> tuple[int, ...]:
         """Return what decides which steps are forecast, and from how much."""
         if where == ZERO_STATE:
-            return (self.zero_state.num_positions,)
+            return (len(self.zero_state.by_position[MODEL]),)
         if where == CARRIED_STATE:
             return (self.carried_state.warmup,) if self.carried_state else ()
         return (self.open_loop.warmup, self.open_loop.horizon) if self.open_loop else ()

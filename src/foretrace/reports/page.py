@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -52,21 +53,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG or GIF with words for who sees it and for who does not.
+    """An image, as an address that holds it, with words for who sees it and for who does not."""
 
-    >>> Picture(b"GIF89a", caption="A gait", alt="A robot runs").source
-    'data:image/gif;base64,R0lGODlh'
-    """
-
-    image: bytes
+    source: str
     caption: str
     alt: str
-
-    @property
-    def source(self) -> str:
-        """The image as an address that holds it."""
-        kind = "gif" if self.image.startswith(b"GIF") else "png"
-        return f"data:image/{kind};base64,{base64.b64encode(self.image).decode()}"
 
 
 @dataclass(frozen=True)
@@ -88,14 +79,19 @@ class Findings:
     data: WindowDataModule
     parameters: Mapping[str, tuple[int, int]]  # trainable and frozen ones, by layer
     result: EvaluationResult | None  # None where there is no test part
-    images: Mapping[str, bytes]  # PNG or GIF, by name
+    figures: Path  # folder of PNG and GIF files
     inside: Sequence[str]  # lines about gradients and gates
     settings: Mapping[str, str]
     provenance: Mapping[str, str]
 
     def pictures(self, *names: str) -> list[Picture]:
         """Return those of the pictures that were drawn."""
-        return [Picture(self.images[name], *CAPTIONS[name]) for name in names if name in self.images]
+        drawn, found = {path.stem: path for path in self.figures.iterdir()}, []
+        for name in names:
+            if name in drawn:
+                data = base64.b64encode(drawn[name].read_bytes()).decode()
+                found.append(Picture(f"data:image/{drawn[name].suffix[1:]};base64,{data}", *CAPTIONS[name]))
+        return found
 
 
 def compose(found: Findings) -> str:

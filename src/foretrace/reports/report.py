@@ -54,7 +54,7 @@ def write_report(
         data=data,
         parameters=count_parameters(model),
         result=result,
-        images={path.stem: path.read_bytes() for path in (run.folder / "figures").iterdir()},
+        figures=run.folder / "figures",
         inside=inside.lines,
         settings=run.params,
         provenance=run.tags,
@@ -201,7 +201,7 @@ def _fan_chart(
 def _quality(result: EvaluationResult) -> Iterator[tuple[str, Figure]]:
     zero_state, state = result.zero_state, result.carried_state
     carried = float(state.errors[MODEL].mean_mse) if state else None
-    curves = {name: zero_state.mean_by_position(name) for name in zero_state.by_position}
+    curves = {name: curve.mean(axis=-1) for name, curve in zero_state.by_position.items()}
     yield "error_by_position", quality.error_by_position(curves, carried=carried)
     if (loop := result.open_loop) is None:
         return

@@ -74,7 +74,7 @@ OF_FEATURES = {
     "residuals": lambda count: quality.residuals([np.random.default_rng(0).normal(size=(100, count))]),
 }
 HALF, FALLING, EPOCHS = np.full((STEPS, 64), 0.5), 0.7 ** np.arange(50.0)[::-1], np.arange(30.0)
-BASELINES = ("model", "persistence", "velocity", "mean", "ridge", "seasonal naive", "gradient boosting")
+BASELINES = ("model", "persistence", "velocity", "mean", "seasonal", "ridge", "model, not calibrated")
 LAYERS = [f"lstm.{depth}" for depth in range(6)]
 OTHERS = {
     "horizon": lambda: quality.error_by_horizon(

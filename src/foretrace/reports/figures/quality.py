@@ -33,15 +33,15 @@ from foretrace.reports.figures.style import (
 MODEL = "model"
 # Color, line style and width of each forecast: told apart without color, too. The model's is the one that forecasts
 # have in all pictures, and what repeats a recorded value has the color of recordings.
-LOOKS = {
-    MODEL: (VERMILLION, "-", 2.2),
-    f"{MODEL}, not calibrated": (VERMILLION, ":", 1.4),
-    "persistence": (BLUE, "--", 1.4),
-    "velocity": (PURPLE, ":", 1.6),
-    "mean": (MUTED, "-.", 1.4),
-    "ridge": (GREEN, (0, (5, 1, 1, 1, 1, 1)), 1.6),
+LOOKS: dict[str, dict[str, Any]] = {
+    MODEL: {"color": VERMILLION, "ls": "-", "lw": 2.2},
+    f"{MODEL}, not calibrated": {"color": VERMILLION, "ls": ":", "lw": 1.4},
+    "persistence": {"color": BLUE, "ls": "--", "lw": 1.4},
+    "velocity": {"color": PURPLE, "ls": ":", "lw": 1.6},
+    "mean": {"color": MUTED, "ls": "-.", "lw": 1.4},
+    "seasonal": {"color": INK, "ls": (0, (1, 1)), "lw": 1.4},
+    "ridge": {"color": GREEN, "ls": (0, (5, 1, 1, 1, 1, 1)), "lw": 1.6},
 }
-OTHERS = ((INK, (0, (1, 1)), 1.4), (SKY, (0, (7, 2)), 1.6), ("#E69F00", (0, (3, 1, 1, 1)), 1.6))
 MAX_LAG = 50
 MAX_ROWS, MAX_NAMED = 24, 60
 
@@ -67,7 +67,7 @@ def error_by_horizon(
         axes.fill_between(steps, *band, color=VERMILLION, alpha=0.2, lw=0, label="model, 95% interval")
     for name, curve in curves.items():
         marker = "o" if len(steps) == 1 else ""
-        axes.plot(steps, curve, marker=marker, **_look(name, curves), label=plain_text(name))
+        axes.plot(steps, curve, marker=marker, **LOOKS[name], label=name)
     calm = np.concatenate([curve for name, curve in curves.items() if name != "velocity"])
     calm = calm[np.isfinite(calm) & (calm > 0)]
     if calm.size:
@@ -118,7 +118,7 @@ def error_by_position(errors: Mapping[str, npt.ArrayLike], *, carried: float | N
         values = np.asarray(curve, np.float64)
         marker = "o" if len(values) == 1 else ""
         steps = 1 + np.arange(len(values))
-        axes.plot(steps, values, marker=marker, **_look(name, errors), label=plain_text(name))
+        axes.plot(steps, values, marker=marker, **LOOKS[name], label=name)
     if carried is not None:
         axes.axhline(carried, color=VERMILLION, ls=":", lw=1.4, label="model, state carried")
     axes.set_ylim(bottom=0)
@@ -194,12 +194,6 @@ def coverage(
         axes.yaxis.set_major_formatter("{x:.1f}")
         axes.legend(loc="lower right", fontsize=8, ncols=3 if axes is right else 1)
     return figure
-
-
-def _look(name: str, names: Mapping[str, object]) -> dict[str, Any]:
-    unknown = [other for other in names if other not in LOOKS]
-    color, line, width = LOOKS[name] if name in LOOKS else OTHERS[unknown.index(name) % len(OTHERS)]
-    return {"color": color, "linestyle": line, "linewidth": width}
 
 
 def _draw_histogram(axes: Axes, pooled: FloatArray) -> None:

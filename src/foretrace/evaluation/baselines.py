@@ -31,22 +31,16 @@ class LinearForecast:
     All is in the model's scaled units and in double precision on the CPU, so that nothing but the forecast
     itself differs between two baselines.
 
-    Args:
-        name: By which it is tracked.
-        weights: The last of them belong to the present step. Shape (C, D, F).
-        bias: Shape (F,).
-        chosen: What was chosen on training or validation data, for people.
-
     >>> eye = torch.eye(1, dtype=torch.float64)
     >>> velocity = LinearForecast(name="velocity", weights=torch.stack([-eye, 2 * eye]), bias=torch.zeros(1))
     >>> velocity.context, velocity.steps(torch.tensor([[[1.0], [4.0], [6.0]]])).flatten().tolist()
     (2, [7.0, 8.0])
     """
 
-    name: str
-    weights: Tensor
-    bias: Tensor
-    chosen: str = ""
+    name: str  # by which it is tracked
+    weights: Tensor  # (C, D, F), the last of them belong to the present step
+    bias: Tensor  # (F,)
+    chosen: str = ""  # what was chosen on training or validation data, for people
 
     @property
     def context(self) -> int:

@@ -114,19 +114,12 @@ class Calibration:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Climatology:
-    """Quantiles of the training part, whatever came before: intervals that cost nothing.
+    """Quantiles of the training part, whatever came before: intervals that cost nothing."""
 
-    Args:
-        levels: In percent. Shape (L,).
-        median: Shape (F,).
-        lower: Shape (L, F).
-        upper: Shape (L, F).
-    """
-
-    levels: tuple[float, ...]
-    median: FloatArray
-    lower: FloatArray
-    upper: FloatArray
+    levels: tuple[float, ...]  # L, in percent
+    median: FloatArray  # (F,)
+    lower: FloatArray  # (L, F)
+    upper: FloatArray  # (L, F)
 
     @classmethod
     def of(cls, values: FloatArray, *, levels: Sequence[float]) -> "Climatology":

@@ -44,23 +44,16 @@ class Scalings:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Chunk:
-    """Some steps of some episodes, with what came one step after each.
+    """Some steps of some episodes, with what came one step after each."""
 
-    Args:
-        episodes: Which episodes. Shape (B,).
-        steps: Their numbers in the episodes. Unless from 0 on, they follow those of the chunk before. Shape (S,).
-        x: Scaled values, ``lookback`` steps more than S at the front. Shape (B, lookback + S, F).
-        covariates: Raw covariates of the same steps. Shape (B, lookback + S, K).
-        targets: Scaled values one step later. Shape (B, S, F).
-        mask: Which steps exist and are to count; the others hold something finite. Shape (B, S).
-    """
-
-    episodes: Tensor
-    steps: Tensor
-    x: Tensor
-    covariates: Tensor
-    targets: Tensor
-    mask: Tensor
+    episodes: Tensor  # (B,), which
+    steps: (
+        Tensor  # (S,), their numbers in the episodes; unless from 0 on, they follow those of the chunk before
+    )
+    x: Tensor  # (B, lookback + S, F), scaled: what came before is at the front
+    covariates: Tensor  # (B, lookback + S, K), raw
+    targets: Tensor  # (B, S, F), scaled values one step later
+    mask: Tensor  # (B, S), which steps exist and are to count; the others hold something finite
 
 
 def read_chunks(

@@ -28,20 +28,15 @@ class ForecastErrors:
 
     A mean is the ratio of two sums over groups, so a long recording weighs as much as its steps.
 
-    Args:
-        squared: Shape (G, F) one step ahead, (G, H, F) in open loop.
-        absolute: The same shape.
-        count: Errors in each sum; 0 for a group without a forecast. Shape (G,).
-
     >>> errors = ForecastErrors.none(2, (1,))
     >>> errors.add(torch.tensor([1, 1]), torch.tensor([[2.0], [-4.0]]))
     >>> errors.squared.tolist(), errors.count.tolist(), errors.mse.tolist(), float(errors.mean_l1)
     ([[0.0], [20.0]], [0, 2], [10.0], 3.0)
     """
 
-    squared: FloatArray
-    absolute: FloatArray
-    count: IntArray
+    squared: FloatArray  # (G, F) one step ahead, (G, H, F) in open loop
+    absolute: FloatArray  # the same shape
+    count: IntArray  # (G,), errors in each sum; 0 for a group without a forecast
 
     def __post_init__(self) -> None:
         if self.squared.shape != self.absolute.shape or self.count.shape != self.squared.shape[:1]:
@@ -103,24 +98,17 @@ class Groups:
     cut into stretches of equal length; an interval then speaks for these recordings at another time, not for
     other recordings.
 
-    Args:
-        by: Which of the two.
-        number: Groups, G.
-        first: Each episode's first group. Shape (E,).
-        last: Each episode's last group. Shape (E,).
-        stretch: Steps of a group; of no meaning for recordings.
-
     >>> one = Sequences.from_episodes([np.zeros((25, 1))], feature_names=["height"])
     >>> groups = Groups.of(one, stretch=10)
     >>> groups.by, groups.number, groups.find(torch.tensor(0), torch.tensor([0, 9, 10, 24])).tolist()
     ('time', 2, [0, 0, 1, 1])
     """
 
-    by: Literal["recording", "time"]
-    number: int
-    first: Tensor
-    last: Tensor
-    stretch: int
+    by: Literal["recording", "time"]  # which of the two
+    number: int  # G
+    first: Tensor  # (E,), each episode's first group
+    last: Tensor  # (E,), each episode's last group
+    stretch: int  # steps of a group; of no meaning for recordings
 
     @classmethod
     def of(cls, sequences: Sequences, *, stretch: int) -> "Groups":

@@ -30,14 +30,10 @@ class ZeroState:
     """One-step errors on whole windows from a state of zero, of the model and of persistence.
 
     The baselines with more context have no forecast at a window's start.
-
-    Args:
-        errors: By the name of the forecast, over all positions. Shapes (G, F).
-        by_position: Mean squared error per position in the window. Shapes (T, F).
     """
 
-    errors: dict[str, ForecastErrors]
-    by_position: dict[str, FloatArray]
+    errors: dict[str, ForecastErrors]  # (G, F) each, over all positions, by the name of the forecast
+    by_position: dict[str, FloatArray]  # (T, F) each, mean squared errors
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -46,14 +42,10 @@ class CarriedState:
 
     Only forecasts made after ``warmup`` steps were read count, for the model and for all baselines alike: then
     each of them has the history that it needs, and all are compared on the very same steps.
-
-    Args:
-        warmup: Steps read before the first forecast that counts.
-        errors: By the name of the forecast, the model's first. Shapes (G, F).
     """
 
-    warmup: int
-    errors: dict[str, ForecastErrors]
+    warmup: int  # steps read before the first forecast that counts
+    errors: dict[str, ForecastErrors]  # (G, F) each, by the name of the forecast, the model's first
 
 
 def evaluate_zero_state(model: NextStepModel, windows: Windows, groups: Groups) -> ZeroState:

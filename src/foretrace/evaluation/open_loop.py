@@ -42,20 +42,13 @@ class IntervalScores:
     """How much of what came intervals cover, how wide they are, and their score.
 
     Means over features, summed over the forecasts of each group.
-
-    Args:
-        levels: Nominal coverage in percent. Shape (L,).
-        covered: Share of the features within the interval. Shape (L, G, H).
-        width: Of the interval, in scaled units. Shape (L, G, H).
-        score: CRPS from the intervals' ends, in scaled units. Shape (G, H).
-        count: Forecasts of each group. Shape (G,).
     """
 
-    levels: tuple[float, ...]
-    covered: FloatArray
-    width: FloatArray
-    score: FloatArray
-    count: IntArray
+    levels: tuple[float, ...]  # L, nominal coverage in percent
+    covered: FloatArray  # (L, G, H), share of the features within the interval
+    width: FloatArray  # (L, G, H), of the interval, in scaled units
+    score: FloatArray  # (G, H), CRPS from the intervals' ends, in scaled units
+    count: IntArray  # (G,), forecasts
 
     @classmethod
     def none(cls, levels: tuple[float, ...], *, groups: int, horizon: int) -> "IntervalScores":

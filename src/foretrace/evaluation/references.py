@@ -33,17 +33,11 @@ MOST_PAIRS, AT_ONCE = 20_000, 4096  # of the training part, for gradient boostin
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Boosting:
-    """Forecasts of certain steps ahead, each made directly from the last rows and their covariates.
+    """Forecasts of certain steps ahead, each made directly from the last rows and their covariates."""
 
-    Args:
-        regressors: One for each feature, by steps ahead.
-        scalings: Of what they read and forecast.
-        lags: Rows that they read, P.
-    """
-
-    regressors: dict[int, list[Any]]
-    scalings: Scalings
-    lags: int
+    regressors: dict[int, list[Any]]  # one for each feature, by steps ahead
+    scalings: Scalings  # of what they read and forecast
+    lags: int  # rows that they read, P
 
     @classmethod
     def fit(cls, train: Sequences, *, scalings: Scalings, lags: int, ahead: Sequence[int]) -> "Boosting":
@@ -92,23 +86,15 @@ def _pairs(
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class References:
-    """Baselines, the model's calibration, and all intervals that are compared.
+    """Baselines, the model's calibration, and all intervals that are compared."""
 
-    Args:
-        baselines: Fitted to the training part, chosen on the validation part.
-        calibration: Of the model; None where there is none.
-        boosting: Gradient boosting one step and the farthest ahead; None where it was not asked for.
-        naive: Mean absolute error of a naive forecast in training, in scaled units. Shape (F,).
-        intervals: By the name of the forecast, ``calibrated`` first; all of the same levels.
-        unavailable: Why there is no calibration, or no interval of some level.
-    """
-
-    baselines: tuple[LinearForecast, ...]
-    calibration: Calibration | None
-    naive: FloatArray | None = None
-    boosting: Boosting | None = None
+    baselines: tuple[LinearForecast, ...]  # fitted to the training part, chosen on the validation part
+    calibration: Calibration | None  # of the model
+    naive: FloatArray | None = None  # (F,), mean absolute error of a naive forecast in training, scaled
+    boosting: Boosting | None = None  # one step and the farthest ahead, where it was asked for
+    # By the name of the forecast, `calibrated` first; all of the same levels.
     intervals: dict[str, Intervals] = field(default_factory=dict)
-    unavailable: str = ""
+    unavailable: str = ""  # why there is no calibration, or no interval of some level
 
 
 def fit_references(

@@ -22,21 +22,13 @@ STARTS = 512  # at once: a layer of 512 over a warm-up of 50 then needs 50 MB
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Rollouts:
-    """Forecasts from some starts beside what came.
+    """Forecasts from some starts beside what came."""
 
-    Args:
-        episodes: Where each start is. Shape (B,).
-        steps: Number of the last step read before each start, in its episode. Shape (B,).
-        truth: Scaled values. Shape (B, H, F).
-        forecasts: Scaled, on the CPU, by name, the model's first. Shapes (B, H, F).
-        spread: Of the model's, where it learned one. Shape (B, H, F).
-    """
-
-    episodes: Tensor
-    steps: Tensor
-    truth: Tensor
-    forecasts: dict[str, Tensor]
-    spread: Tensor | None
+    episodes: Tensor  # (B,), where each start is
+    steps: Tensor  # (B,), number of the last step read before each start, in its episode
+    truth: Tensor  # (B, H, F), scaled
+    forecasts: dict[str, Tensor]  # (B, H, F) each, scaled, on the CPU, by name, the model's first
+    spread: Tensor | None  # (B, H, F), of the model's, where it learned one
 
 
 def iterate_rollouts(

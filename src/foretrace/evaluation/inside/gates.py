@@ -24,19 +24,14 @@ MAX_WINDOWS = 8
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Inside:
-    """Gates and gradients of a trained network, with what they say.
+    """Gates and gradients of a trained network, with what they say."""
 
-    Args:
-        flow: Gradients of the last forecast's error, step by step back.
-        gates: By layer and by name, see `foretrace.model.gates`; each (T, H).
-        lines: A line about each layer's gradient, then one about each layer's gates.
-        metrics: Summaries of the gates, by the names under which they are tracked.
-    """
-
-    flow: GradientFlow
-    gates: Mapping[str, Mapping[str, FloatArray]]
-    lines: tuple[str, ...]
-    metrics: Mapping[str, float]
+    flow: GradientFlow  # of the last forecast's error, step by step back
+    gates: Mapping[
+        str, Mapping[str, FloatArray]
+    ]  # (T, H) each, by layer and by name, see `foretrace.model.gates`
+    lines: tuple[str, ...]  # about each layer's gradient, then about each layer's gates
+    metrics: Mapping[str, float]  # summaries of the gates, by the names under which they are tracked
 
 
 def look_inside(model: NextStepModel, windows: Windows, sequences: Sequences) -> Inside:

@@ -28,11 +28,6 @@ class GradientFlow:
     Both are total derivatives: through all later steps and through all layers above. Along the cell alone,
     ∂c_t/∂c_{t−1} = f_t, which is why the cell is where a gradient survives if it does.
 
-    Args:
-        layers: Names, from the input up.
-        h: Shape (L, T), in the order of time: the loss is at the end of each row.
-        c: Shape (L, T).
-
     >>> halving = 0.5 ** np.arange(10.0)[None, ::-1]
     >>> flow = GradientFlow(("lstm.0",), h=halving, c=halving)
     >>> flow.diagnosis()
@@ -41,9 +36,9 @@ class GradientFlow:
     {'gradient/lstm.0/last step': 1.0, 'gradient/lstm.0/first to last': 0.001953125}
     """
 
-    layers: tuple[str, ...]
-    h: FloatArray
-    c: FloatArray
+    layers: tuple[str, ...]  # names, from the input up
+    h: FloatArray  # (L, T), in the order of time: the loss is at the end of each row
+    c: FloatArray  # (L, T)
 
     def diagnosis(self) -> list[str]:
         """Return a line per layer about the gradient along its cells."""

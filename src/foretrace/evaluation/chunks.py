@@ -47,9 +47,7 @@ class Chunk:
     """Some steps of some episodes, with what came one step after each."""
 
     episodes: Tensor  # (B,), which
-    steps: (
-        Tensor  # (S,), their numbers in the episodes; unless from 0 on, they follow those of the chunk before
-    )
+    steps: Tensor  # (S,), numbers in the episodes; unless from 0 on, they follow those of the chunk before
     x: Tensor  # (B, lookback + S, F), scaled: what came before is at the front
     covariates: Tensor  # (B, lookback + S, K), raw
     targets: Tensor  # (B, S, F), scaled values one step later

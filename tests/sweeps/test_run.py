@@ -166,6 +166,11 @@ def test_job_at_work_in_another_process_is_left_alone(here, grid, capsys):
     assert "is at work in another process" in capsys.readouterr().err
 
 
+def test_sweep_killed_before_its_jobs_were_recorded_says_so(grid):
+    with pytest.raises(UserError, match="before it had recorded its jobs. Start it anew"):
+        reopened(grid)
+
+
 def test_second_of_two_resumes_refuses_in_one_line(grid):
     with grid, pytest.raises(UserError) as refused:
         run(reopened(grid), lambda overrides: Job(0), places=1)

@@ -184,6 +184,9 @@ def reopen(run_id: str, *, workspace: Workspace, **changes: Any) -> Sweep:
     tracked = store.find_run(run_id, workspace, key="sweep.resume")
     if TAG not in tracked.tags:
         raise UserError(f"sweep.resume: {run_id} is not the parent run of a sweep")
+    if not tracked.has_artifact(RECORD):
+        told = f"sweep.resume: {run_id} was ended before it had recorded its jobs"
+        raise UserError(told, hint="Start it anew with the command in its tag `command`.")
     found = tracked.download_artifact(RECORD)
     record = read_json(found, key="sweep.resume")
     jobs, search = record.get("jobs"), record.get("search")

@@ -36,9 +36,7 @@ def test_command_in_another_directory_leaves_nothing_but_the_run(checkout, tmp_p
     left = {path for path in files(checkout) - before if not path.startswith((".cache", "mlruns/"))}
     assert left == set()
     bare_ui = mlflow.MlflowClient(tracking_uri=f"sqlite:///{(checkout / 'mlflow.db').resolve()}")
-    assert (
-        len(bare_ui.search_runs(["1"])) == 1
-    )  # `mlflow ui` reads ./mlflow.db of the directory it is started in
+    assert len(bare_ui.search_runs(["1"])) == 1  # `mlflow ui` reads ./mlflow.db of where it is started
 
 
 @pytest.mark.slow
@@ -48,11 +46,8 @@ def test_first_runs_at_once_do_not_collide(checkout):
     assert [one.returncode for one in done] == [0, 0, 0], [one.stderr for one in done]
     found = client(checkout).search_runs(["1"])
     assert {run.info.status for run in found} == {"FINISHED"}
-    assert [len(client(checkout).get_metric_history(run.info.run_id, "MSE train loss")) for run in found] == [
-        2,
-        2,
-        2,
-    ]
+    losses = [client(checkout).get_metric_history(run.info.run_id, "MSE train loss") for run in found]
+    assert [len(points) for points in losses] == [2, 2, 2]
 
 
 @pytest.mark.slow

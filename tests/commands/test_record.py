@@ -24,12 +24,8 @@ def test_differences_name_what_changed_and_what_matters_first(tmp_path, monkeypa
     today["libraries"]["installed"] |= {"torch": "9.9", "zzz": "1.0"}
     today["torch"]["threads"] = 99
     lines = differences(recorded, today)
-    assert [line.split(":")[0] for line in lines] == [
-        "code.sources",
-        "torch",
-        "torch.threads",
-        "variables.MKL_CBWR",
-    ]
+    named = [line.split(":")[0] for line in lines]
+    assert named == ["code.sources", "torch", "torch.threads", "variables.MKL_CBWR"]
     assert lines[-1] == "variables.MKL_CBWR: not set then, COMPATIBLE now"
 
 

@@ -15,6 +15,7 @@ from foretrace.training.module import Forecaster
 from foretrace.workspace import Workspace
 
 PUBLISHED = {"halfcheetah_ltc": "halfcheetah_ltc", "walker2d_cfc": "walker2d"}
+TINY = ["model.hidden_sizes=[4]", "trainer.max_epochs=1", "trainer.progress=false", "data.batch_size=2048"]
 CHOICES = [
     f"{group.name}={option.stem}"
     for group in sorted((ROOT / "conf").iterdir())
@@ -60,13 +61,7 @@ def test_published_data_train_with_their_own_windows(composed, here, no_pictures
     root = SHARED / PUBLISHED[data]
     if not root.exists():
         pytest.skip(f"the published recordings are not in {root}")
-    small = [
-        "model.hidden_sizes=[4]",
-        "trainer.max_epochs=1",
-        "trainer.progress=false",
-        "data.batch_size=2048",
-    ]
-    train.run(composed(f"data={data}", f"data.root={root}", *small), workspace=Workspace.default())
+    train.run(composed(f"data={data}", f"data.root={root}", *TINY), workspace=Workspace.default())
     inputs = {i.dataset.name.split()[-1]: i.dataset.profile for i in only_run(here).inputs.dataset_inputs}
     windows = {"halfcheetah_ltc": (970, 485), "walker2d_cfc": (9684, 1272)}[data]
     assert all(f'"windows": {n}' in inputs[part] for n, part in zip(windows, ("train", "valid"), strict=True))
@@ -76,14 +71,8 @@ def test_missing_test_files_are_told(composed, here, no_pictures, capsys):
     root = SHARED / "walker2d"
     if not root.exists():
         pytest.skip(f"the published recordings are not in {root}")
-    small = [
-        "model.hidden_sizes=[4]",
-        "trainer.max_epochs=1",
-        "trainer.progress=false",
-        "data.batch_size=2048",
-    ]
     metrics = train.run(
-        composed("data=walker2d_cfc", f"data.root={root}", *small), workspace=Workspace.default()
+        composed("data=walker2d_cfc", f"data.root={root}", *TINY), workspace=Workspace.default()
     )
     assert "test     not done: 60 of 60 test files" in capsys.readouterr().out
     assert "val/mse" in metrics
@@ -107,9 +96,7 @@ def test_what_a_run_holds(composed, here):
     found = only_run(here)
     data = found.data
     history = client(here).get_metric_history(found.info.run_id, "MSE train loss")
-    assert [point.step for point in history] == list(
-        range(18)
-    )  # 3 episodes, 4 windows each, in pairs, 3 times
+    assert [point.step for point in history] == [*range(18)]  # 3 episodes, 4 windows each, in pairs, 3 times
     for name in ("MSE train loss/epoch", "val/mse", "val/l1", "lr"):
         assert [p.step for p in client(here).get_metric_history(found.info.run_id, name)] == [0, 1, 2]
     expected = {
@@ -121,14 +108,8 @@ def test_what_a_run_holds(composed, here):
     assert "worse_than" in data.tags
     assert data.params["seed"] == "7"
     assert data.params["optimizer.lr"] == "0.01"
-    assert {
-        "mlflow.source.git.commit",
-        "git.dirty",
-        "command",
-        "version.torch",
-        "host",
-        "accelerator",
-    } <= set(data.tags)
+    tags = {"mlflow.source.git.commit", "git.dirty", "command", "version.torch", "host", "accelerator"}
+    assert tags <= set(data.tags)
     assert {i.dataset.name for i in found.inputs.dataset_inputs} == {
         f"halfcheetah {p}" for p in ("train", "valid", "test")
     }
@@ -138,10 +119,8 @@ def test_what_a_run_holds(composed, here):
     figures |= {"skill_map", "animation", "coverage", "fan_chart"}
     assert {path.stem for path in (folder / "figures").iterdir()} == figures
     page = (folder / "report.html").read_text()
-    assert all(
-        f">{heading}</h2>" in page
-        for heading in ("Data", "Training", "Open loop", "Inside the network", "Record")
-    )
+    headings = ("Data", "Training", "Open loop", "Inside the network", "Record")
+    assert all(f">{heading}</h2>" in page for heading in headings)
     assert (folder / "config.yaml").read_text().startswith("seed: 7")
 
 
@@ -150,9 +129,8 @@ def test_the_epoch_s_loss_is_the_mean_over_its_windows(run, here):
     run("data.episodes=3", "data.batch_size=3", "data.steps=40")
     found = only_run(here)
     losses = [point.value for point in client(here).get_metric_history(found.info.run_id, "MSE train loss")]
-    assert found.data.metrics["MSE train loss/epoch"] == pytest.approx(
-        (3 * losses[0] + losses[1]) / 4, rel=1e-5
-    )
+    mean = (3 * losses[0] + losses[1]) / 4
+    assert found.data.metrics["MSE train loss/epoch"] == pytest.approx(mean, rel=1e-5)
 
 
 def test_checkpoints_hold_plain_data_and_rebuild_the_module(run, here):
@@ -200,11 +178,8 @@ def test_frozen_layers_stay_as_they_were_made(run, here):
     trained = torch.load(folder / "last.ckpt", weights_only=True)
     torch.manual_seed(1)
     fresh = Forecaster(**trained["hyper_parameters"]).state_dict()
-    same = {
-        name: torch.equal(fresh[name], value)
-        for name, value in trained["state_dict"].items()
-        if "lstm" in name
-    }
+    lstm = {name: value for name, value in trained["state_dict"].items() if "lstm" in name}
+    same = {name: torch.equal(fresh[name], value) for name, value in lstm.items()}
     assert same == {name: "lstm.1" in name for name in same}
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from foretrace.commands.record import evaluate_and_report, log_curves, record_data
-from foretrace.config import DescribeConfig, EvaluateConfig, PublishedData
+from foretrace.commands.record import create_run, evaluate_and_report, log_curves, record_data
+from foretrace.config import EvaluateConfig, PublishedData
 from foretrace.config.parse import parse
-from foretrace.config.run_config import read_run_config
+from foretrace.config.run_config import read_data_config
 from foretrace.data import sources
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.splits import Splits
@@ -22,9 +22,8 @@ from foretrace.reports import console
 from foretrace.serving.ancestor import load_ancestor
 from foretrace.serving.loading import find_trained, load_ensemble, load_path
 from foretrace.serving.model_file import ModelCard
-from foretrace.tracking import provenance, store
+from foretrace.tracking import store
 from foretrace.tracking.run import TrackedRun
-from foretrace.tracking.stored import StoredRun
 from foretrace.training.log_filters import filter_library_logs
 from foretrace.workspace import Workspace
 
@@ -52,7 +51,7 @@ def run(
         predictor = load_ensemble(config.run, workspace)
     else:
         predictor = load_path(Path(str(config.checkpoint)).expanduser())
-    recorded = recorded_data(trained) if trained else None
+    recorded = read_data_config(trained.download_artifact("config.yaml")) if trained else None
     settings = config.data or recorded
     assert settings is not None, "a checkpoint comes with data"
     sources.check(settings)
@@ -77,21 +76,6 @@ def run(
     print(f"report   {tracked.folder / 'report.html'}")
     print(console.last_line(tracked.id, "FINISHED", metrics), flush=True)
     return metrics
-
-
-def recorded_data(trained: StoredRun) -> sources.DataSettings:
-    """Return the settings of the data that a run was trained on.
-
-    Raises:
-        UserError: If this version does not know such data.
-    """
-    path = trained.download_artifact("config.yaml")
-    recorded = read_run_config(path, key="run")
-    try:
-        return parse({"data": recorded.get("data")}, DescribeConfig).data
-    except UserError as error:
-        hint = "Name the data to evaluate the run on: data=…"
-        raise UserError(f"{path}: {error.message}", hint=hint) from error
 
 
 def _load_data(
@@ -169,16 +153,9 @@ def _tracked(
         trained = store.find_run(config.run, workspace, ended=True)
         trained.folder = trained.folder / folder
         return trained
-    tracking = config.tracking
     of = {"evaluated_run": config.run} if config.run else {"evaluated_checkpoint": str(config.checkpoint)}
     of |= {"ensemble": ", ".join(run_ids)} if len(run_ids) > 1 else {}
-    tags = (tracking.tags or {}) | of | provenance.code(workspace.root)
-    return store.create_run(
-        workspace,
-        experiment=tracking.experiment,
-        name=tracking.run_name or f"evaluation on {source}",
-        tags=tags | {"command": provenance.command(overrides)},
-    )
+    return create_run(config.tracking, overrides, workspace, name=f"evaluation on {source}", tags=of)
 
 
 def _compare_with_ancestor(

@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 import mlflow.pyfunc
 import numpy as np
 
-from foretrace.commands.evaluate import recorded_data
 from foretrace.config import ExportConfig
+from foretrace.config.run_config import read_data_config
 from foretrace.data import sources
 from foretrace.data.sequences import FloatArray
 from foretrace.errors import UserError
@@ -77,7 +77,7 @@ def _episodes(
     trained: StoredRun, predictor: Predictor, config: ExportConfig, workspace: Workspace
 ) -> list[FloatArray]:
     """Real recordings with the model's columns, each (T, C)."""
-    settings = config.data or recorded_data(trained)
+    settings = config.data or read_data_config(trained.download_artifact("config.yaml"))
     sources.check(settings)
     data = sources.load(settings, cache=workspace.cache)
     sequences = data.windows.get("test", data.windows["valid"]).sequences

@@ -13,7 +13,8 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from foretrace.config import Evaluation, PredictConfig, Reading
-from foretrace.config.run_config import read_run_config
+from foretrace.config.parse import parse
+from foretrace.config.run_config import read_data_config, read_run_config
 from foretrace.data import sources
 from foretrace.data.sequences import FloatArray, Sequences
 from foretrace.data.tables.files import ARRAYS, file_format, find_files
@@ -195,16 +196,13 @@ def _describe(calibration: Calibration | None, levels: Sequence[float], horizon:
 
 def _calibrate(predictor: Predictor, config: PredictConfig, workspace: Workspace) -> Calibration | None:
     """Return the calibration of several models together, on the data that they were trained on, read again."""
-    from foretrace.commands.evaluate import recorded_data  # and with it MLflow, which takes seconds
-
-    trained = find_trained(str(config.run), workspace)
+    path = find_trained(str(config.run), workspace).download_artifact("config.yaml")
     try:
-        parts = sources.load(recorded_data(trained), cache=workspace.cache).windows
+        settings = parse(read_run_config(path, key="run").get("evaluation", {}), Evaluation)
+        parts = sources.load(read_data_config(path), cache=workspace.cache).windows
     except UserError as error:
         print(f"warning  no intervals: the training data cannot be read again: {error.message}")
         return None
-    recorded = read_run_config(trained.download_artifact("config.yaml"), key="run")
-    settings = Evaluation.model_validate(recorded["evaluation"])
     train, valid = (parts[part].sequences for part in ("train", "valid"))
     return calibrate(predictor.model, [], train=train, valid=valid, settings=settings)[0].get(MODEL)
 

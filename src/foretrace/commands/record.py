@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 
 from foretrace.commands.resume import StartPoint
-from foretrace.config import Evaluation
+from foretrace.config import Evaluation, Tracking
 from foretrace.config.run_config import ABSENT, NOT_RECORDED, changes, read_json
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.errors import sanitize
@@ -23,7 +23,7 @@ from foretrace.evaluation.storage import EVALUATION, save_evaluation
 from foretrace.model.next_step import NextStepModel, count_parameters
 from foretrace.reports import console
 from foretrace.reports.report import shown_part, write_report
-from foretrace.tracking import provenance
+from foretrace.tracking import provenance, store
 from foretrace.tracking.run import TrackedRun
 from foretrace.training.module import VALID_MSE, Forecaster
 from foretrace.workspace import Workspace
@@ -37,6 +37,16 @@ COMPARED = (
     *("computer.processor", "computer.cores", "computer.platform", "variables."),
 )
 CONTEXTS = {"train": "training", "valid": "validation", "test": "testing"}  # MLflow's words
+
+
+def create_run(
+    tracking: Tracking, overrides: Sequence[str], workspace: Workspace, *, name: str, tags: Mapping[str, str]
+) -> TrackedRun:
+    """Return a new run, labeled with the code and the command that made it; the name is what it has by default."""
+    labels = (tracking.tags or {}) | provenance.code(workspace.root) | {**tags}
+    labels["command"] = provenance.command(overrides)
+    name = tracking.run_name or name
+    return store.create_run(workspace, experiment=tracking.experiment, name=name, tags=labels)
 
 
 def record(
@@ -58,7 +68,7 @@ def record(
     tracked.set_tags({"precision": trainer.precision, **processes})
     config = start.config.model_dump(exclude=NOT_RECORDED)
     if start.kind != "resume":
-        tracked.log_params(_flat(config))
+        tracked.log_params(pd.json_normalize(config).to_dict("records")[0])
         environment, patch = provenance.collect(workspace.root, device=trainer.strategy.root_device)
         tracked.set_tags(provenance.tags(environment))
         tracked.log_text(provenance.ENVIRONMENT, json.dumps(environment, indent=1) + "\n")
@@ -203,11 +213,3 @@ def log_curves(tracked: TrackedRun) -> None:
     rows = [(name, *point) for name, points in curves.items() for point in zip(*points, strict=True)]
     table = pd.DataFrame(rows, columns=["metric", "step", "value"])
     tracked.log_text("curves.csv", table.to_csv(index=False))
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        nested = isinstance(value, Mapping)
-        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return flat

@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, Trainer
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from omegaconf import DictConfig
 
-from foretrace.commands.record import evaluate_and_report, log_curves, record
+from foretrace.commands.record import create_run, evaluate_and_report, log_curves, record
 from foretrace.commands.resume import StartPoint, resolve_start
 from foretrace.config import TrainConfig
 from foretrace.data import sources
@@ -31,7 +31,6 @@ from foretrace.serving.predictor import Predictor
 from foretrace.serving.registry import write_mlflow_model
 from foretrace.sweeps.jobs import own
 from foretrace.sweeps.pruning import TrialPruner
-from foretrace.tracking import provenance, store
 from foretrace.tracking.logger import BatchLoss, RunLogger
 from foretrace.tracking.redaction import redact
 from foretrace.tracking.run import TrackedRun
@@ -92,7 +91,10 @@ def run(
     start.check(precision.name, data)
     train = data.windows["train"].sequences
     ancestor = None if start.checkpoint else find_ancestor(config.model, train, workspace)
-    tracked = start.run or create_run(start, overrides, workspace)
+    job = own(overrides)
+    tracked = start.run or create_run(
+        config.tracking, job, workspace, name=default_name(config), tags=_labels(start, job)
+    )
     with last_words(tracked, config) as metrics, tracked:
         plan = Plan(config, precision.name, start.checkpoint)
         watching = [*_watch(config, data, tracked, workspace), *callbacks]
@@ -260,28 +262,23 @@ def _conclude(
     return metrics
 
 
-def create_run(start: StartPoint, overrides: Sequence[str], workspace: Workspace) -> TrackedRun:
-    """Return a new run, labeled with what made it and with its place in a sweep."""
-    config, tracking, sweep = start.config, start.config.tracking, start.config.sweep
-    tags = (tracking.tags or {}) | provenance.code(workspace.root)
-    tags["command"] = provenance.command(own(overrides))
+def _labels(start: StartPoint, job: Sequence[str]) -> dict[str, str]:
+    """Return a new run's tags: what it repeats, whether it is a trial, and its place in a sweep."""
+    config, sweep, tags = start.config, start.config.sweep, dict[str, str]()
     if start.repeated:
         tags["rerun_of"] = start.repeated.id
     if config.trainer.limit_batches:
         tags["trial"] = f"trainer.limit_batches={config.trainer.limit_batches}: its errors mean nothing"
     if sweep.parent is not None:  # by these a sweep finds its jobs again
-        tags |= {MLFLOW_PARENT_RUN_ID: sweep.parent, "sweep.job": json.dumps(own(overrides))}
+        tags |= {MLFLOW_PARENT_RUN_ID: sweep.parent, "sweep.job": json.dumps(job)}
         tags |= {} if sweep.trial is None else {"sweep.trial": str(sweep.trial)}
-    name = tracking.run_name or default_name(config)
-    return store.create_run(workspace, experiment=tracking.experiment, name=name, tags=tags)
+    return tags
 
 
 def default_name(config: TrainConfig) -> str:
     """Return data, network and seed in a few characters; of recordings their file, folder or pattern."""
     path = str(getattr(config.data, "path", None) or getattr(config.data, "root", None) or "")
     name = redact(path).partition("?")[0].rstrip("/").rpartition("/")[2]
-    data, layers = (
-        sanitize(name, longest=60) or config.data.source,
-        "-".join(map(str, config.model.hidden_sizes)),
-    )
+    data = sanitize(name, longest=60) or config.data.source
+    layers = "-".join(map(str, config.model.hidden_sizes))
     return f"{data} {layers} {config.model.output} seed {config.seed}"

@@ -14,6 +14,8 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from foretrace.config.commands import DescribeConfig
+from foretrace.config.data import DataConfig
 from foretrace.config.parse import parse
 from foretrace.config.training import TrainConfig
 from foretrace.errors import UserError
@@ -49,6 +51,20 @@ def read_run_config(path: Path, *, key: str) -> dict[str, Any]:
     if isinstance(tracking := settings.get("tracking"), dict):
         tracking.pop("uri", None)
     return upgrade(settings)
+
+
+def read_data_config(path: Path) -> DataConfig:
+    """Read the settings of the data that a run was trained on from its ``config.yaml``.
+
+    Raises:
+        UserError: If it is damaged, or this version does not know such data.
+    """
+    recorded = read_run_config(path, key="run")
+    try:
+        return parse({"data": recorded.get("data")}, DescribeConfig).data
+    except UserError as error:
+        hint = "Name the data to evaluate the run on: data=…"
+        raise UserError(f"{path}: {error.message}", hint=hint) from error
 
 
 def read_json(path: Path, *, key: str) -> dict[str, Any]:

@@ -31,32 +31,21 @@ class Calibration:
     A rollout f becomes center + shrinkage (f − center): a forecast that may be wrong moves towards the training
     mean. The interval of a level is that point ± half-width, times spread ** exponent where the model gives a spread.
     Beyond H steps ahead, shrinkage, half-width and spread of step H are used.
-
-    Args:
-        levels: Share of the truth that each interval is to cover, in percent, ascending. Shape (L,).
-        center: The training mean. Shape (F,).
-        shrinkage: Within 0 to 1. Shape (H, F).
-        half_width: Shape (L, H, F).
-        exponent: Within 0 to 1, how far the width follows the spread; None: not at all. Shape (H, F).
-        warmup: Steps that were read before each start.
-        starts: Forecasts that it was fitted to, N.
-        groups: Recordings, or stretches of time, that these come from.
-        by: Which of the two: ``recording`` or ``time``.
-        independent: So many independent forecasts tell as much, see `fit`; the fewest over features.
-        unavailable: Levels in percent that would need more groups.
     """
 
-    levels: tuple[float, ...]
-    center: Array
-    shrinkage: Array
-    half_width: Array
-    exponent: Array | None = None
-    warmup: int
-    starts: int
-    groups: int
-    by: str
-    independent: float
-    unavailable: tuple[float, ...] = ()
+    levels: tuple[float, ...]  # L, share of the truth that each interval is to cover, in percent, ascending
+    center: Array  # (F,), the training mean
+    shrinkage: Array  # (H, F), within 0 to 1
+    half_width: Array  # (L, H, F)
+    exponent: Array | None = (
+        None  # (H, F), within 0 to 1, how far the width follows a spread, if there is one
+    )
+    warmup: int  # steps that were read before each start
+    starts: int  # forecasts that it was fitted to, N
+    groups: int  # recordings, or stretches of time, that these come from
+    by: str  # which of the two: `recording` or `time`
+    independent: float  # so many independent forecasts tell as much, see `fit`; the fewest over features
+    unavailable: tuple[float, ...] = ()  # levels in percent that would need more groups
 
     @property
     def horizon(self) -> int:
@@ -194,25 +183,19 @@ def fit(
     """Fit shrinkage and half-widths, each per feature and step ahead.
 
     The shrinkage is that of least squares, kept within 0 to 1; of fewer than five recordings it would fit their errors
-    away. A half-width is a quantile of the absolute errors
-    of the shrunk forecast (split conformal prediction: Lei et al., JASA 113, 2018). Forecasts from one recording
-    resemble each other, so each recording's errors together weigh as much as those of any other (pooled
-    distribution functions: Dunn, Wasserman & Ramdas, JASA 118, 2023), and the finite-sample correction counts n
-    independent errors, with the quantile at level (n + 1) / n: n is the level's variance level (1 − level) divided
-    by the variance of its estimate over recordings (Kish's effective sample size), at most N. Of fewer than five
-    recordings n is their number: that is hierarchical conformal prediction (Lee, Barber & Willett, 2023), whose
-    coverage of another recording is guaranteed. A level that would need more than the largest error has no interval.
-    Where the model gives a spread, errors are divided by spread ** exponent first (locally weighted: Lei et al., 5.2),
-    with the slope of log error over log spread: a spread that tells nothing of the errors leaves widths as they are.
+    away. A half-width is a quantile of the absolute errors of the shrunk forecast (split conformal prediction: Lei et
+    al., JASA 113, 2018). Forecasts from one recording resemble each other, so each recording's errors together weigh
+    as much as those of any other (pooled distribution functions: Dunn, Wasserman & Ramdas, JASA 118, 2023), and the
+    finite-sample correction counts n independent errors, with the quantile at level (n + 1) / n: n is the level's
+    variance level (1 − level) divided by the variance of its estimate over recordings (Kish's effective sample size),
+    at most N. Of fewer than five recordings n is their number: that is hierarchical conformal prediction (Lee, Barber
+    & Willett, 2023), whose coverage of another recording is guaranteed. A level that would need more than the largest
+    error has no interval. Where the model gives a spread, errors are divided by spread ** exponent first (locally
+    weighted: Lei et al., 5.2), with the slope of log error over log spread: a spread that tells nothing of the errors
+    leaves widths as they are.
 
-    Args:
-        forecast: Rollouts. Shape (N, H, F).
-        truth: What came. Shape (N, H, F).
-        group: Recording of each start. Shape (N,).
-        levels: In percent.
-        center: What is shrunk towards, if ``shrink``; else the shrinkage is 1. Shape (F,).
-        shrink: See above.
-        spread: Of the forecasts, > 0. Shape (N, H, F).
+    Forecast, truth and spread (> 0) have shape (N, H, F), ``group`` is the recording of each start (N,), levels are in
+    percent, and the center (F,) is what is shrunk towards, if ``shrink``.
     """
     count, steps, features = forecast.shape
     numbers, group, sizes = np.unique(group, return_inverse=True, return_counts=True)

@@ -24,15 +24,6 @@ Verdict = Literal["better", "worse", "not distinguishable"]
 class Comparison:
     """Two forecasts' mean squared errors on the same steps.
 
-    Args:
-        names: Of the two.
-        where: ``zero_state``, ``carried_state`` or ``open_loop/<steps>``.
-        difference: The first one's error less the second one's, in the first one's scaled units.
-        ratio: The first one's error by the second one's.
-        p_value: How often chance alone gives such a difference, by flipping the sign of each group's.
-        count: Forecasts of each that were compared.
-        groups: What was drawn for the interval, e.g. ``16 recordings``.
-
     >>> a, b, steps = (np.full((16, 1), error) for error in (8.0, 10.0, 100))
     >>> first, second = (ForecastErrors(squared=e, absolute=e, count=steps[:, 0]) for e in (a, b))
     >>> found = compare_errors(first, second, names=("A", "B"), where="carried_state", in_time=False)
@@ -43,12 +34,12 @@ class Comparison:
     """
 
     names: tuple[str, str]
-    where: str
-    difference: Interval
-    ratio: Interval
-    p_value: float
-    count: int
-    groups: str
+    where: str  # `zero_state`, `carried_state` or `open_loop/<steps>`
+    difference: Interval  # the first one's error less the second one's, in the first one's scaled units
+    ratio: Interval  # the first one's error by the second one's
+    p_value: float  # how often chance alone gives such a difference, by flipping the sign of each group's
+    count: int  # forecasts of each that were compared
+    groups: str  # what was drawn for the interval, e.g. `16 recordings`
 
     @property
     def verdict(self) -> Verdict:

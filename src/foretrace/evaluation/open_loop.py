@@ -125,14 +125,7 @@ class IntervalScores:
 class OpenLoop:
     """Open-loop errors of the model and of all baselines, from the same starts.
 
-    Args:
-        warmup: Steps read before each start, W; the state is zero before them.
-        threshold: Below which a forecast is called valid, in training standard deviations.
-        errors: By the name of the forecast, the model's first; in scaled units. Shapes (G, H, F). ``calibrated`` is
-            what a forecast of the model gives, ``model`` the same before the calibration.
-        valid: How many starts of each group stay valid for 0 ... H steps, H meaning to the end at least.
-            Shapes (G, H + 1).
-        intervals: By the name of the forecast, ``calibrated`` first; empty where there are none.
+    ``calibrated`` is what a forecast of the model gives, ``model`` the same before the calibration.
 
     >>> two_starts = ForecastErrors(squared=np.ones((1, 3, 1)), absolute=np.ones((1, 3, 1)), count=np.array([2]))
     >>> loop = OpenLoop(warmup=5, errors={"model": two_starts}, valid={"model": np.array([[1, 0, 0, 2]])})
@@ -140,10 +133,11 @@ class OpenLoop:
     ((1, 2, 3), 2, 3)
     """
 
-    warmup: int
-    threshold: float = VALID_BELOW
-    errors: dict[str, ForecastErrors]
-    valid: dict[str, IntArray]
+    warmup: int  # steps read before each start, W; the state is zero before them
+    threshold: float = VALID_BELOW  # below which a forecast is called valid, in training standard deviations
+    errors: dict[str, ForecastErrors]  # (G, H, F) each, by the name of the forecast, the model's first
+    valid: dict[str, IntArray]  # (G, H + 1) each, how many starts stay valid for 0 ... H steps, H or more
+    # By the name of the forecast, `calibrated` first; empty where there are none.
     intervals: dict[str, IntervalScores] = field(default_factory=dict)
 
     @property

@@ -94,10 +94,8 @@ def dress(axes: Axes, *, grid: bool = True, labelsize: float = 8.5) -> None:
 
 def legend_above(figure: Figure, axes: Axes, *lines: str, columns: int = 5) -> None:
     """Explain the lines of some axes above them all, under a title of lines; empty ones are left out."""
-    handles, labels = axes.get_legend_handles_labels()
     figure.legend(
-        list(handles),
-        list(labels),
+        *axes.get_legend_handles_labels(),
         loc="outside upper left",
         ncols=columns,
         columnspacing=1.4,

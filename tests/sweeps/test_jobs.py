@@ -17,11 +17,6 @@ def test_number_of_jobs_is_counted_before_they_are_made(typed):
         jobs.check_number(parsed(typed))
 
 
-def test_wrong_job_is_named(composed):
-    with pytest.raises(UserError, match=r"job 2 of 2 \(model.dropout=1.5\): model.dropout: "):
-        jobs.check([["model.dropout=0"], ["model.dropout=1.5"]], lambda job: composed(*job))
-
-
 @pytest.mark.parametrize(
     "typed",
     [

@@ -175,8 +175,6 @@ class TrackedRun(StoredRun):
             if step not in held or (replace and float(held[step]) != float(value)):
                 held[step] = value
                 self._points.append((name, value, now, step))
-        if len(self._points) >= MAX_METRICS:
-            self.flush()
         self.flush_if_due()
 
     def set_tags(self, values: Mapping[str, Any]) -> None:
@@ -187,8 +185,8 @@ class TrackedRun(StoredRun):
         self.flush_if_due()
 
     def flush_if_due(self) -> None:
-        """Write what is buffered if that was last done a few seconds ago."""
-        if time.monotonic() - self._flushed_at > FLUSH_SECONDS:
+        """Write what is buffered if that fills a request, or was last done a few seconds ago."""
+        if len(self._points) >= MAX_METRICS or time.monotonic() - self._flushed_at > FLUSH_SECONDS:
             self.flush()
 
     def flush(self, *, sync: bool = False) -> None:

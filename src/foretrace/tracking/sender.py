@@ -17,7 +17,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from foretrace.tracking.outbox import Outbox, Record
 from foretrace.tracking.stored import escape
 
-RETRY_S = 1.0  # between two attempts at a store that does not answer
+RETRY_S = 2.0  # between two attempts at a store that does not answer
 OFFLINE_S = 20.0  # that an ended process waits for such a store
 SLOW_S = 300.0  # and for one record, e.g. a large file, by a store which does answer
 MAX_METRICS, MAX_PARAMS = 1000, 100  # in one request, MLflow's limits

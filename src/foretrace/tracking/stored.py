@@ -31,7 +31,7 @@ def escape(name: str) -> str:
     ('skill/CO2 _x28__x25__x29_', 'test/mse', 'a//b%')
     """
     text = _escaped(name, illegal=r"[^\w/.\- :]")
-    # Not what is no path that MLflow takes.
+    # A name with a slash has to be a normal relative path.
     if posixpath.normpath(text) != text or text == "." or text.startswith(("/", "..")):
         text = _escaped(name, illegal=r"[^\w\- :]")
     return text[:LONGEST]

@@ -76,7 +76,7 @@ def plan_processes(devices: int, *, batch_size: int) -> DistributedEnv:
         raise UserError(f"trainer.devices: {started}, but {devices} are set", hint="Leave it at 1.")
     gpus = torch.cuda.device_count()
     if gpus and env.local_world_size > gpus:
-        raise UserError(f"trainer.devices: {env.local_world_size}, but this machine has {gpus} GPUs")
+        raise UserError(f"trainer.devices: {env.local_world_size} processes, but this machine has {gpus} GPUs")
     if env.world_size > batch_size:
         raise UserError(f"data.batch_size: must be at least {env.world_size}, a window for each process")
     return env

@@ -73,9 +73,8 @@ class Divergence(Callback):
         if not math.isfinite(score):
             loader: Any = trainer.val_dataloaders
             parts = (loader.part(0, number) for number in range(len(loader)))
-            self._end(
-                module, f"{VALID_MSE} is {score} after epoch {trainer.current_epoch + 1}", parts, loader
-            )
+            what = f"{VALID_MSE} is {score} after epoch {trainer.current_epoch + 1}"
+            self._end(module, what, parts, loader)
 
     def _look(self, trainer: Trainer, module: LightningModule) -> None:
         waiting, self._waiting, self._looked_at = self._waiting, [], time.monotonic()
@@ -94,24 +93,24 @@ class Divergence(Callback):
         """
         sequences, scaling = loader.windows.sequences, module.model.scaling
         names = sequences.feature_names + sequences.covariate_names
-        found: dict[str, dict[str, None]] = {"data": {}, "errors": {}}  # in the order in which they are found
+        data, errors = dict[str, None](), dict[str, None]()  # in the order in which they are found
         module.model.eval()  # without dropout
         for origins, batch in parts:
             with torch.no_grad():
                 forecast, _ = module.model.forward_scaled(scaling(batch.values), batch.covariates)
             seen = torch.cat([batch.values + batch.targets, batch.covariates], dim=-1)
             squared = (forecast.float() - scaling(batch.targets)).square()  # (B, T, F)
-            for kind, values in (("data", seen), ("errors", squared)):
+            for found, values in ((data, seen), (errors, squared)):
                 for window, column in (~values.isfinite()).any(dim=1).nonzero().tolist():
                     episode, first = origins[window].tolist()
                     name = sanitize(sequences.episode_names[episode], longest=60)
                     rows = f"rows {first + 1} to {first + values.shape[1]}"
-                    found[kind][f"{names[column]!r} in episode {name}, {rows}"] = None
-        where, hint = list(found["data"]), "Fix the data"
-        kind = "Not finite in the data"
-        if not where:
-            where, kind = list(found["errors"]), "The data are finite, the errors of the forecasts are not"
+                    found[f"{names[column]!r} in episode {name}, {rows}"] = None
+        kind, hint = "Not finite in the data", "Fix the data"
+        if not data:
+            kind = "The data are finite, the errors of the forecasts are not"
             hint = "Start anew with a lower optimizer.lr, or with trainer.gradient_clip=1"
+        where = list(data or errors)
         if self._run:
             self._run.log_text(FILE, "\n".join([what, f"{kind}:", *where]) + "\n")
         shown = "; ".join(where[:SHOWN]) + (f"; and {len(where) - SHOWN} more" if len(where) > SHOWN else "")

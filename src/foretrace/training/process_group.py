@@ -74,9 +74,9 @@ def plan_processes(devices: int, *, batch_size: int) -> DistributedEnv:
     elif devices not in (1, env.local_world_size):
         started = f"{env.local_world_size} processes were started on this machine"
         raise UserError(f"trainer.devices: {started}, but {devices} are set", hint="Leave it at 1.")
-    gpus = torch.cuda.device_count()
-    if gpus and env.local_world_size > gpus:
-        raise UserError(f"trainer.devices: {env.local_world_size} processes, but this machine has {gpus} GPUs")
+    size, gpus = env.local_world_size, torch.cuda.device_count()
+    if gpus and size > gpus:
+        raise UserError(f"trainer.devices: {size} processes, but this machine has {gpus} GPUs")
     if env.world_size > batch_size:
         raise UserError(f"data.batch_size: must be at least {env.world_size}, a window for each process")
     return env

@@ -6,6 +6,7 @@ from shutil import get_terminal_size
 
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.errors import sanitize
+from foretrace.evaluation.baselines import PERSISTENCE
 from foretrace.evaluation.forecast_errors import CALIBRATED, MODEL, ForecastErrors
 from foretrace.evaluation.open_loop import OpenLoop
 from foretrace.evaluation.result import EvaluationResult
@@ -98,13 +99,10 @@ def describe_notes(notes: Mapping[str, int]) -> str:
 def evaluation(result: EvaluationResult, *, windows: int, length: int) -> str:
     """Return all test errors beside the baselines', and the verdicts in words."""
     errors = result.zero_state.errors
-    rows = [
-        (name, f"{scaled.mean_mse:.6f}", f"{scaled.mean_l1:.6f}", f"{raw.mean_mse:.6g}", f"{raw.mean_l1:.6g}")
-        for name, scaled, raw in (
-            (name, errors[key], errors[key].in_units(result.scale))
-            for name, key in (("model", MODEL), ("last value", "persistence"))
-        )
-    ]
+    rows = []
+    for name, key in (("model", MODEL), ("last value", PERSISTENCE)):
+        means = [(e.mean_mse, e.mean_l1) for e in (errors[key], errors[key].in_units(result.scale))]
+        rows.append((name, *(f"{mean:.6f}" for mean in means[0]), *(f"{mean:.6g}" for mean in means[1])))
     heading = ("", "MSE", "L1", "MSE, raw units", "L1, raw units")
     lines = [
         f"test     one step ahead, {windows:,} windows of {length} steps, each from a state of zero",

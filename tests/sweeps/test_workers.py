@@ -65,13 +65,13 @@ def test_jobs_at_work_are_asked_to_end_when_the_sweep_is(tmp_path):
     assert (tmp_path / "end").exists()
 
 
-def test_jobs_share_the_cores(monkeypatch, tmp_path):
+def test_jobs_share_the_cores_and_know_the_store(monkeypatch, tmp_path):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    start = start_with(
-        "import os, sys; open(sys.argv[1], 'w').write(os.environ['OMP_NUM_THREADS'])", places=2
-    )
-    assert all_of(lambda path: start([path]), [str(tmp_path / "threads")], places=1)[0][1] == 0
-    assert (tmp_path / "threads").read_text() == str(max(1, os.cpu_count() // 2))
+    told = "' '.join(os.environ[name] for name in ('OMP_NUM_THREADS', 'MLFLOW_TRACKING_URI'))"
+    start = start_with(f"import os, sys; open(sys.argv[1], 'w').write({told})", places=2)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host")  # as the sweep does when it begins
+    assert all_of(lambda path: start([path]), [str(tmp_path / "told")], places=1)[0][1] == 0
+    assert (tmp_path / "told").read_text() == f"{max(1, os.cpu_count() // 2)} http://host"
 
 
 @pytest.mark.parametrize(

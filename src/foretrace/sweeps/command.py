@@ -16,6 +16,7 @@ from omegaconf import DictConfig, open_dict
 from foretrace.config import TrainConfig
 from foretrace.sweeps import jobs, workers
 from foretrace.sweeps.jobs import Compose
+from foretrace.training.log_filters import filter_library_logs
 from foretrace.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def sweep(
     """
     launcher, hydra = config.hydra.launcher, config.hydra
     places = workers.count_places(launcher, n_jobs)
+    filter_library_logs()
 
     def compose(overrides: Sequence[str]) -> DictConfig:
         composed = loader.load_sweep_config(config, list(overrides))

@@ -22,7 +22,6 @@ from foretrace.tracking import provenance, store
 from foretrace.tracking.recovery import recover
 from foretrace.tracking.run import TrackedRun
 from foretrace.tracking.stored import NO_ANSWER, unavailable
-from foretrace.training.log_filters import filter_library_logs
 from foretrace.workspace import Workspace
 
 RECORD = "sweep.json"
@@ -51,7 +50,7 @@ class Sweep:
         self._jobs: list[Job] = list(dict.fromkeys(own(job) for job in record.get("jobs", [])))
         self.names, self.number = varied(self._jobs), len(self._jobs)
         self._failed: dict[Job, Child] = {}  # also those without a run
-        self._experiment, self._done, self._due = tracked.info.experiment_id, dict[str, Child](), 0.0
+        self._experiments, self._done, self._due = [tracked.info.experiment_id], dict[str, Child](), 0.0
         self._left = deque[Child]()
 
     def check(self, compose: Compose) -> None:
@@ -64,8 +63,9 @@ class Sweep:
 
     def __enter__(self) -> "Sweep":
         self.tracked.__enter__()
+        if self.workspace.uri:
+            os.environ[URI_VARIABLE] = self.workspace.uri
         self.tracked.log_text(RECORD, json.dumps(self.record, indent=1))
-        self.tracked.flush()
         self.recover()
         self._left.extend(child for child in self.children() if not child.is_done and not child.at_work)
         return self
@@ -103,7 +103,7 @@ class Sweep:
         """Return the children that have a run, by job; in a search by the trial's number."""
         client, found = self.tracked.client, defaultdict(list)
         condition, order = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self.id}'", ["attributes.start_time ASC"]
-        for run in client.search_runs([self._experiment], condition, max_results=MOST_RUNS, order_by=order):
+        for run in client.search_runs(self._experiments, condition, max_results=MOST_RUNS, order_by=order):
             if "sweep.job" in run.data.tags:
                 child = self._done.get(run.info.run_id)
                 child = child or read_child(client, run, staging=self.workspace.staging)
@@ -119,7 +119,7 @@ class Sweep:
 
     def recover(self) -> None:
         """Mark children of dead processes KILLED."""
-        recover(self.tracked.client, experiments=[self._experiment], staging=self.workspace.staging)
+        recover(self.tracked.client, experiments=self._experiments, staging=self.workspace.staging)
 
     def summary(self) -> Summary:
         """Return the tables as they are now."""
@@ -158,9 +158,6 @@ def begin(
     Raises:
         UserError: If the store cannot be reached.
     """
-    filter_library_logs()
-    if workspace.uri:
-        os.environ[URI_VARIABLE] = workspace.uri
     tags = (tracking.tags or {}) | provenance.code(workspace.root)
     tags |= {"command": provenance.command(["-m", *command]), TAG: "begun"}
     jobs = record.get("jobs")
@@ -178,9 +175,6 @@ def reopen(run_id: str, *, workspace: Workspace, **changes: Any) -> Sweep:
         UserError: If there is no such run, it is not a sweep's parent, or (on entering) it is at work; if
             what it or a child recorded makes no sense.
     """
-    filter_library_logs()
-    if workspace.uri:
-        os.environ[URI_VARIABLE] = workspace.uri
     tracked = store.find_run(run_id, workspace, key="sweep.resume")
     if TAG not in tracked.tags:
         raise UserError(f"sweep.resume: {run_id} is not the parent run of a sweep")

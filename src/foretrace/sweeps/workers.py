@@ -122,9 +122,9 @@ def starter(
     Of joblib's, the number of jobs alone counts. As many as there are places share this machine's cores.
     """
     if "submitit" not in str(launcher.get("_target_")):
-        share = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // places))} | os.environ
+        share = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // places))}
         # In a group of its own, as Ctrl-C would come to it twice: from the terminal and from here.
-        return lambda job: subprocess.Popen([*command, *job], env=share, process_group=0)  # noqa: S603
+        return lambda job: subprocess.Popen([*command, *job], env=share | os.environ, process_group=0)  # noqa: S603
     import submitit
     from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 

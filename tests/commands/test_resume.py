@@ -145,14 +145,11 @@ def test_other_data_under_the_same_name_are_not_resumed(here, train, tmp_path_fa
 
 
 def test_a_run_is_resumed_in_the_arithmetic_that_it_began_in(train, here, monkeypatch):
-    native = pytest.MonkeyPatch()
-    native.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": True})
     train(*FEW, "trainer.precision=auto", "trainer.max_epochs=1")
     run = newest(here)
     assert (run.data.params["trainer.precision"], run.data.tags["precision"]) == ("auto", "bf16-mixed")
-    native.undo()
-    for flag in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
-        monkeypatch.setattr(f"torch.cpu.{flag}", lambda: False)
+    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
     with pytest.raises(
         UserError, match=r"trainer\.precision: the run began in bf16-mixed, and auto is 32-true"
     ):

@@ -167,7 +167,7 @@ def test_job_at_work_in_another_process_is_left_alone(here, grid, capsys):
 
 
 def test_sweep_killed_before_its_jobs_were_recorded_says_so(grid):
-    with pytest.raises(UserError, match="before it had recorded its jobs. Start it anew"):
+    with pytest.raises(UserError, match=r"before it had recorded its jobs\. Start it anew"):
         reopened(grid)
 
 

@@ -75,8 +75,7 @@ def test_unusable_gpu_is_said_in_one_sentence(monkeypatch, said, reason):
 @pytest.mark.parametrize(("multiplies", "name"), [(True, "bf16-mixed"), (False, "32-true")])
 def test_auto_takes_bf16_on_a_processor_that_multiplies_it(multiplies, name, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: multiplies)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": multiplies})
     assert resolve_precision("auto").name == name
     assert "this processor" in resolve_precision("auto").reason
 

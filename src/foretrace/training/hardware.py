@@ -50,7 +50,8 @@ def resolve_precision(setting: str) -> Precision:
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         hardware = "this processor"
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not say
+        native = any(known.get(name) for name in ("avx512_bf16", "amx_bf16"))
     if native:
         return Precision("bf16-mixed", f"auto: {hardware} multiplies bf16")
     return Precision("32-true", f"auto: {hardware} does not multiply bf16 itself")

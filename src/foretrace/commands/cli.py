@@ -29,7 +29,7 @@ from foretrace.workspace import CONF, Workspace
 OmegaConf.register_new_resolver("project_root", lambda: str(Workspace.default().root), replace=True)
 
 FAILED, USAGE_ERROR, SIGINT_STATUS = 1, 2, 130  # exit statuses
-MODES = ("-m", "--multirun", "-r", "--run", "-c", "--cfg", "-i", "--info", "-h", "--help", "--hydra-help")
+MODES = ("multirun", "run", "cfg", "info", "help", "hydra_help")  # Hydra's options that say what it does
 
 
 def call(main: Callable[[], object]) -> int:
@@ -118,20 +118,19 @@ def _check_command_line(arguments: list[str]) -> None:
     try:
         options, further = parser.parse_known_args(arguments[1:])
     except argparse.ArgumentError as error:
-        raise UserError(
-            f"{error.argument_name or 'command line'}: {error.message}", hint="See --help."
-        ) from error
+        what = error.argument_name or "command line"
+        raise UserError(f"{what}: {error.message}", hint="See --help.") from error
     if further:
         dashed = further[0].startswith("-")
         hint = "Settings have no dashes: KEY=VALUE." if dashed else "Put all options before the settings."
         raise UserError(f"{further[0]}: unknown option", hint=hint)
     if options.experimental_rerun is not None:  # a pickle, which could run anything
         raise UserError("--experimental-rerun: not supported", hint="Use rerun=<id>.")
-    resumes_sweep = any(argument.startswith("sweep.resume=") for argument in arguments[1:])
-    if resumes_sweep and not any(argument.partition("=")[0] in MODES for argument in arguments[1:]):
-        arguments.insert(1, "-m")  # to resume a sweep is to sweep
+    if not any(getattr(options, mode) for mode in MODES):
+        options.multirun = any(word.startswith("sweep.resume=") for word in options.overrides)
+        arguments[1:1] = ["-m"] * options.multirun  # to resume a sweep is to sweep
     size = DistributedEnv.from_environ().world_size
-    if size > 1 and any(argument in ("-m", "--multirun") for argument in arguments[1:]):
+    if size > 1 and options.multirun:
         hint = "Start the sweep by itself: its jobs begin their own processes with trainer.devices=…"
         raise UserError(f"-m: a sweep is one process, and here are {size}", hint=hint)
     if own.is_dir() and own.resolve() != CONF and options.config_dir is None:

@@ -115,11 +115,10 @@ def _from_record(composed: DictConfig, overrides: Sequence[str], workspace: Work
     epochs = recorded["trainer"]["max_epochs"]
     stretched = stretch_schedule(config, epochs=epochs)
     changed = changed | changes(config.model_dump(), stretched.model_dump())
-    start = StartPoint(stretched, kind=key, run=run, epochs=epochs, changes=changed)
-    return _at_checkpoint(start, run, is_finished=run.info.status == "FINISHED")
+    return _at_checkpoint(StartPoint(stretched, kind=key, run=run, epochs=epochs, changes=changed), run)
 
 
-def _at_checkpoint(start: StartPoint, run: TrackedRun, *, is_finished: bool) -> StartPoint:
+def _at_checkpoint(start: StartPoint, run: TrackedRun) -> StartPoint:
     """Find the checkpoint of a run that is resumed, and whether there is something left to train."""
     for name in (LAST, PREVIOUS, BEST):
         with suppress(UserError):  # a run that was killed early has none
@@ -133,8 +132,7 @@ def _at_checkpoint(start: StartPoint, run: TrackedRun, *, is_finished: bool) -> 
     if card.model.model_dump() != start.config.model.network():
         raise UserError(f"{path}: not the network of the run's settings", hint="Train anew: rerun=<id>.")
     settings, epochs = start.config.trainer, int(content["epoch"])
-    # A run that has ended by itself may have nothing left to train.
-    if is_finished:
+    if run.info.status == "FINISHED":  # it may have nothing left to train
         epochs += bool(content["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"])
         if epochs >= settings.max_epochs:
             hint = "To train it for longer: trainer.max_epochs=…"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,16 +36,10 @@ class Ancestor(NamedTuple):
     keep_scaling: bool
 
     def initialize(self, model: NextStepModel) -> list[str]:
-        """Give a network the ancestor's weights, and its scaling if that is kept.
+        """Give a network the ancestor's weights, and its scaling if that is kept; return what was taken, in lines.
 
         Columns of inputs that the ancestor does not read become zero, so that the network begins as the ancestor
         is; rows of new outputs stay as they are.
-
-        Args:
-            model: The new network, with the statistics of its training data.
-
-        Returns:
-            What was taken and what was not, in lines for people.
         """
         ours, theirs = self.card, self.predictor.card
         inputs = _match(ours.columns, theirs.columns)
@@ -166,5 +161,5 @@ def _statistics(model: NextStepModel) -> Tensor:
 
 def _match(new: Sequence[str], old: Sequence[str]) -> Tensor:
     """Indices of names that both have, in the new and in the old. Shape (2, matches)."""
-    pairs = [(index, old.index(name)) for index, name in enumerate(new) if name in old]
-    return torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T
+    _, *indices = np.intersect1d(new, old, return_indices=True)
+    return torch.from_numpy(np.stack(indices))

@@ -136,11 +136,9 @@ def trained_model(path: Path, checkpoint: dict[str, Any]) -> tuple[ModelCard, Ne
     Raises:
         UserError: If it is not that of a training run, or was tampered with.
     """
+    prefix = "model."  # the module that trains has the network as its `model`
     named = {str(name): tensor for name, tensor in checkpoint["state_dict"].items()}
-    # The module that trains has the network as its `model`.
-    weights = {
-        name.removeprefix("model."): tensor for name, tensor in named.items() if name.startswith("model.")
-    }
+    weights = {name.removeprefix(prefix): named[name] for name in named if name.startswith(prefix)}
     try:
         trained = checkpoint["hyper_parameters"]
         card = ModelCard.from_training(trained["features"], trained["model"])

@@ -25,7 +25,7 @@ from foretrace.commands import evaluate
 from foretrace.commands import train as train_command
 from foretrace.config.parse import from_hydra
 from foretrace.errors import UserError
-from foretrace.serving.loading import find_trained, load_run
+from foretrace.serving.loading import load_run
 from foretrace.serving.predictor import Predictor
 from foretrace.tracking import store
 from foretrace.workspace import CONF, Workspace, atomic_write
@@ -89,12 +89,12 @@ def train(data: Any = None, /, *overrides: str, workspace: Workspace | None = No
     if data is None and "data" in settings:
         data = settings.pop("data")
     asked = [*_data_overrides(data, workspace), *_overrides(settings), *overrides]
-    ids = list[str]()
-    begun = LambdaCallback(on_fit_start=lambda trainer, _: ids.append(str(trainer.logger.version)))
+    loggers = list[Any]()
+    begun = LambdaCallback(on_fit_start=lambda trainer, _: loggers.append(trainer.logger))
     composed = _compose("train", asked)
     workspace = replace(workspace, uri=composed.tracking.uri)
     metrics = train_command.run(composed, overrides=asked, workspace=workspace, callbacks=[begun])
-    return Run(ids[0], metrics, find_trained(ids[0], workspace).folder, workspace)
+    return Run(loggers[0].version, metrics, Path(loggers[0].save_dir), workspace)
 
 
 def runs(*, workspace: Workspace | None = None, limit: int = 1000) -> pd.DataFrame:

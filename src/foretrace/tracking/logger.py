@@ -28,6 +28,11 @@ class RunLogger(Logger):
         """The run's id."""
         return self._run.id
 
+    @property
+    def save_dir(self) -> str:
+        """The folder of the run's artifacts."""
+        return str(self._run.folder)
+
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Record an epoch's figures."""
         epoch = int(metrics["epoch"])

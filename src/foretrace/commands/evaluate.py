@@ -118,9 +118,7 @@ def _load_data(
         if data is None:
             hint = "Give the other parts a share in data.split"
             raise UserError("a checkpoint names no training data, which baselines are fitted to", hint=hint)
-        print(
-            "note     baselines are fitted to the new data's own training part: a checkpoint names no other"
-        )
+        print("note     baselines are fitted to the new data's training part: a checkpoint names no other")
         return data, False
     if data is not None and isinstance(settings, PublishedData) and "test" in data.windows:
         test = data.windows["test"].sequences

@@ -17,23 +17,7 @@ from foretrace.config.data import (
 from foretrace.config.training import Evaluation, Model, Network, Tracking, TrainConfig, Trainer
 
 __all__ = [
-    "DataConfig",
-    "DescribeConfig",
-    "EvaluateConfig",
-    "Evaluation",
-    "ExportConfig",
-    "FilesData",
-    "Fraction",
-    "LeRobotData",
-    "MinariData",
-    "Model",
-    "Network",
-    "PredictConfig",
-    "PublishedData",
-    "Reading",
-    "Settings",
-    "SimulatedData",
-    "Tracking",
-    "TrainConfig",
-    "Trainer",
-]
+    "DataConfig", "DescribeConfig", "EvaluateConfig", "Evaluation", "ExportConfig", "FilesData", "Fraction",
+    "LeRobotData", "MinariData", "Model", "Network", "PredictConfig", "PublishedData", "Reading", "Settings",
+    "SimulatedData", "Tracking", "TrainConfig", "Trainer",
+]  # fmt: skip

@@ -5,7 +5,7 @@ Shapes: B batch, T time, F features, K covariates, C = F + K columns, H hidden u
 
 import json
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ TOLERANCE = 1e-5  # largest difference, as a share of a feature's standard devia
 ROUNDINGS = 2  # … beside this many roundings of float32, which count where a feature is far from zero
 LENGTHS = (1, 2, 50)  # rows of short recordings on which forms are compared, beside the whole one …
 LONGEST = 5000  # … up to this many rows
-STEPS = 100  # that are also taken one by one
+STEPS = 100  # that are also taken one by one, before the rest
 States = list[npt.NDArray[np.float32]]
 
 
@@ -131,11 +131,14 @@ def check_parity(
     whole = [episode[:LONGEST] for episode in episodes]
     for rows in (one[:length] for one in whole for length in sorted({*LENGTHS, len(one)} - {0})):
         ours, *_ = predictor.forecast_steps(rows, predictor.start())
-        ways = {"at once": [len(rows)], "in two parts": [len(rows) // 2, len(rows)]}
-        for how, ends in (ways | {"step by step": range(1, len(rows[:STEPS]) + 1)}).items():
-            theirs = _in_parts(runner, rows, ends)
-            what = f"{len(rows)} rows {how}"
-            difference = _difference(predictor, ours[: len(theirs)], theirs, what)
+        cuts = {
+            "at once": [],
+            "in two parts": [len(rows) // 2],
+            "step by step": [*range(1, len(rows))][:STEPS],
+        }
+        for how, places in cuts.items():
+            theirs = _in_parts(runner, rows, places)
+            difference = _difference(predictor, ours, theirs, f"{len(rows)} rows {how}")
             found["ONNX Runtime"] = max(found["ONNX Runtime"], difference)
         frame = pd.DataFrame(rows.astype(np.float64), columns=list(predictor.columns))
         ours, theirs = (model.predict(frame).to_numpy(np.float32) for model in (predictor, pyfunc))
@@ -144,19 +147,18 @@ def check_parity(
     return found
 
 
-def _in_parts(runner: OnnxRunner, rows: FloatArray, ends: Iterable[int]) -> FloatArray:
-    """Forecasts (T, F) by one call for each part, which begins where the one before ended, with the state carried."""
-    state, found, first = runner.start(), [], 0
-    for end in ends:
-        if end > first:
-            forecasts, _, state = runner.forecast_steps(rows[first:end], state)
+def _in_parts(runner: OnnxRunner, rows: FloatArray, cuts: list[int]) -> FloatArray:
+    """Return forecasts (T, F) by one call for each part of the rows (T, C), the state carried from part to part."""
+    state, found = runner.start(), []
+    for part in np.split(rows, cuts):
+        if len(part):
+            forecasts, _, state = runner.forecast_steps(part, state)
             found.append(forecasts)
-        first = end
     return np.concatenate(found)
 
 
 def _difference(predictor: Predictor, ours: FloatArray, theirs: FloatArray, what: str) -> float:
-    """The largest difference in standard deviations, roundings left out."""
+    """Return the largest difference in standard deviations, roundings left out."""
     rounding = ROUNDINGS * np.spacing(np.abs(ours))
     shares = np.maximum(np.abs(ours - theirs) - rounding, 0) / predictor.model.scaling.scale.numpy()
     found = float(np.nan_to_num(shares, nan=np.inf).max())

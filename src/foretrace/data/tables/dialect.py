@@ -168,7 +168,7 @@ def _head(file: Path, reading: Reading) -> str:
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error}") from error
     if reading.encoding is None and (head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head):
-        hint = "If it is text, set data.encoding=utf-16"
+        hint = "Set data.encoding=utf-16 if it is text; save a spreadsheet, HDF5 or MATLAB file as CSV or Parquet"
         raise UserError(f"{file}: bytes of zero, so not UTF-8 text", hint=hint)
     whole = head if len(head) < HEAD else head[: head.rfind(b"\n") + 1]
     if not whole and head:

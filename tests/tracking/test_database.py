@@ -73,14 +73,16 @@ def test_a_kill_while_tables_are_made_leaves_the_way_free(begin, stored, tmp_pat
     assert not list(there.root.glob(".mlflow.db.part*"))
 
 
-def test_a_locked_database_is_called_locked(workspace, monkeypatch):
+def test_a_locked_database_is_called_locked_and_by_whom(workspace, monkeypatch):
     monkeypatch.setattr(databases, "BUSY_S", 0.1)
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(workspace.database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         process.stdout.readline()
-        with pytest.raises(UserError, match=r"mlflow\.db: .* is locked by another program\. Wait for it"):
-            open_store(workspace)
+        with pytest.raises(
+            UserError, match=rf"mlflow\.db: .* is locked by process {process.pid}\. Wait for it"
+        ):
+            open_store(workspace=workspace, uri=None)
         process.communicate(b"\n")
     assert check_file(workspace.database)
 

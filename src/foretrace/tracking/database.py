@@ -90,11 +90,20 @@ def check_file(database: Path, *, key: str = KEY) -> bool:
         return False
     except (OSError, sqlite3.DatabaseError) as error:
         if "locked" in str(error):
-            hint = f"Wait for it, or end it: `fuser {database}` names it."
-            raise UserError(f"{key}: {database} is locked by another program", hint=hint) from error
+            told = f"{key}: {database} is locked by {_holder(database)}"
+            raise UserError(told, hint="Wait for it, or end it.") from error
         hint = "Move it away, or restore it from a copy."
         raise UserError(f"{key}: {database} is no database of MLflow ({error})", hint=hint) from error
     return bool(tables)
+
+
+def _holder(database: Path) -> str:
+    """Return who has locked a file, as far as Linux tells."""
+    inode, locks = database.stat().st_ino, Path("/proc/locks")
+    lines = locks.read_text().splitlines() if locks.exists() else []
+    # 1: POSIX  ADVISORY  WRITE 4711 08:01:12345 1073741824 1073742335
+    pids = {line.split()[4] for line in lines if line.split()[-3].endswith(f":{inode}")} - {str(os.getpid())}
+    return f"process {', '.join(sorted(pids))}" if pids else "another program"
 
 
 def make_tables(database: Path) -> None:

@@ -82,7 +82,7 @@ def test_a_locked_database_is_called_locked_and_by_whom(workspace, monkeypatch):
         with pytest.raises(
             UserError, match=rf"mlflow\.db: .* is locked by process {process.pid}\. Wait for it"
         ):
-            open_store(workspace=workspace, uri=None)
+            open_store(workspace)
         process.communicate(b"\n")
     assert check_file(workspace.database)
 

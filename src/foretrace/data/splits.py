@@ -15,19 +15,13 @@ FEWEST_TO_SPLIT_WHOLE = 10  # below, a part would be one recording, and the figu
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-    """The three parts of a data set.
+    """The three parts of a data set."""
 
-    Args:
-        train: What the model and its scaling are fitted to.
-        valid: What choices are made on.
-        test: What the model is evaluated on; None where the data set came without it, or its share is 0.
-        test_missing: Why there is no test part, and what to do about it.
-    """
-
-    train: Sequences
-    valid: Sequences
+    train: Sequences  # what the model and its scaling are fitted to
+    valid: Sequences  # what choices are made on
+    # What the model is evaluated on; None where the data set came without it, or its share is 0.
     test: Sequences | None
-    test_missing: str = ""
+    test_missing: str = ""  # why there is no test part, and what to do about it
 
 
 def split(sequences: Sequences, shares: tuple[float, float, float], *, by: str = "auto") -> Splits:

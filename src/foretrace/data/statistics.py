@@ -28,39 +28,23 @@ AHEAD = 8  # blocks that are hashed before their statistics are done
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Statistics:
-    """Size and spread of the training data, by which a model scales.
+    """Size and spread of the training data, by which a model scales."""
 
-    Args:
-        mean: Mean per feature, in its unit. Shape (F,).
-        std: Standard deviation per feature. Shape (F,).
-        change: Root mean square of the change from one step to the next, per feature. Shape (F,).
-        covariate_mean: Mean per covariate. Shape (K,).
-        covariate_std: Standard deviation per covariate. Shape (K,).
-    """
-
-    mean: DoubleArray
-    std: DoubleArray
-    change: DoubleArray
-    covariate_mean: DoubleArray
-    covariate_std: DoubleArray
+    mean: DoubleArray  # mean per feature, in its unit, (F,)
+    std: DoubleArray  # standard deviation per feature, (F,)
+    change: DoubleArray  # root mean square of the change from one step to the next, per feature, (F,)
+    covariate_mean: DoubleArray  # mean per covariate, (K,)
+    covariate_std: DoubleArray  # standard deviation per covariate, (K,)
 
 
 class Moments(NamedTuple):
-    """What some rows contribute; two of these merge into what all their rows contribute.
+    """What some rows contribute; two of these merge into what all their rows contribute."""
 
-    Args:
-        rows: Their number.
-        mean: Mean of each feature and covariate. Shape (F + K,).
-        squares: Sum of squared deviations from it. Shape (F + K,).
-        changes: Number of changes from a row to the next one of its episode.
-        squared_changes: Sum of their squares. Shape (F,).
-    """
-
-    rows: int
-    mean: DoubleArray
-    squares: DoubleArray
-    changes: int
-    squared_changes: DoubleArray
+    rows: int  # their number
+    mean: DoubleArray  # mean of each feature and covariate, (F + K,)
+    squares: DoubleArray  # sum of squared deviations from it, (F + K,)
+    changes: int  # number of changes from a row to the next one of its episode
+    squared_changes: DoubleArray  # sum of their squares, (F,)
 
     def merge(self, other: "Moments") -> "Moments":
         """Return those of all rows (Chan, Golub and LeVeque 1983): nothing cancels where the mean is large."""

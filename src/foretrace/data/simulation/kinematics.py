@@ -17,17 +17,11 @@ DoubleArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Limbs:
-    """A moving robot as capsules in the plane in which it lives: x points ahead, z up, the ground is z = 0.
+    """A moving robot as capsules in the plane in which it lives: x points ahead, z up, the ground is z = 0."""
 
-    Args:
-        ends_m: Both ends of each limb's axis at each step, as (x, z). Shape (T, S, 2, 2).
-        radius_m: Of each capsule. Shape (S,).
-        far_side: Which limbs a viewer on the right sees behind the others, S of them.
-    """
-
-    ends_m: DoubleArray
-    radius_m: DoubleArray
-    far_side: tuple[bool, ...]
+    ends_m: DoubleArray  # both ends of each limb's axis at each step, as (x, z), (T, S, 2, 2)
+    radius_m: DoubleArray  # of each capsule, (S,)
+    far_side: tuple[bool, ...]  # which limbs a viewer on the right sees behind the others, S of them
 
 
 def can_locate_limbs() -> bool:

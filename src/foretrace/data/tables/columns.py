@@ -41,21 +41,13 @@ REASONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Uses:
-    """What is done with each column.
+    """What is done with each column."""
 
-    Args:
-        reading: The settings, with everything that was found out put in.
-        passed_over: Why a column is not used.
-        warnings: What a person should know before training.
-        found: Settings that were found out, as one would type them.
-        label: The column that tells rows of the same time apart, if there is one.
-    """
-
-    reading: Reading
-    passed_over: dict[str, str]
-    warnings: list[str]
-    found: str
-    label: str | None
+    reading: Reading  # the settings, with everything that was found out put in
+    passed_over: dict[str, str]  # why a column is not used
+    warnings: list[str]  # what a person should know before training
+    found: str  # settings that were found out, as one would type them
+    label: str | None  # the column that tells rows of the same time apart, if there is one
 
 
 def choose_uses(engine: Engine, tables: Sequence[Table], given: Reading) -> Uses:

@@ -45,14 +45,7 @@ NOTES = ("rows", "missing values", "values interpolated", "gaps in time", "rows 
 
 
 class Conversion:
-    """Files on their way to the canonical form: values, covariates, times, and what is known of them.
-
-    Args:
-        engine: An empty one.
-        files: The recordings.
-        reading: The settings.
-        folder: Where the canonical form is written; empty.
-    """
+    """Files on their way to the canonical form in an empty folder: values, covariates, times, what is known of them."""
 
     def __init__(self, engine: Engine, files: Sequence[Path], reading: Reading, folder: Path) -> None:
         self._engine, self._folder, self._given = engine, folder, reading

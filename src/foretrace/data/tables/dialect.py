@@ -37,29 +37,19 @@ DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}.*|\d{4}-\d{2}|\d{1,2}:\d{2}.
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
-    """What the engine is told about a file.
+    """What the engine is told about a file."""
 
-    Args:
-        separator: Between two values; a space stands for any number of them.
-        skip: Lines before the first row.
-        columns: Place of each named column; those without a name and without values are left out.
-        width: Values in a row.
-        units: By column, where the file has a row of them.
-        comment: With what lines that are passed over begin.
-        above: Lines above the header that are passed over.
-        is_plain: Whether it is UTF-8, not compressed, with one separator between two values and one kind of line ends.
-        is_ragged: Whether most rows lack the last columns, e.g. one of remarks.
-    """
-
-    separator: str
-    skip: int
+    separator: str  # between two values; a space stands for any number of them
+    skip: int  # lines before the first row
+    # Place of each named column; those without a name and without values are left out.
     columns: dict[str, int]
-    width: int
-    units: dict[str, str] = field(default_factory=dict)
-    comment: str = ""
-    above: tuple[str, ...] = ()
+    width: int  # values in a row
+    units: dict[str, str] = field(default_factory=dict)  # by column, where the file has a row of them
+    comment: str = ""  # with what lines that are passed over begin
+    above: tuple[str, ...] = ()  # lines above the header that are passed over
+    # Whether it is UTF-8, not compressed, with one separator between two values and one kind of line ends.
     is_plain: bool = True
-    is_ragged: bool = False
+    is_ragged: bool = False  # whether most rows lack the last columns, e.g. one of remarks
 
     def __str__(self) -> str:
         comments = f", comments after {self.comment}" if self.comment else ""

@@ -30,29 +30,17 @@ ROWS, MOST_CELLS, COLUMNS = 2**15, 2**19, 100  # at once
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A file, or an array in a file, and how its columns are written in SQL.
+    """A file, or an array in a file, and how its columns are written in SQL."""
 
-    Args:
-        where: The file, and the array if it has several, as errors name it.
-        name: What its episodes' names begin with.
-        relation: What follows FROM in a query.
-        columns: For each column its expression in the relation, and its type.
-        size: Bytes on disk.
-        array: Name of the array in the file, if it has several.
-        folders: Columns that folders named ``key=value`` give.
-        dialect: How a file of text is written.
-        repeats: The condition that a row has the header again.
-    """
-
-    where: str
-    name: str
-    relation: str
-    columns: dict[str, tuple[str, str]]
-    size: int
-    array: str = ""
-    folders: dict[str, str] = field(default_factory=dict)
-    dialect: Dialect | None = None
-    repeats: str = "false"
+    where: str  # the file, and the array if it has several, as errors name it
+    name: str  # what its episodes' names begin with
+    relation: str  # what follows FROM in a query
+    columns: dict[str, tuple[str, str]]  # each one's expression in the relation, and its type
+    size: int  # bytes on disk
+    array: str = ""  # its name in the file, if that has several
+    folders: dict[str, str] = field(default_factory=dict)  # columns that folders named ``key=value`` give
+    dialect: Dialect | None = None  # of a file of text
+    repeats: str = "false"  # the condition that a row has the header again
 
     def text(self, name: str, reading: Reading = UNSET) -> str:
         """Return SQL of a column as a text without spaces around it, NULL where it stands for no value."""

@@ -75,12 +75,8 @@ def cut(
 ) -> list[Stretch]:
     """Fill short holes in place, and give the pieces of at least 2 rows without a hole or a jump in time.
 
-    Args:
-        stretches: Whole recordings.
-        columns: Arrays of shape (N, C), NaN where a value is missing.
-        times: Time of each row; None if it is not known.
-        reading: What to fill and where to cut.
-        notes: Where the effect is counted.
+    The columns are arrays (N, C), NaN where a value is missing; the stretches are whole recordings. The effect is
+    counted in the notes.
 
     Returns:
         Pieces named ``name#1``, ``name#2``, … if a recording has several.

@@ -34,15 +34,9 @@ def profile_columns(
     *,
     where: Callable[[int, float], str],
 ) -> list[dict[str, Any]]:
-    """Size, spread and missing values of each column of the table ``raw``; adds to the warnings what is doubtful.
+    """Return size, spread and missing values of columns x0, x1, … of ``raw``; add to the warnings what is doubtful.
 
-    Args:
-        engine: That has the table.
-        names: Of its columns x0, x1, ….
-        table: The first of the tables, for errors.
-        given: The user's settings.
-        uses: The use of each column, with the warnings.
-        where: Tells file, column and row of the first of a column's values.
+    ``where`` tells file, column and row of the first of a column's values.
 
     Raises:
         UserError: If values probably stand for none, or single precision would lose what varies.
@@ -101,14 +95,6 @@ def time_facts(
     warnings: list[str],
 ) -> dict[str, Any]:
     """Return the time step, its spread, and whether the time has dates; add to the warnings what is doubtful.
-
-    Args:
-        stretches: Whole recordings.
-        pieces: What they were cut into.
-        times: Time of each row; None if no column gives it.
-        reading: The settings, with the order column and its format.
-        notes: Has the number of gaps.
-        warnings: What a person should know before training.
 
     Raises:
         UserError: If something is asked for that the time does not give.

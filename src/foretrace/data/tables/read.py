@@ -31,20 +31,13 @@ VERSION = 2  # of the canonical form
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Recordings:
-    """What was read, and how.
+    """What was read, and how."""
 
-    Args:
-        sequences: Episodes without holes.
-        reading: The settings with all that was found out: with them, new files are read the same way.
-        report: What a person may want to know of the columns and of the time.
-        warnings: What a person should know before training.
-        future: For each recording, first row after its last with features and one past its last; covariates alone.
-    """
-
-    sequences: Sequences
-    reading: Reading
-    report: dict[str, Any]
-    warnings: tuple[str, ...]
+    sequences: Sequences  # episodes without holes
+    reading: Reading  # the settings with all that was found out: with them, new files are read the same way
+    report: dict[str, Any]  # what a person may want to know of the columns and of the time
+    warnings: tuple[str, ...]  # what a person should know before training
+    # For each recording, first row after its last with features and one past its last; covariates alone.
     future: dict[str, tuple[int, int]]
 
 

@@ -46,18 +46,11 @@ def order_columns(reading: Reading) -> list[str]:
 def find_time(
     engine: Engine, table: Table, kinds: Mapping[str, str], texts: Texts, reading: Reading, notes: list[str]
 ) -> Reading:
-    """Settle which columns give the time, and how it is written.
-
-    Args:
-        engine: That reads the table.
-        table: The first of the tables.
-        kinds: Kind of each column.
-        texts: Its first rows.
-        reading: The settings.
-        notes: What is said about a column that is taken for the time.
+    """Settle which columns of the first table give the time, and how it is written.
 
     Returns:
-        The settings with the order column, if one is named or plainly is the time, and its format.
+        The settings with the order column, if one is named or plainly is the time, and its format. Such a column is
+        told in ``notes``.
 
     Raises:
         UserError: If it cannot be told how the time is written.

@@ -33,7 +33,8 @@ def _app(name: str, kind: type[Settings], folder: Path = CONF) -> Callable[[], A
     def run(cfg: DictConfig) -> Any:
         with cli.input_errors():
             # The settings of a run to resume or repeat are in its record; alone, today's may not even fit together.
-            config = cfg if cfg.get("resume") or cfg.get("rerun") else parse(cfg, kind)
+            is_recorded = any(cfg.get(key) is not None for key in ("resume", "rerun"))
+            config = cfg if is_recorded else parse(cfg, kind)
             with cli.heavy_imports():
                 if isinstance(config, TrainConfig):  # by torch alone: a wrong name is answered soon
                     optimizers: Any = import_module("foretrace.training.optimizers")

@@ -175,7 +175,7 @@ def _unit(name: str, texts: Sequence[str]) -> list[str]:
     numbers = np.array([float(text) for text in texts])
     if not np.isfinite(numbers).all():
         return []
-    largest = np.abs(numbers).max()
+    largest = float(np.abs(numbers).max())
     if YEAR_NAME.search(name) and 1000 < largest < 2300 and not (numbers % 1).any():
         return ["%Y"]
     by_size = [unit for unit in EPOCH_UNITS if FIRST_DATE_NS <= largest * UNITS[unit] < LAST_DATE_NS]

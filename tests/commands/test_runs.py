@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -18,8 +19,10 @@ def _ui(root: Path, port: int) -> subprocess.Popen[str]:
     env = os.environ | {"FORETRACE_HOME": str(root), "BROWSER": "true"}
     words = [sys.executable, str(ROOT / "src" / "runs.py"), "ui", "--port", str(port)]
     return subprocess.Popen(
-        words, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    )
+        words, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        # A shell that runs the tests in the background has them ignore it.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
 
 
 @pytest.mark.slow

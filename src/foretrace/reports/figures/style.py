@@ -186,13 +186,13 @@ def plain_text(text: str, *, longest: int = 28) -> str:
     >>> plain_text("cost in $\n per $", longest=40)
     'cost in \\$ per \\$'
     >>> plain_text("angular velocity of the front knee", longest=20)
-    'angular veloc…t knee'
+    'angular v…front knee'
     """
     normal = unicodedata.normalize("NFC", " ".join(text.split()))
     visible = (c for c in normal if unicodedata.category(c) not in {"Cc", "Cf"} and c not in SELECTORS)
     shown = "".join(c if ord(c) in _drawable() else UNKNOWN_GLYPH for c in visible)
     if len(shown) > longest:
-        tail = longest // 3
+        tail = longest // 2
         shown = shown[: longest - tail - 1].rstrip() + ELLIPSIS + shown[-tail:].lstrip()
     return shown.replace("$", r"\$")
 

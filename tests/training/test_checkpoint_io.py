@@ -119,6 +119,7 @@ CONTENTS = {
     "one feature more": (setting("features", "names", ["a", "b", "c"]), "2 units for 3 features"),
     "no feature": (setting("features", "names", []), "at least 1 item"),
     "a feature twice": (setting("features", "names", ["a", "a"]), "two columns of one name"),
+    "layers of text": (setting("model", "hidden_sizes", "128"), "valid list"),
     "a step backwards": (setting("features", "dt_s", -0.1), "greater than 0"),
     "a name that colours": (setting("features", "names", ["\x1b[31m\n", "\x1b[31m\n"]), "two columns"),
 }  # fmt: skip

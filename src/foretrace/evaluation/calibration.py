@@ -37,9 +37,8 @@ class Calibration:
     center: Array  # (F,), the training mean
     shrinkage: Array  # (H, F), within 0 to 1
     half_width: Array  # (L, H, F)
-    exponent: Array | None = (
-        None  # (H, F), within 0 to 1, how far the width follows a spread, if there is one
-    )
+    # (H, F), within 0 to 1, how far the width follows a spread, if there is one.
+    exponent: Array | None = None
     warmup: int  # steps that were read before each start
     starts: int  # forecasts that it was fitted to, N
     groups: int  # recordings, or stretches of time, that these come from

@@ -62,9 +62,9 @@ class Sweep:
         check([child.job for child in self.children() if not child.is_done], compose)
 
     def __enter__(self) -> "Sweep":
-        self.tracked.__enter__()
-        if self.workspace.uri:
+        if self.workspace.uri:  # for the jobs; before the run's thread, as others may read it then
             os.environ[URI_VARIABLE] = self.workspace.uri
+        self.tracked.__enter__()
         self.tracked.log_text(RECORD, json.dumps(self.record, indent=1))
         self.recover()
         self._left.extend(child for child in self.children() if not child.is_done and not child.at_work)

@@ -47,7 +47,6 @@ class Uses:
     passed_over: dict[str, str]  # why a column is not used
     warnings: list[str]  # what a person should know before training
     found: str  # settings that were found out, as one would type them
-    label: str | None  # the column that tells rows of the same time apart, if there is one
 
 
 def choose_uses(engine: Engine, tables: Sequence[Table], given: Reading) -> Uses:
@@ -60,7 +59,7 @@ def choose_uses(engine: Engine, tables: Sequence[Table], given: Reading) -> Uses
     _check_named(tables, reading)
     if first.dialect and (above := first.dialect.above):
         notes.append(f"lines above the header passed over: {listed(above)}")
-    texts = _sample(engine, first, reading)
+    texts = sample(engine, first, reading)
     bare = [t.strip(SIGNS) for column in texts.values() for t in column[:2000] if t]
     commas = [t for t in bare if DECIMAL_COMMA.fullmatch(t)]
     if first.dialect and reading.decimal is None and not all(map(THOUSANDS.fullmatch, commas)):
@@ -121,11 +120,7 @@ def choose_uses(engine: Engine, tables: Sequence[Table], given: Reading) -> Uses
         "units": units | (reading.units or {}),
     }
     return Uses(
-        reading=reading.model_copy(update=settled),
-        passed_over=passed_over,
-        warnings=notes,
-        found=found,
-        label=find_label(order_columns(reading), texts),
+        reading=reading.model_copy(update=settled), passed_over=passed_over, warnings=notes, found=found
     )
 
 
@@ -147,7 +142,7 @@ def not_a_number(where: str, texts: Sequence[str], found: str) -> UserError:
     return UserError(f"{where}: {texts[0][:100]!r} is not a number", hint=hint)
 
 
-def _sample(engine: Engine, table: Table, reading: Reading) -> Texts:
+def sample(engine: Engine, table: Table, reading: Reading) -> Texts:
     """Return the first rows of each column as texts, None where there is no value."""
     limit = max(20, min(SAMPLE_ROWS, SAMPLE_CELLS // max(len(table.columns), 1)))
     chosen = ", ".join(table.text(name, reading) for name in table.columns)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from foretrace.config.data import Reading
-from foretrace.data.tables.columns import choose_uses, not_a_number
+from foretrace.data.tables.columns import choose_uses, not_a_number, sample
 from foretrace.data.tables.dialect import BOMB, NUMBER, as_number
 from foretrace.data.tables.engine import Engine, Table, literal
 from foretrace.data.tables.episodes import (
@@ -35,7 +35,7 @@ from foretrace.data.tables.steps import (
     usual_step,
 )
 from foretrace.data.tables.time_formats import FIRST_DATE_NS, time_sql
-from foretrace.data.tables.times import episode_hint, order_columns
+from foretrace.data.tables.times import episode_hint, find_label, order_columns
 from foretrace.errors import UserError
 
 LARGEST = 1e36  # float32 ends at 3.4e38: differences and forecasts need room above what was recorded
@@ -207,9 +207,10 @@ class Conversion:
                 )
                 shown = np.datetime64(t, "ns").astype("M8[s]") if t > FIRST_DATE_NS else f"{t / 1e9:g}"
                 name = "/".join(filter(None, episodes[k])) or self._tables[0].where
+                label = find_label(self._order, sample(self._engine, self._tables[0], self._reading))
                 raise UserError(
                     f"{name}: several rows have the time {shown}, with other values",
-                    hint=f"Set {episode_hint(self._uses.label)}, write local times over a change of the clocks in UTC, "
+                    hint=f"Set {episode_hint(label)}, write local times over a change of the clocks in UTC, "
                     "or correct the rows",
                 )
             run("DROP TABLE sorted; ALTER TABLE once RENAME TO sorted")

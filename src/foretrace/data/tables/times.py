@@ -161,7 +161,7 @@ def _candidates(kinds: Mapping[str, str], texts: Texts, reading: Reading) -> Ite
     clocks = [n for n in words if fitting(texts[n], CLOCKS) and not fitting(texts[n], DATES)]
     numbers = [name for name, kind in free.items() if kind == "number"]
     dates = [name for name in words if name not in clocks]
-    dates += [name for name in numbers if fitting(texts[name], ["%Y%m%d"]) or fitting(texts[name], ["%Y%m"])]
+    dates += [name for name in numbers if fitting(texts[name], ["%Y%m%d", "%Y%m"])]
     yield from ([s, ns] for s, ns in pairwise(numbers) if (unit_of(s), unit_of(ns)) == ("s", "ns"))
     hours = [name for name in numbers if HOUR_NAME.fullmatch(name)]
     yield from ([date, clock] for date, clock in product(dates, [*clocks, *hours]))

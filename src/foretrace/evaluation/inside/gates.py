@@ -27,9 +27,8 @@ class Inside:
     """Gates and gradients of a trained network, with what they say."""
 
     flow: GradientFlow  # of the last forecast's error, step by step back
-    gates: Mapping[
-        str, Mapping[str, FloatArray]
-    ]  # (T, H) each, by layer and by name, see `foretrace.model.gates`
+    # (T, H) each, by layer and by name, see `foretrace.model.gates`.
+    gates: Mapping[str, Mapping[str, FloatArray]]
     lines: tuple[str, ...]  # about each layer's gradient, then about each layer's gates
     metrics: Mapping[str, float]  # summaries of the gates, by the names under which they are tracked
 

@@ -32,6 +32,10 @@ def test_command_in_another_directory_leaves_nothing_but_the_run(checkout, tmp_p
     assert last.startswith(f"run={run.info.run_id} status=FINISHED test/mse=")
     assert "skill=" in last
     assert "Warning" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if "epoch" in line.lower()]
+    assert [line.partition(":")[0] for line in lines] == [
+        "epoch 1/1, batch 1/2"
+    ]  # in 30 s; there is no terminal
     assert list(elsewhere.iterdir()) == []
     left = {path for path in files(checkout) - before if not path.startswith((".cache", "mlruns/"))}
     assert left == set()

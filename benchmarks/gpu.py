@@ -6,6 +6,7 @@ runs on the CPU in small, to see that it works. What does not fit into the minut
 """
 
 import argparse
+import itertools
 import json
 import logging
 import platform
@@ -72,11 +73,15 @@ def precisions(plan: Plan) -> Iterator[Row]:
 
 
 def batches(plan: Plan) -> Iterator[Row]:
-    """Measure the default network in bf16 on more and more windows, gathered on the device; and its memory."""
-    for batch in plan.batches:
+    """Measure the default network on more and more windows, gathered on the device; and its memory."""
+    for precision, batch in itertools.product(("fp32", "bf16"), plan.batches):
         windows = Windows(recordings(plan), length=LENGTH, stride=5).to(plan.device)
-        model = NextStepModel(hidden_sizes=plan.hidden_sizes, num_features=FEATURES, output="change")
-        train = stepper(plan, model, batch, "bf16")
+        models = [
+            NextStepModel(hidden_sizes=plan.hidden_sizes, num_features=FEATURES, output="change")
+            for _ in "ab"
+        ]
+        eager = stepper(plan, models[0], batch, precision)
+        train = stepper(plan, models[1], batch, precision, graphed=True)
 
         def step(train: Step = train, windows: Windows = windows, batch: int = batch) -> None:
             windows.gather(torch.randint(len(windows), (batch,), device=plan.device))
@@ -85,8 +90,8 @@ def batches(plan: Plan) -> Iterator[Row]:
         if plan.on_gpu:
             torch.cuda.reset_peak_memory_stats()
         few = replace(plan, steps=max(3, plan.steps * 256 // max(256, batch)))
-        seconds, kernels = timed(few, step), kernel_s(few, step)
-        name = f"{batch} windows of {LENGTH}, bf16"
+        seconds, kernels = timed(few, step), kernel_s(few, eager)
+        name = f"{batch} windows of {LENGTH}, {precision}"
         yield row(f"window-steps a second, {name}", [batch * LENGTH / s for s in seconds])
         if kernels:
             note = f"{milliseconds(seconds)} / {milliseconds([kernels])}"
@@ -97,7 +102,7 @@ def batches(plan: Plan) -> Iterator[Row]:
 
 
 def small_models(plan: Plan) -> Iterator[Row]:
-    """Networks of one layer, whose steps are bound by launches: eager, compiled, as a CUDA graph."""
+    """Networks of one layer, whose steps are bound by launches: eager, compiled, as CUDA graphs."""
     for width in plan.small:
 
         def made(width: int = width) -> NextStepModel:
@@ -109,9 +114,11 @@ def small_models(plan: Plan) -> Iterator[Row]:
         yield row(f"training step, eager, {name}", [1000 * s for s in seconds], "ms")
         ways: dict[str, Callable[[], Step]] = {"torch.compile": lambda made=made: compiled(plan, made())}
         if plan.on_gpu:
-            ways["CUDA graph"] = lambda made=made: graph(stepper(plan, made(), 32, "fp32", capturable=True))
-            yield row(
-                f"step / its kernels, eager, {name}", [s / (kernels or 1) for s in seconds], aim=KERNELS_AIM
+            ways["forecasts and gradients as CUDA graphs"] = lambda made=made: stepper(
+                plan, made(), 32, "fp32", graphed=True
+            )
+            ways["all as one CUDA graph"] = lambda made=made: graph(
+                stepper(plan, made(), 32, "fp32", capturable=True)
             )
         for way, make in ways.items():
             with warnings.catch_warnings(action="ignore"):
@@ -119,6 +126,8 @@ def small_models(plan: Plan) -> Iterator[Row]:
             note = f"{milliseconds(faster)}" + (f"; kernels {milliseconds([kernels])}" if kernels else "")
             yield row(f"training step, {way} / eager, {name}",
                       [a / b for a, b in zip(faster, seconds, strict=True)], note=note)  # fmt: skip
+        whole = lightning_s(plan, [width], 32, "fp32")
+        yield row(f"training step, Lightning and data path, {name}", [1000 * s for s in whole], "ms")
 
 
 def open_loop(plan: Plan) -> Iterator[Row]:

@@ -26,6 +26,7 @@ from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.sequences import Sequences
 from foretrace.data.splits import Splits
 from foretrace.model.next_step import NextStepModel
+from foretrace.training.cuda_graphs import GraphedForecasts
 from foretrace.training.module import Forecaster
 
 FEATURES, LENGTH, WARM = 17, 50, 3
@@ -230,10 +231,26 @@ def forecaster(
     )  # fmt: skip
 
 
-def stepper(plan: Plan, model: nn.Module, batch: int, precision: str, *, capturable: bool = False) -> Step:
-    """Return a training step on tensors that are ready."""
+def stepper(
+    plan: Plan,
+    model: nn.Module,
+    batch: int,
+    precision: str,
+    *,
+    graphed: bool = False,
+    capturable: bool = False,
+) -> Step:
+    """Return a training step on tensors that are ready; forecasts and gradients launched as training does, or eager."""
     model.to(plan.device).train()
-    forward = model.forward_scaled if isinstance(model, NextStepModel) else None
+    forecasts = GraphedForecasts()
+
+    def forward(x: Tensor) -> Tensor:
+        if not isinstance(model, NextStepModel):
+            return model(x)
+        if graphed:
+            return forecasts(model, x, x[..., :0], horizon=0)["forecast"]
+        return model.forward_scaled(x, x[..., :0])[0]
+
     fused = {"fused": True} if plan.on_gpu else {}
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001, capturable=capturable, **fused)
     x, target = torch.randn(2, batch, LENGTH, FEATURES, device=plan.device).unbind()
@@ -241,8 +258,7 @@ def stepper(plan: Plan, model: nn.Module, batch: int, precision: str, *, captura
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(plan.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            forecast = forward(x, x[..., :0])[0] if forward else model(x)
-            loss = F.mse_loss(forecast.float(), target)
+            loss = F.mse_loss(forward(x).float(), target)
         loss.backward()
         optimizer.step()
 

@@ -6,10 +6,11 @@ import warnings
 
 def filter_library_logs() -> None:
     """Silence known notices, one by one; everything else is still heard."""
-    # "GPU available: …", "TPU available: …" and promotion tips (Lightning#21294); we name the device. "Creating initial
+    # "GPU available: …", "LOCAL_RANK: 0 …" and promotion tips (Lightning#21294); we name the device. "Creating initial
     # MLflow database tables…" and one line per alembic migration, on a fresh checkout.
     for name in (
         "lightning.pytorch.utilities.rank_zero",
+        "lightning.pytorch.accelerators.cuda",
         "lightning.fabric.utilities.seed",
         "mlflow",
         "alembic",
@@ -21,5 +22,7 @@ def filter_library_logs() -> None:
     warnings.filterwarnings("ignore", message="It is recommended to use `self.log.*sync_dist=True")
     # A resumed run may have fewer callbacks: without early stopping, say.
     warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used")
+    # A CUDA graph's gradients are made on the stream of its capture, and added on the one that waits for it.
+    warnings.filterwarnings("ignore", message="The AccumulateGrad node's stream does not match")
     # Lightning 2.6 calls torch 2.13's pytree by a deprecated name; to be removed with the next Lightning.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)

@@ -15,6 +15,7 @@ from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.statistics import Statistics
 from foretrace.data.windows import Batch
 from foretrace.model.next_step import NextStepModel
+from foretrace.training.cuda_graphs import GraphedForecasts
 from foretrace.training.optimizers import build_optimizer, build_scheduler, optimizer_settings, reschedule
 
 if TYPE_CHECKING:  # so that the module needs PyTorch and Lightning alone, as on a borrowed GPU
@@ -58,6 +59,7 @@ class Forecaster(LightningModule):
             **network,
         )
         self.model.freeze(model["frozen"])
+        self._forecasts = GraphedForecasts()
         self._is_plain_mse = loss["kind"] == "mse" and loss["units"] == "scaled"
         # Of the epoch so far: sum of the errors over windows, number of windows, learning rate. Not a MeanMetric: with
         # nan_strategy="disable" torchmetrics 1.9 drops the weights, and else it waits for the device at each step.
@@ -86,14 +88,12 @@ class Forecaster(LightningModule):
         x, target = scaling(batch.values), scaling(batch.targets)
         if settings["input_noise"]:
             x = x + settings["input_noise"] * torch.randn_like(x)
-        if (open_loop := settings["open_loop"]) is None:
-            forecast, spread, _ = self.model.forward_spread(x, batch.covariates)
-        else:
-            forecast, spread, rollout = self._forecast_and_rollout(x, batch.covariates)
-        mse = F.mse_loss(forecast, target)
-        loss = mse if self._is_plain_mse else self._loss(forecast, target, spread)
-        if open_loop is not None:
-            loss = loss + open_loop["weight"] * self._loss(rollout, target[:, -rollout.shape[1] :])
+        found = self._forecasts(self.model, x, batch.covariates, horizon=self._horizon())
+        mse = F.mse_loss(found["forecast"], target)
+        loss = mse if self._is_plain_mse else self._loss(found["forecast"], target, found.get("spread"))
+        if "rollout" in found:
+            ahead = target[:, -found["rollout"].shape[1] :]
+            loss = loss + settings["open_loop"]["weight"] * self._loss(found["rollout"], ahead)
         one_step, windows = _over_processes(mse.detach(), len(x) if batch.weight else 0)
         self.so_far["loss"] = self.so_far["loss"].to(x.device) + one_step * windows
         self.so_far["windows"] += windows
@@ -147,20 +147,15 @@ class Forecaster(LightningModule):
         schedule = {"scheduler": scheduler, "interval": settings["interval"], "monitor": VALID_MSE}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
-    def _forecast_and_rollout(self, x: Tensor, covariates: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Return one-step forecasts (B, T, F) with their spread, and a rollout (B, H, F) of the last steps, not seen.
+    def _horizon(self) -> int:
+        """Return the steps that this epoch's windows are also forecast in open loop; 0 where the loss has no such part.
 
-        The horizon grows with the epochs: far steps teach nothing while near ones are wrong (a curriculum). The steps
-        before it are read once for both.
+        They grow with the epochs: far steps teach nothing while near ones are wrong (a curriculum).
         """
-        settings = self.hparams["loss"]["open_loop"]
-        grown = min(1.0, (self.current_epoch + 1) / settings["growth_epochs"])
-        first = x.shape[1] - max(1, round(grown * settings["horizon"]))  # T - H
-        seen, before, state = self.model.forward_spread(x[:, :first], covariates[:, :first])
-        rest, after, _ = self.model.forward_spread(x[:, first:], covariates[:, first:], state)
-        rollout, _ = self.model.continue_rollout(seen[:, -1:], covariates[:, first:], state)
-        spread = None if before is None or after is None else torch.cat([before, after], dim=1)
-        return torch.cat([seen, rest], dim=1), spread, rollout[:, 1:]
+        if (settings := self.hparams["loss"]["open_loop"]) is None:
+            return 0
+        grown: float = min(1.0, (self.current_epoch + 1) / settings["growth_epochs"]) * settings["horizon"]
+        return max(1, round(grown))
 
     def _loss(self, forecast: Tensor, target: Tensor, spread: Tensor | None = None) -> Tensor:
         """Return the chosen loss in the chosen units; in raw ones up to a factor, so that it stays near 1.

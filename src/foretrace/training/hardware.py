@@ -38,23 +38,20 @@ class Precision(NamedTuple):
 
 
 def resolve_precision(setting: str) -> Precision:
-    """Resolve ``auto``: bf16 where the hardware multiplies it, else fp32.
+    """Resolve ``auto``: bf16 on a processor that multiplies it, else fp32.
 
-    In ``bf16-mixed`` products are of bf16; weights, their sums and the optimizer stay in fp32. Hardware that only
-    emulates bf16 would be slower by it.
+    In ``bf16-mixed`` products are of bf16; weights, their sums and the optimizer stay in fp32. A processor that only
+    emulates bf16 would be slower by it. On a GPU cuDNN keeps the state of an LSTM in bf16, too, and forecasts become
+    worse: the default job's error is 0.0204 instead of 0.0114 on an H100.
     """
     if setting != "auto":
         return Precision(setting, "as set")
     if torch.cuda.is_available():
-        hardware = torch.cuda.get_device_name()
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        hardware = "this processor"
-        known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not say
-        native = any(known.get(name) for name in ("avx512_bf16", "amx_bf16"))
-    if native:
-        return Precision("bf16-mixed", f"auto: {hardware} multiplies bf16")
-    return Precision("32-true", f"auto: {hardware} does not multiply bf16 itself")
+        return Precision("32-true", "auto: on a GPU, LSTMs are less accurate in bf16")
+    known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not say
+    if any(known.get(name) for name in ("avx512_bf16", "amx_bf16")):
+        return Precision("bf16-mixed", "auto: this processor multiplies bf16")
+    return Precision("32-true", "auto: this processor does not multiply bf16 itself")
 
 
 @contextmanager

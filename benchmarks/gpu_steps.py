@@ -26,8 +26,8 @@ from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.sequences import Sequences
 from foretrace.data.splits import Splits
 from foretrace.model.next_step import NextStepModel
-from foretrace.training.cuda_graphs import GraphedForecasts
-from foretrace.training.module import Forecaster
+from foretrace.training.cuda_graphs import Graphed
+from foretrace.training.module import Forecaster, TrainingForecasts
 
 FEATURES, LENGTH, WARM = 17, 50, 3
 Row = dict[str, Any]
@@ -242,14 +242,12 @@ def stepper(
 ) -> Step:
     """Return a training step on tensors that are ready; forecasts and gradients launched as training does, or eager."""
     model.to(plan.device).train()
-    forecasts = GraphedForecasts()
+    forecasts = Graphed(TrainingForecasts(model, 0)) if graphed else None
 
     def forward(x: Tensor) -> Tensor:
-        if not isinstance(model, NextStepModel):
-            return model(x)
-        if graphed:
-            return forecasts(model, x, x[..., :0], horizon=0)["forecast"]
-        return model.forward_scaled(x, x[..., :0])[0]
+        if forecasts:
+            return forecasts(x, x[..., :0])["forecast"]
+        return model.forward_scaled(x, x[..., :0])[0] if isinstance(model, NextStepModel) else model(x)
 
     fused = {"fused": True} if plan.on_gpu else {}
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001, capturable=capturable, **fused)

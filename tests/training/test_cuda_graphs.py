@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from foretrace.model.next_step import NextStepModel
-from foretrace.training.cuda_graphs import GraphedForecasts, TrainingForecasts
+from foretrace.training.cuda_graphs import Graphed
+from foretrace.training.module import TrainingForecasts
 
 
 @pytest.fixture
@@ -25,14 +26,12 @@ def test_forecasts_of_a_window_are_the_same_whether_its_end_is_also_rolled_out(n
 @pytest.mark.parametrize("horizon", [0, 4])
 def test_graphs_give_the_same_bits_for_each_shape_of_batch(network, horizon):
     network.cuda().train()
-    graphed = GraphedForecasts()
+    eager = TrainingForecasts(network, horizon)
+    graphed = Graphed(eager)
     for windows in (6, 2, 6):
         x, none = torch.randn(windows, 9, 3, device="cuda"), torch.zeros(windows, 9, 0, device="cuda")
         gradients = []
-        for found in (
-            TrainingForecasts(network, horizon)(x, none),
-            graphed(network, x, none, horizon=horizon),
-        ):
+        for found in (eager(x, none), graphed(x, none)):
             network.zero_grad()
             sum(value.square().sum() for value in found.values()).backward()
             gradients.append([parameter.grad.clone() for parameter in network.parameters()])

@@ -1,13 +1,15 @@
 """What is trained: the model with its loss, its validation metrics and its optimizer.
 
-It reports metrics with `self.log` and knows of no tracker. Shapes: B windows in a batch, T time, F features.
+It reports metrics with `self.log` and knows of no tracker.
+
+Shapes: B windows in a batch, T time, F features, H steps of a rollout.
 """
 
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
 
@@ -15,7 +17,7 @@ from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.statistics import Statistics
 from foretrace.data.windows import Batch
 from foretrace.model.next_step import NextStepModel
-from foretrace.training.cuda_graphs import GraphedForecasts
+from foretrace.training.cuda_graphs import Graphed
 from foretrace.training.optimizers import build_optimizer, build_scheduler, optimizer_settings, reschedule
 
 if TYPE_CHECKING:  # so that the module needs PyTorch and Lightning alone, as on a borrowed GPU
@@ -23,6 +25,36 @@ if TYPE_CHECKING:  # so that the module needs PyTorch and Lightning alone, as on
 
 TRAIN_LOSS = "MSE train loss"
 VALID_MSE = "val/mse"
+
+
+class TrainingForecasts(nn.Module):
+    """What the loss of a training step is made of: one-step forecasts, and a rollout of the last steps, not seen.
+
+    Args:
+        model: The network that is trained.
+        horizon: Steps of the rollout, H; 0: none.
+    """
+
+    def __init__(self, model: NextStepModel, horizon: int) -> None:
+        super().__init__()
+        self.model, self.horizon = model, horizon
+
+    def forward(self, x: Tensor, covariates: Tensor) -> dict[str, Tensor]:
+        """Forecast scaled windows x (B, T, F) with raw covariates; steps before the rollout are read once for both.
+
+        Returns:
+            ``forecast`` (B, T, F), ``spread`` (B, T, F) of a model that learns it, and ``rollout`` (B, H, F) if H > 0.
+        """
+        first = x.shape[1] - self.horizon
+        forecast, spread, state = self.model.forward_spread(x[:, :first], covariates[:, :first])
+        found = {"forecast": forecast} | ({} if spread is None else {"spread": spread})
+        if self.horizon:
+            rest, after, _ = self.model.forward_spread(x[:, first:], covariates[:, first:], state)
+            rollout, _ = self.model.continue_rollout(forecast[:, -1:], covariates[:, first:], state)
+            found = {"forecast": torch.cat([forecast, rest], dim=1), "rollout": rollout[:, 1:]}
+            if spread is not None and after is not None:
+                found["spread"] = torch.cat([spread, after], dim=1)
+        return found
 
 
 class Forecaster(LightningModule):
@@ -59,7 +91,7 @@ class Forecaster(LightningModule):
             **network,
         )
         self.model.freeze(model["frozen"])
-        self._forecasts = GraphedForecasts()
+        self._forecasts: dict[int, Graphed] = {}  # by the horizon of their rollouts
         self._is_plain_mse = loss["kind"] == "mse" and loss["units"] == "scaled"
         # Of the epoch so far: sum of the errors over windows, number of windows, learning rate. Not a MeanMetric: with
         # nan_strategy="disable" torchmetrics 1.9 drops the weights, and else it waits for the device at each step.
@@ -88,7 +120,9 @@ class Forecaster(LightningModule):
         x, target = scaling(batch.values), scaling(batch.targets)
         if settings["input_noise"]:
             x = x + settings["input_noise"] * torch.randn_like(x)
-        found = self._forecasts(self.model, x, batch.covariates, horizon=self._horizon())
+        if (horizon := self._horizon()) not in self._forecasts:  # it only grows
+            self._forecasts = {horizon: Graphed(TrainingForecasts(self.model, horizon))}
+        found = self._forecasts[horizon](x, batch.covariates)
         mse = F.mse_loss(found["forecast"], target)
         loss = mse if self._is_plain_mse else self._loss(found["forecast"], target, found.get("spread"))
         if "rollout" in found:

@@ -83,3 +83,4 @@ def test_auto_takes_bf16_on_a_processor_that_multiplies_it(multiplies, name, mon
 def test_auto_takes_no_bf16_on_a_gpu_where_forecasts_become_worse_by_it(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert resolve_precision("auto").name == "32-true"
+    assert "less accurate" in resolve_precision("bf16-mixed").reason

@@ -41,8 +41,8 @@ def resolve_precision(setting: str) -> Precision:
     """Resolve ``auto``: bf16 on a processor that multiplies it, else fp32.
 
     In ``bf16-mixed`` products are of bf16; weights, their sums and the optimizer stay in fp32. A processor that only
-    emulates bf16 would be slower by it. On a GPU cuDNN keeps the state of an LSTM in bf16, too, and forecasts become
-    worse: the default job's error is 0.0204 instead of 0.0114 on an H100.
+    emulates bf16 would be slower by it. On a GPU forecasts become worse by it: the main job's test error is
+    0.0204 instead of 0.0114 on an H100.
     """
     worse = "on a GPU, LSTMs are less accurate in bf16"
     if setting != "auto":

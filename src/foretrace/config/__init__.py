@@ -3,18 +3,14 @@
 Only what is cheap to import is imported, so that a wrong setting is answered at once.
 """
 
-from foretrace.config.base import Fraction, Settings
-from foretrace.config.commands import DescribeConfig, EvaluateConfig, ExportConfig, PredictConfig
+# isort: off
+from foretrace.config.commands import (
+    DescribeConfig, EvaluateConfig, Evaluation, ExportConfig, Model, Network, PredictConfig, Tracking, TrainConfig,
+    Trainer,
+)  # fmt: skip
 from foretrace.config.data import (
-    DataConfig,
-    FilesData,
-    LeRobotData,
-    MinariData,
-    PublishedData,
-    Reading,
-    SimulatedData,
-)
-from foretrace.config.training import Evaluation, Model, Network, Tracking, TrainConfig, Trainer
+    DataConfig, FilesData, Fraction, LeRobotData, MinariData, PublishedData, Reading, Settings, SimulatedData,
+)  # fmt: skip
 
 __all__ = [
     "DataConfig", "DescribeConfig", "EvaluateConfig", "Evaluation", "ExportConfig", "FilesData", "Fraction",

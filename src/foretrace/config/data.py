@@ -1,10 +1,28 @@
-"""Settings of the data: where sequences come from, how they are split and cut into windows."""
+"""What all groups of settings share, and those of the data: where sequences come from, how they are split and cut."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, model_validator
 
-from foretrace.config.base import LARGEST, Count, Settings
+LARGEST = 2**32 - 1  # of whole numbers: what counts more does not end in a lifetime, or fit into memory
+Count = Annotated[int, Field(gt=0, le=LARGEST)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Settings(BaseModel):
+    """A group of settings: unknown keys and values of another type are refused, nothing changes afterwards.
+
+    A default is the one of ``conf/``. What a validator finds wrong it raises as a ValueError with a sentence that
+    completes "<setting>: …".
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class OpenSettings(Settings):
+    """A group whose further keys are arguments of a class of torch."""
+
+    model_config = ConfigDict(extra="allow")
 
 
 class Split(Settings):
@@ -29,9 +47,7 @@ class Windowing(Settings):
 
     window: Count  # steps that the model reads; the target is the same window one step later
     stride: Count  # steps from one window's start to the next one's
-    train_window: Count | None = (
-        None  # steps of training windows, one after the other; None: window and stride
-    )
+    train_window: Count | None = None  # of training, one after the other; None: as window and stride say
     random_offset: bool  # training windows start at another offset (below the stride) each epoch
     batch_size: Count
 
@@ -48,8 +64,8 @@ class SimulatedData(Windowing):
 
     @model_validator(mode="after")
     def _window_fits(self) -> "SimulatedData":
-        for name, steps in (("window", self.window), ("train_window", self.train_window or 1)):
-            if steps > self.steps:
+        for name in ("window", "train_window"):
+            if (steps := getattr(self, name) or 0) > self.steps:
                 raise ValueError(f"{name} {steps} is longer than an episode (data.steps={self.steps})")
         return self
 
@@ -69,9 +85,8 @@ class Reading(Settings):
     units: dict[str, str] | None = None  # unit per column
     episode_column: str | None = None
     order_column: str | list[str] | None = None
-    time_format: str | None = (
-        None  # as strptime takes it, iso, or what a number counts: s, ms, us, ns since 1970, min, h, d, excel, …
-    )
+    # As strptime takes it, iso, or what a number counts: s, ms, us, ns since 1970, min, h, d, excel, …
+    time_format: str | None = None
     dt_s: PositiveFloat | None = None
     missing: Literal["error", "interpolate", "drop"] = "error"
     missing_values: list[str | float] | None = None  # texts and numbers that stand for no value

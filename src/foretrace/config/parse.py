@@ -10,10 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
-from foretrace.config.base import Settings
-from foretrace.config.commands import DescribeConfig, EvaluateConfig, ExportConfig, PredictConfig
-from foretrace.config.data import DataConfig
-from foretrace.config.training import TrainConfig
+from foretrace.config.commands import DescribeConfig, EvaluateConfig, ExportConfig, PredictConfig, TrainConfig
+from foretrace.config.data import DataConfig, Settings
 from foretrace.errors import UserError, suggest
 
 RENAMED = {  # since 0.1.0
@@ -44,7 +42,7 @@ def parse(cfg: DictConfig | Mapping[str, Any], kind: type[Parsed]) -> Parsed:
     except OmegaConfBaseException as error:
         key, reason = error.full_key or "configuration", str(error).splitlines()[0]
         if "Missing mandatory value" in reason:
-            raise UserError(f"{key}: needs a value", hint=f"Set {key}=….") from error
+            raise _missing(key) from error
         raise UserError(f"{key}: cannot be resolved ({reason})") from error
     except ValidationError as error:
         raise _from_pydantic(error) from error
@@ -90,12 +88,9 @@ def _from_missing_key(key: str, conf: Path) -> UserError:
     if key not in known_keys() or key in RENAMED:
         return _unknown(key)
     if (conf / root).is_dir() and group == root:
-        held = [
-            f.stem
-            for f in sorted((conf / root).glob("*.yaml"))
-            if f"\n{name}:" in f"\n{f.read_text('utf-8')}"
-        ]
-        hint = f"Add {' or '.join(f'{root}={option}' for option in held)}." if held else ""
+        files = sorted((conf / root).glob("*.yaml"))
+        held = [f"{root}={file.stem}" for file in files if f"\n{name}:" in f"\n{file.read_text('utf-8')}"]
+        hint = f"Add {' or '.join(held)}." if held else ""
         return UserError(f"{key}: belongs to another choice of {root}=…", hint=hint)
     hint = f"Set the whole of it: {group}={{{name}: …}}."
     return UserError(f"{key}: {group} is null by default", hint=hint)
@@ -104,23 +99,27 @@ def _from_missing_key(key: str, conf: Path) -> UserError:
 def _from_pydantic(error: ValidationError) -> UserError:
     """Word what pydantic found wrong first, and count the rest."""
     detail, *further = error.errors()
-    more = f"And {len(further)} more." if further else ""
     location, context, kind = detail["loc"], detail.get("ctx", {}), detail["type"]
     if location[:1] == ("data",) and location[1:2] and location[1] in SOURCES:
         location = location[:1] + location[2:]  # pydantic names the kind of data, too
     key = ".".join(str(part) for part in location)
     if kind == "extra_forbidden":
-        unknown = _unknown(key)
-        return UserError(unknown.message, hint=f"{unknown.hint} {more}".strip())
-    if kind == "missing":
-        return UserError(f"{key}: needs a value", hint=f"Set {key}=…. {more}".strip())
-    if kind == "union_tag_invalid":
-        problem = f"must be one of {context['expected_tags']}, got {context['tag']}"
-        return UserError(f"{key}.source: {problem}", hint=more)
-    if kind == "value_error":  # of a validator, whose sentence may start with the key of a setting within
-        return UserError(f"{key}: {context['error']}" if key else str(context["error"]), hint=more)
-    problem = detail["msg"][0].lower() + detail["msg"][1:]
-    return UserError(f"{key}: {problem.replace('input should', 'must')}, got {detail['input']!r}", hint=more)
+        found = _unknown(key)
+    elif kind == "missing":
+        found = _missing(key)
+    elif kind == "union_tag_invalid":
+        found = UserError(f"{key}.source: must be one of {context['expected_tags']}, got {context['tag']}")
+    elif kind == "value_error":  # of a validator, whose sentence may start with the key of a setting within
+        found = UserError(f"{key}: {context['error']}".removeprefix(": "))
+    else:
+        problem = (detail["msg"][0].lower() + detail["msg"][1:]).replace("input should", "must")
+        found = UserError(f"{key}: {problem}, got {detail['input']!r}")
+    more = f"And {len(further)} more." if further else ""
+    return UserError(found.message, hint=f"{found.hint} {more}".strip())
+
+
+def _missing(key: str) -> UserError:
+    return UserError(f"{key}: needs a value", hint=f"Set {key}=….")
 
 
 def _unknown(key: str) -> UserError:

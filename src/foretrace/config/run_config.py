@@ -6,7 +6,7 @@ they cannot say where runs go.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,9 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from foretrace.config.commands import DescribeConfig
+from foretrace.config.commands import DescribeConfig, TrainConfig
 from foretrace.config.data import DataConfig
 from foretrace.config.parse import parse
-from foretrace.config.training import TrainConfig
 from foretrace.errors import UserError
 
 LARGEST, LARGEST_JSON = 1 << 18, 1 << 22  # bytes; a run has a thousand, a sweep sixty for each job
@@ -44,8 +43,6 @@ def read_run_config(path: Path, *, key: str) -> dict[str, Any]:
         UserError: If it is damaged, or holds something else than plain values; begins with the ``key`` that named it.
     """
     settings = _read(path, _plain_yaml, largest=LARGEST, key=key)
-    if any(INTERPOLATION.search(text) for text in _texts(settings)):
-        raise _unusable(path, key, "a value refers to another one")
     for name in (*DIRECTIVES, "hydra"):
         settings.pop(name, None)
     if isinstance(tracking := settings.get("tracking"), dict):
@@ -183,7 +180,7 @@ def _unusable(path: Path, key: str, reason: str) -> UserError:
 
 
 def _plain_yaml(text: str) -> Any:
-    """Load YAML without references, by which a kilobyte can mean gigabytes, and without types."""
+    """Load YAML without types and references: by those of YAML's own, a kilobyte can mean gigabytes."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -191,14 +188,9 @@ def _plain_yaml(text: str) -> Any:
             raise ValueError(f"more than {DEEPEST} levels")
         if getattr(event, "anchor", None) or getattr(event, "tag", None):  # an alias has its anchor
             raise ValueError("a reference or a type")
-        if len(getattr(event, "value", "")) > LONGEST:
+        value = getattr(event, "value", "")
+        if len(value) > LONGEST:
             raise ValueError(f"a value of more than {LONGEST:,} characters")
+        if INTERPOLATION.search(value):
+            raise ValueError("a value refers to another one")
     return yaml.load(text, Loader=yaml.CSafeLoader)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for inner in (*value, *(value.values() if isinstance(value, dict) else ())):
-            yield from _texts(inner)

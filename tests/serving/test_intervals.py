@@ -9,7 +9,7 @@ import pytest
 from helpers import calibrated, made, rows
 
 from foretrace.errors import UserError
-from foretrace.serving.registry import write_mlflow_model
+from foretrace.serving.model_file import write_mlflow_model
 
 MODEL, GAUSSIAN = calibrated(made()), calibrated(made(gaussian=True))
 FUTURE = np.ones((4, 1))

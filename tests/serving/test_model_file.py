@@ -18,8 +18,7 @@ from trained import Opens, refused, saved
 
 import foretrace
 from foretrace.errors import UserError
-from foretrace.serving.model_file import DIGEST, digest, save_model
-from foretrace.serving.registry import write_mlflow_model
+from foretrace.serving.model_file import DIGEST, digest, save_model, write_mlflow_model
 
 MODEL, CALIBRATED = made(), calibrated(made())
 TEXTS = MODEL.card.texts()

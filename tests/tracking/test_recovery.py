@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from foretrace.commands import runs
 from foretrace.errors import UserError
-from foretrace.serving.registry import registered_run
+from foretrace.serving.loading import registered_run
 from foretrace.tracking import recovery, store
 from foretrace.tracking.outbox import REFUSED
 from foretrace.tracking.recovery import Process

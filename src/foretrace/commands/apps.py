@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from foretrace.commands import cli
 from foretrace.config import DescribeConfig, EvaluateConfig, ExportConfig, PredictConfig, TrainConfig
-from foretrace.config import Settings
+from foretrace.config.data import Settings
 from foretrace.config.parse import parse
 from foretrace.errors import UserError
 from foretrace.workspace import CONF, Workspace

@@ -7,20 +7,21 @@ from tempfile import TemporaryDirectory
 
 import mlflow.pyfunc
 import numpy as np
+from mlflow.exceptions import MlflowException
 
 from foretrace.config import ExportConfig
 from foretrace.config.run_config import read_data_config
 from foretrace.data import sources
 from foretrace.data.sequences import FloatArray
 from foretrace.errors import UserError
-from foretrace.serving import registry
 from foretrace.serving.loading import find_trained, load_stored
-from foretrace.serving.model_file import save_model
+from foretrace.serving.model_file import CODE, MODEL, save_model, write_mlflow_model
 from foretrace.serving.predictor import Predictor
 from foretrace.tracking.stored import StoredRun
 from foretrace.training.log_filters import filter_library_logs
 from foretrace.workspace import Workspace, atomic_write, check_target
 
+CHAMPION = "champion"
 EPISODES = 4  # of the test part, on which all forms have to agree: the shortest, the longest and two between
 
 
@@ -50,11 +51,36 @@ def run(config: ExportConfig, *, workspace: Workspace) -> Path | None:
             save_model(target, predictor.card, predictor.model, predictor.calibration)
         print(f"model    {target}, {target.stat().st_size / 1e6:.2g} MB", flush=True)
     if config.register_as is not None:
-        version = registry.register(trained, predictor, name=config.register_as)
+        version = register(trained, predictor, name=config.register_as)
         model = f"models:/{config.register_as}"
-        print(f"run      {trained.id}\nmodel    {model}/{version}, now {model}@{registry.CHAMPION}")
-        print(f"serve    mlflow models serve -m {model}@{registry.CHAMPION} --env-manager local")
+        print(f"run      {trained.id}\nmodel    {model}/{version}, now {model}@{CHAMPION}")
+        print(f"serve    mlflow models serve -m {model}@{CHAMPION} --env-manager local")
     return target
+
+
+def register(run: StoredRun, predictor: Predictor, *, name: str) -> int:
+    """Give a run's model a name in the registry, as its next version and its champion; return the version.
+
+    Raises:
+        UserError: If the registry refuses the name.
+    """
+    client = run.client
+    try:
+        if not run.has_artifact(f"{MODEL}/{CODE.name}"):  # a run that was cut short, or one of version 0.1.0
+            with TemporaryDirectory() as folder:
+                write_mlflow_model(Path(folder) / MODEL, predictor)
+                client.log_artifacts(run.id, str(Path(folder) / MODEL), MODEL)
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        source = f"{client.get_run(run.id).info.artifact_uri}/{MODEL}"
+        version = client.create_model_version(name, source, run_id=run.id)
+        client.set_registered_model_alias(name, CHAMPION, version.version)
+    except MlflowException as error:
+        raise UserError(f"register_as: {name!r} is refused ({str(error).splitlines()[0]})") from error
+    return int(version.version)
 
 
 def _write_onnx(target: Path, predictor: Predictor, episodes: list[FloatArray]) -> None:
@@ -66,7 +92,7 @@ def _write_onnx(target: Path, predictor: Predictor, episodes: list[FloatArray]) 
 
     with atomic_write(target) as aside, TemporaryDirectory() as folder:
         write_onnx(aside, predictor)
-        registry.write_mlflow_model(Path(folder) / "model", predictor)
+        write_mlflow_model(Path(folder) / "model", predictor)
         pyfunc = mlflow.pyfunc.load_model(str(Path(folder) / "model"))
         found = check_parity(predictor, OnnxRunner(aside), pyfunc, episodes)
     most = ", ".join(f"{name} {difference:.1e}" for name, difference in found.items())

@@ -3,32 +3,34 @@
 Shapes: T rows, F features, K covariates, H rows ahead.
 """
 
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
+from pyarrow import csv, parquet
 
 from foretrace.config import Evaluation, PredictConfig, Reading
 from foretrace.config.parse import parse
 from foretrace.config.run_config import read_data_config, read_run_config
 from foretrace.data import sources
-from foretrace.data.sequences import FloatArray, Sequences
+from foretrace.data.sequences import FloatArray
 from foretrace.data.tables.files import ARRAYS, file_format, find_files
 from foretrace.data.tables.read import Recordings, read_recordings
-from foretrace.data.tables.steps import Times, derive, derived_names, times_after
+from foretrace.data.tables.steps import derive, derived_names, times_after
 from foretrace.errors import UserError
 from foretrace.evaluation.calibration import Calibration, calibrate
 from foretrace.evaluation.forecast_errors import MODEL
 from foretrace.reports.figures.forecasts import fan_chart, feature_lines
-from foretrace.serving.forecast_table import FORMATS, ForecastTable
 from foretrace.serving.loading import find_trained, load, load_ensemble
 from foretrace.serving.predictor import BLOCK, Predictor
 from foretrace.workspace import Workspace, atomic_write, check_target
 
+FORMATS = (".csv", ".parquet")
+ROWS = 16_384  # that are written together: a Parquet file of many small pieces is large and slow
 PICTURED_ROWS = 200  # of the recording: as many as a picture shows apart
 
 
@@ -59,69 +61,78 @@ def run(config: PredictConfig, *, workspace: Workspace) -> Path:
     predictor.card.check_units(sequences)
     last_of = {recording: e for e, recording in enumerate(sequences.recordings)}
     chosen = list(last_of.values()) if goes_on else range(len(sequences))
-    if len(predictor.run_ids) > 1:
+    members = len(predictor.run_ids)
+    if members > 1:
         predictor.calibration = _calibrate(predictor, config, workspace)
-    wanted = predictor.levels if config.intervals == "all" else (config.intervals or ())
-    levels, time = predictor.check_levels(wanted), _time_type(sequences, predictor.dt_s)
+    levels = predictor.check_levels(predictor.levels if config.intervals == "all" else config.intervals or ())
+    forecaster = _Forecaster(recordings, predictor, config.horizon if goes_on else None, levels)
     with atomic_write(table) as aside, atomic_write(picture) as drawn:
-        with closing(
-            ForecastTable(aside, table.suffix, columns=predictor.column_names(levels), time=time)
-        ) as writer:
-            horizon = config.horizon if goes_on else None
-            forecaster = _Forecaster(recordings, predictor, writer, horizon, levels)
-            for e in chosen:
-                forecaster.forecast(e)
-        assert forecaster.figure is not None, "there is an episode"
-        forecaster.figure.savefig(drawn, format="png")
+        count = _write(aside, table.suffix, forecaster.schema, forecaster.forecast(chosen, drawn))
     for warning in recordings.warnings:
         print(f"warning  {warning}")
-    if len(predictor.run_ids) > 1:
+    if members > 1:
         ids = ", ".join(run_id[:8] for run_id in predictor.run_ids)
-        print(f"model    mean of the {len(predictor.run_ids)} seeds of the best settings: {ids}")
+        print(f"model    mean of the {members} seeds of the best settings: {ids}")
     print(f"forecast {_describe(predictor.calibration, levels, config.horizon)}")
-    rows = f"{writer.rows} row{'s' * (writer.rows > 1)}"
-    print(f"forecast {rows} of {len(chosen)} episode{'s' * (len(chosen) > 1)}")
+    print(f"forecast {count} row{'s' * (count > 1)} of {len(chosen)} episode{'s' * (len(chosen) > 1)}")
     print(f"table    {table}\npicture  {picture}", flush=True)
     return table
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Forecaster:
-    """A model that goes along recordings, one episode after the other, and draws the first."""
+    """A model that goes along recordings, one episode after the other."""
 
     recordings: Recordings
     predictor: Predictor
-    writer: ForecastTable
     horizon: int | None  # H; None: one step ahead of each row
     levels: tuple[float, ...]  # of the intervals, in percent
-    figure: Figure | None = None
 
-    def __post_init__(self) -> None:
-        sequences = self.recordings.sequences
-        self._begin = dict(zip(sequences.recordings[::-1], sequences.bounds[::-1, 0].tolist(), strict=True))
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Columns: episode, step, time if it is known, features and the ends of their intervals.
 
-    def forecast(self, episode: int) -> None:
-        """Read an episode, and write what follows it or one step ahead of each of its rows."""
+        Steps count the rows of a recording from 0, the given ones and those that follow. Where a feature has the name
+        of one of the first columns, that column is called ``forecast step`` and so on.
+        """
+        sequences, dt_s, own = self.recordings.sequences, self.predictor.dt_s, {"episode": pa.string()}
+        own["step"] = pa.int64()
+        if sequences.times is not None and sequences.has_dates:
+            is_whole = not (sequences.times[:1000] % 10**9).any() and (dt_s or 1) % 1 == 0
+            own["time"] = pa.timestamp("s" if is_whole else "ns")
+        elif sequences.times is not None or dt_s is not None:
+            own["time"] = pa.float64()  # seconds
+        columns = self.predictor.column_names(self.levels)
+        fields = [(name, pa.float32()) for name in columns]
+        for name, kind in reversed(own.items()):
+            while name in columns:
+                name = f"forecast {name}"
+            fields.insert(0, (name, kind))
+        return pa.schema(fields)
+
+    def forecast(self, episodes: Iterable[int], picture: Path) -> Iterator[pa.Table]:
+        """Read each episode, give what follows it or one step ahead of each of its rows; draw the first."""
         sequences, predictor = self.recordings.sequences, self.predictor
-        first, end = sequences.bounds[episode].tolist()
-        state, one_step = predictor.start(), np.zeros((0, len(predictor.feature_names)), np.float32)
-        for start in range(first, end, BLOCK):
-            part = slice(start, min(start + BLOCK, end))
-            rows = np.concatenate([sequences.values[part], sequences.covariates[part]], axis=1)
-            forecasts, spread, state = predictor.forecast_steps(rows, state)
-            spread = None if spread is None else spread[:, None]
-            found = predictor.limits(forecasts[:, None], spread, self.levels)
-            one_step = np.concatenate([one_step, found[0][:, 0]])[-PICTURED_ROWS - 1 :]
-            if self.horizon is None:
-                self._add(episode, start + 1 - first, *found)
-        if self.horizon is not None:
-            known = self._future(episode, self.horizon)
-            ahead = predictor.continue_rollout(forecasts[-1], state, self.horizon, known)
-            found = predictor.limits(*ahead, self.levels)
-            self._add(episode, end - first, *found)
-        self.figure = self.figure or self._draw(
-            episode, one_step[:-1], *(part[..., 0, :, :] for part in found)
-        )
+        for number, episode in enumerate(episodes):
+            first, end = sequences.bounds[episode].tolist()
+            state, one_step = predictor.start(), np.zeros((0, len(predictor.feature_names)), np.float32)
+            for start in range(first, end, BLOCK):
+                part = slice(start, min(start + BLOCK, end))
+                rows = np.concatenate([sequences.values[part], sequences.covariates[part]], axis=1)
+                forecasts, spread, state = predictor.forecast_steps(rows, state)
+                spread = None if spread is None else spread[:, None]
+                found = predictor.limits(forecasts[:, None], spread, self.levels)
+                one_step = np.concatenate([one_step, found[0][:, 0]])[-PICTURED_ROWS - 1 :]
+                if self.horizon is None:
+                    yield self._table(episode, start + 1 - first, *found)
+            if self.horizon is not None:
+                known = self._future(episode, self.horizon)
+                ahead = predictor.continue_rollout(forecasts[-1], state, self.horizon, known)
+                found = predictor.limits(*ahead, self.levels)
+                yield self._table(episode, end - first, *found)
+            if number == 0:
+                figure = self._draw(episode, one_step[:-1], *(part[..., 0, :, :] for part in found))
+                figure.savefig(picture, format="png")
 
     def _draw(
         self, episode: int, one_step: FloatArray, point: FloatArray, lower: FloatArray, upper: FloatArray
@@ -144,22 +155,32 @@ class _Forecaster:
         return fan_chart(past, point, bands=bands, feature_names=names, units=units, dt_s=dt_s, dates=dates,
                          first_step=end - first - len(past), title=f"Forecast after {name}")  # fmt: skip
 
-    def _add(self, episode: int, step: int, point: FloatArray, *ends: FloatArray) -> None:
-        """Write forecasts of the rows from ``step`` of an episode on, as `Predictor.limits` gives them."""
+    def _table(self, episode: int, step: int, point: FloatArray, *ends: FloatArray) -> pa.Table:
+        """Return forecasts of the rows from ``step`` of an episode on, as `Predictor.limits` gives them."""
         sequences, dt_s = self.recordings.sequences, self.predictor.dt_s
         name, (first, end) = sequences.episode_names[episode], sequences.bounds[episode].tolist()
-        forecasts = point.reshape(-1, point.shape[-1])
+        forecasts = self.predictor.interleave(point, *ends)
         if (broken := np.flatnonzero(~np.isfinite(forecasts).all(axis=1))).size:
             print(f"warning  {name}: the forecast is not finite from its row {broken[0] + 1} on")
-        row = first - self._begin[sequences.recordings[episode]] + step  # of the whole recording
-        times: Times | None = None
+        begin = sequences.bounds[self._first_piece[sequences.recordings[episode]], 0]
+        steps = np.arange(len(forecasts)) + (first - begin + step)
+        columns = [pa.array([name] * len(steps)), pa.array(steps)]
         if sequences.times is not None:
             own = sequences.times[first:end]
             known = own[step : step + len(forecasts)]
             times = np.concatenate([known, times_after(own, len(forecasts) - len(known), dt_s)])
+            stamps = pa.array(times, pa.timestamp("ns")) if sequences.has_dates else pa.array(times / 1e9)
+            columns.append(stamps.cast(self.schema.types[2], safe=False))
         elif dt_s is not None:
-            times = np.round((row + np.arange(len(forecasts))) * dt_s * 1e9).astype(np.int64)
-        self.writer.add(name, row, self.predictor.interleave(point, *ends), times)
+            columns.append(pa.array(np.round(steps * dt_s, 9)))
+        columns += [pa.array(column) for column in np.ascontiguousarray(forecasts.T)]
+        return pa.Table.from_arrays(columns, schema=self.schema)
+
+    @cached_property
+    def _first_piece(self) -> dict[str, int]:
+        """The first episode of each recording; one that was cut at gaps has several."""
+        episodes = range(len(self.recordings.sequences))[::-1]
+        return {self.recordings.sequences.recordings[episode]: episode for episode in episodes}
 
     def _future(self, episode: int, horizon: int) -> FloatArray:
         """Covariates of the rows to come: those in the file, or made from the time alone. Shape (H − 1, K)."""
@@ -175,12 +196,19 @@ class _Forecaster:
         return predictor.future_covariates(sequences.covariates[slice(*rows)], horizon, what=what)
 
 
-def _time_type(sequences: Sequences, dt_s: float | None) -> pa.DataType | None:
-    """The type of the time in the table: dates, seconds, or None where it is not known."""
-    if sequences.times is not None and sequences.has_dates:
-        is_whole = not (sequences.times[:1000] % 10**9).any() and (dt_s or 1) % 1 == 0
-        return pa.timestamp("s" if is_whole else "ns")
-    return pa.float64() if sequences.times is not None or dt_s else None
+def _write(path: Path, suffix: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
+    """Write tables as one CSV or Parquet file as they come; return the number of rows."""
+    count, waiting = 0, list[pa.Table]()
+    with (csv.CSVWriter if suffix == ".csv" else parquet.ParquetWriter)(str(path), schema) as writer:
+        for table in tables:
+            waiting.append(table)
+            count += len(table)
+            if sum(map(len, waiting)) >= ROWS:
+                writer.write_table(pa.concat_tables(waiting).combine_chunks())
+                waiting.clear()
+        if waiting:
+            writer.write_table(pa.concat_tables(waiting).combine_chunks())
+    return count
 
 
 def _describe(calibration: Calibration | None, levels: Sequence[float], horizon: int) -> str:

@@ -25,10 +25,8 @@ from foretrace.evaluation.progress import show_progress
 from foretrace.model.next_step import count_parameters
 from foretrace.reports import console
 from foretrace.serving.ancestor import begin_from, find_ancestor
-from foretrace.serving.loading import MODEL
-from foretrace.serving.model_file import ModelCard
+from foretrace.serving.model_file import MODEL, ModelCard, write_mlflow_model
 from foretrace.serving.predictor import Predictor
-from foretrace.serving.registry import write_mlflow_model
 from foretrace.sweeps.jobs import own
 from foretrace.sweeps.pruning import TrialPruner
 from foretrace.tracking.logger import BatchLoss, RunLogger

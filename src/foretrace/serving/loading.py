@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from foretrace.errors import UserError
 from foretrace.model.ensemble import Ensemble
 from foretrace.model.next_step import NextStepModel
-from foretrace.serving.model_file import UNUSABLE, ModelCard, read_model, reason
+from foretrace.serving.model_file import FILE, MODEL, UNUSABLE, ModelCard, read_model, reason
 from foretrace.serving.predictor import Predictor
 from foretrace.training.checkpoint_io import read_checkpoint
 from foretrace.workspace import Workspace
@@ -15,8 +15,6 @@ from foretrace.workspace import Workspace
 if TYPE_CHECKING:  # MLflow takes seconds to import: where a file is read, it is not needed
     from foretrace.tracking.stored import StoredRun
 
-MODEL = "model"  # a run's artifact: the folder of an MLflow model
-FILE = "model.safetensors"
 BEST = "checkpoints/best.ckpt"  # of a run that was cut short
 OF_A_RUN = (f"{MODEL}/artifacts/{FILE}", BEST)  # among its artifacts
 IN_A_FOLDER = (f"artifacts/{FILE}", FILE, *OF_A_RUN, *(f"artifacts/{name}" for name in OF_A_RUN))
@@ -37,8 +35,6 @@ def load(where: str | Path) -> Predictor:
     """
     text, workspace = str(where), Workspace.default()
     if text.startswith("models:/"):
-        from foretrace.serving.registry import registered_run
-
         return load_run(registered_run(text, workspace), workspace, key="model")
     if not text.startswith("runs:/"):
         return load_path(Path(where).expanduser())
@@ -128,6 +124,28 @@ def find_trained(run_id: str, workspace: Workspace, *, key: str = "run") -> "Sto
     if best := found.tags.get("best_child"):
         found = store.find_run(best, workspace, key=f"{key}, best_child of {run_id}")
     return found
+
+
+def registered_run(address: str, workspace: Workspace) -> str:
+    """Return the id of the run whose model is ``models:/<name>@<alias>`` or ``models:/<name>/<version>``.
+
+    Raises:
+        UserError: If there is none.
+    """
+    from mlflow.exceptions import MlflowException
+
+    from foretrace.tracking import store
+
+    client = store.open_store(workspace)
+    name, _, alias = address.removeprefix("models:/").partition("@")
+    name, _, version = name.partition("/")
+    try:
+        if alias:
+            return str(client.get_model_version_by_alias(name, alias).run_id)
+        return str(client.get_model_version(name, version).run_id)
+    except MlflowException as error:
+        problem = f"model: no {address} in the registry ({str(error).splitlines()[0]})"
+        raise UserError(problem, hint="Write models:/<name>@<alias> or models:/<name>/<version>.") from error
 
 
 def trained_model(path: Path, checkpoint: dict[str, Any]) -> tuple[ModelCard, NextStepModel]:

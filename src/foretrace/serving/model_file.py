@@ -1,17 +1,21 @@
-"""A trained model as one file: weights, scaling, and what the numbers mean.
+"""A trained model on disk: one file with weights, scaling and what the numbers mean, and MLflow's folder around it.
 
 The format is safetensors, which holds arrays and text and can run nothing. Neither data nor settings are needed.
 """
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Mapping
 from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
@@ -27,9 +31,17 @@ from foretrace.model.next_step import NextStepModel
 from foretrace.training.checkpoint_io import upgrade_names
 from foretrace.workspace import atomic_write
 
+if TYPE_CHECKING:
+    from foretrace.serving.predictor import Predictor
+
 FORMAT = 3  # to be raised when older versions cannot read it any more
 READABLE = ("1", "2", "3")  # 1 has no digest; in 1 and 2, covariates were called known inputs
 DIGEST = "sha256"  # of everything else in the file
+MODEL, FILE = "model", "model.safetensors"  # MLflow's folder among a run's artifacts, and our file within
+CODE = Path(__file__).with_name("mlflow_model.py")
+# What it takes to run it, beside foretrace itself, which is in no registry: it has to be installed.
+LIBRARIES = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")
+EXAMPLE_ROWS = 3
 CALIBRATION = "calibration."  # prefix of the arrays that say how wrong forecasts may be
 UNUSABLE = (ValueError, TypeError, KeyError, RuntimeError)  # what cards and weights of unknown origin come to
 
@@ -182,6 +194,41 @@ def save_model(
     texts = card.model_copy(update={"calibration": calibration.facts() if calibration else {}}).texts()
     with atomic_write(path) as aside:  # safetensors' own save_file would leave it to its owner alone
         aside.write_bytes(save(tensors, texts | {DIGEST: digest(texts, tensors)}))
+
+
+def write_mlflow_model(folder: Path, predictor: "Predictor") -> None:
+    """Write an MLflow model whose code is one file of ours and whose weights are the model file: no pickle.
+
+    The folder is made; what it held before is replaced at the end.
+    """
+    os.environ.setdefault(
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"
+    )  # for the two files that are copied
+    import mlflow.pyfunc  # takes seconds, and is not needed where a model is read
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+    card, model = predictor.card, predictor.model
+    signature = ModelSignature(
+        inputs=Schema([ColSpec("double", name) for name in card.columns]),
+        outputs=Schema([ColSpec("float", name) for name in card.feature_names]),
+        params=ParamSchema([ParamSpec("horizon", "long", 1), ParamSpec("intervals", "double", [], (-1,))]),
+    )
+    means = [scaling.mean.cpu().numpy() for scaling in (model.scaling, model.covariate_scaling)]
+    values = np.tile(np.concatenate(means).astype(np.float64), (EXAMPLE_ROWS, 1))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=".model-") as aside:
+        save_model(Path(aside) / FILE, card, model, predictor.calibration)
+        mlflow.pyfunc.save_model(
+            Path(aside) / MODEL,
+            python_model=str(CODE),
+            artifacts={"model": str(Path(aside) / FILE)},
+            signature=signature,
+            input_example=pd.DataFrame(values, columns=list(card.columns)),
+            pip_requirements=[f"{name}=={metadata.version(name).partition('+')[0]}" for name in LIBRARIES],
+        )
+        shutil.rmtree(folder, ignore_errors=True)
+        (Path(aside) / MODEL).replace(folder)
 
 
 def read_model(path: Path) -> tuple[ModelCard, NextStepModel, Calibration | None]:

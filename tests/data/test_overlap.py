@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from foretrace.data.overlap import overlaps
 from foretrace.data.sequences import Sequences
-from foretrace.data.splits import split
+from foretrace.data.splits import overlaps, split
 
 
 def parts(*episodes):
@@ -15,7 +14,7 @@ def parts(*episodes):
 
 @pytest.mark.parametrize("sampled", [1_000_000, 1000])
 def test_a_stretch_of_a_training_episode_in_a_test_episode_is_named(monkeypatch, sampled):
-    monkeypatch.setattr("foretrace.data.overlap.SAMPLED", sampled)
+    monkeypatch.setattr("foretrace.data.splits.SAMPLED", sampled)
     episodes = np.random.default_rng(0).normal(size=(5, 2000, 2))
     assert overlaps(parts(*episodes)) == []
     episodes[4, 100:400] = episodes[1, 937:1237]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from foretrace.data.permutation import KeyedPermutation
+from foretrace.data.windows import KeyedPermutation
 
 SIZE, KEYS = 1000, 2000
 

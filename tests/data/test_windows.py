@@ -74,8 +74,7 @@ def test_statistics_and_digest_are_those_of_the_chosen_episodes_alone(
     whole = Sequences.from_episodes(episodes, feature_names=["a", "b"], **more)
     chosen = random.sample(range(len(lengths)), 2)
     with pytest.MonkeyPatch.context() as patch:  # blocks end within episodes, and hold several
-        patch.setattr("foretrace.data.statistics.BLOCK", 16)
-        patch.setattr("foretrace.data.statistics.CACHED", 5)
+        patch.setattr("foretrace.data.sequences.BLOCK", 5)
         part = whole.select(chosen)
         found, digest = part.statistics, part.digest
     rows = [slice(*bounds) for bounds in part.bounds]

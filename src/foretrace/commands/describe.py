@@ -20,6 +20,7 @@ from foretrace.errors import UserError
 from foretrace.workspace import Workspace, atomic_write, check_target
 
 FIRST_ROWS, FIRST_EPISODES = 3, 8
+ROW_GROUP = 1 << 16  # rows that are written at a time
 SHOWN = 40  # columns that are listed one by one
 FIGURES = {"missing": "{:,.0f}", "min": "{:.5g}", "mean": "{:.5g}", "max": "{:.5g}"}
 
@@ -146,7 +147,7 @@ def _write(sequences: Sequences, output: Path) -> None:
                         *((name, pa.float32()) for name in names)])  # fmt: skip
     with atomic_write(output) as aside, parquet.ParquetWriter(str(aside), schema) as writer:
         for name, bounds in zip(sequences.episode_names, sequences.bounds, strict=True):
-            for first, end in blocks(bounds[None]):
+            for first, end, _ in blocks(bounds[None], ROW_GROUP):
                 columns: list[Any] = [[name] * (end - first)]
                 if sequences.times is not None:
                     times = sequences.times[first:end]

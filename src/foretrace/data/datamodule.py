@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 
@@ -21,7 +22,7 @@ class WindowDataModule(LightningDataModule):
         batch_size: Windows in a batch.
         seed: Of the order of training batches.
         random_offset: Whether training windows start elsewhere each epoch.
-        warnings: What a person should know about the data before training.
+        warnings: What a person should know about the data before training; episodes without a window join them.
 
     Raises:
         ValueError: If a part has no window.
@@ -41,7 +42,7 @@ class WindowDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.batch_size, self.seed, self.random_offset = batch_size, seed, random_offset
-        self.test_missing, self._warnings = splits.test_missing, tuple(warnings)
+        self.test_missing, self.warnings = splits.test_missing, list(warnings)
         parts = {"train": splits.train, "valid": splits.valid, "test": splits.test}
         cuts = dict.fromkeys(parts, (window, stride))
         if train_window is not None:
@@ -51,31 +52,20 @@ class WindowDataModule(LightningDataModule):
             for name, part in parts.items()
             if part is not None
         }
+        total, short = 0, list[str]()
         for name, windows in self.windows.items():
+            sequences = windows.sequences
             if not len(windows):
-                longest = max(windows.sequences.lengths, default=0)
                 raise ValueError(
-                    f"no window of {windows.length} steps fits: the longest {name} episode has {longest} rows"
+                    f"no window of {windows.length} steps fits: the longest {name} episode has"
+                    f" {max(sequences.lengths, default=0)} rows"
                 )
-
-    @property
-    def warnings(self) -> list[str]:
-        """What a person should know before training; episodes without a window among it."""
-        windows = self.windows.values()
-        short = [
-            name
-            for one in windows
-            for name, last in zip(one.sequences.episode_names, one.last_start, strict=True)
-            if last < 0
-        ]
-        if not short:
-            return list(self._warnings)
-        total, few = (
-            sum(len(one.sequences) for one in windows),
-            ", ".join(short[:8]) + ", …" * (len(short) > 8),
-        )
-        told = f"{len(short):,} of {total:,} episodes are shorter than a window and its target, and are not used: {few}"
-        return [*self._warnings, told]
+            total += len(sequences)
+            short += [sequences.episode_names[e] for e in np.flatnonzero(windows.last_start < 0)]
+        if short:
+            few = ", ".join(short[:8]) + ", …" * (len(short) > 8)
+            told = f"{len(short):,} of {total:,} episodes are shorter than a window and its target, and are not used"
+            self.warnings.append(f"{told}: {few}")
 
     def setup(self, stage: str) -> None:
         """Move the data to where the model is: a batch is then a gather on that device, with no copy across."""

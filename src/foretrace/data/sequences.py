@@ -1,22 +1,36 @@
-"""The one type in which recorded episodes travel.
+"""The one type in which recorded episodes travel, with their statistics and digest, found in one pass.
 
 Shapes: N rows of all episodes, E episodes, F features, K covariates.
 """
 
+import hashlib
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any
+from functools import cached_property, reduce
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from foretrace.data.statistics import Statistics, measure
-
 FloatArray = npt.NDArray[np.float32]
+DoubleArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-BLOCK = 1 << 16  # rows
+BLOCK = 1 << 12  # rows that are measured at a time, so that they stay in a processor's cache
+AHEAD = 128  # blocks that are hashed before their statistics are done
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Statistics:
+    """Size and spread of the training data, by which a model scales."""
+
+    mean: DoubleArray  # mean per feature, in its unit, (F,)
+    std: DoubleArray  # standard deviation per feature, (F,)
+    change: DoubleArray  # root mean square of the change from one step to the next, per feature, (F,)
+    covariate_mean: DoubleArray  # mean per covariate, (K,)
+    covariate_std: DoubleArray  # standard deviation per covariate, (K,)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -165,17 +179,95 @@ class Sequences:
         return measure(self)
 
 
-def blocks(bounds: IntArray) -> Iterator[tuple[int, int]]:
-    """Iterate over pieces of episodes, so that a long one is not converted as a whole: first row, one past the last.
-
-    >>> list(blocks(np.array([[0, 3], [3, 70000]])))
-    [(0, 3), (3, 65539), (65539, 70000)]
-    """
-    for first, end in bounds.tolist():
-        for start in range(first, end, BLOCK):
-            yield start, min(start + BLOCK, end)
-
-
 def _concatenate(parts: Sequence[npt.ArrayLike], width: int) -> FloatArray:
     arrays = [np.asarray(part, dtype=np.float32) for part in parts]
     return np.concatenate(arrays) if arrays else np.zeros((0, width), np.float32)
+
+
+class Moments(NamedTuple):
+    """What some rows contribute; two of these merge into what all their rows contribute."""
+
+    rows: int  # their number
+    mean: DoubleArray  # mean of each feature and covariate, (F + K,)
+    squares: DoubleArray  # sum of squared deviations from it, (F + K,)
+    changes: int  # number of changes from a row to the next one of its episode
+    squared_changes: DoubleArray  # sum of their squares, (F,)
+
+    def merge(self, other: "Moments") -> "Moments":
+        """Return those of all rows (Chan, Golub and LeVeque 1983): nothing cancels where the mean is large."""
+        rows, apart = self.rows + other.rows, other.mean - self.mean
+        return Moments(
+            rows,
+            self.mean + apart * (other.rows / rows),
+            self.squares + other.squares + apart**2 * (self.rows * other.rows / rows),
+            self.changes + other.changes,
+            self.squared_changes + other.squared_changes,
+        )
+
+
+def measure(sequences: Sequences) -> tuple[Statistics, str]:
+    """Return the statistics of all episodes and their digest, with a few blocks in memory at a time.
+
+    Blocks are hashed one after the other, while threads measure those before; they are merged in their order, so that
+    the result does not depend on the number of threads.
+    """
+    named = sequences.feature_names, sequences.covariate_names, sequences.lengths.tolist()
+    sha = hashlib.sha256(repr(named).encode())
+    is_one_stream = not sequences.covariate_names and sequences.next_values is None
+    parts: deque[Future[Moments]] = deque()
+    features, none = (
+        len(sequences.feature_names),
+        np.zeros(len(sequences.feature_names + sequences.covariate_names)),
+    )
+    total = Moments(0, none, none, 0, none[:features])
+    with ThreadPoolExecutor() as pool:
+        for first, end, lasts in blocks(sequences.bounds, BLOCK):
+            parts.append(pool.submit(_measure, sequences, first, end, lasts))
+            if is_one_stream:
+                sha.update(np.ascontiguousarray(sequences.values[first:end]).data)
+            if len(parts) > AHEAD:
+                total = total.merge(parts.popleft().result())
+        total = reduce(Moments.merge, (part.result() for part in parts), total)
+    if not is_one_stream:
+        arrays = sequences.values, sequences.covariates, sequences.next_values
+        for first, end in sequences.bounds:
+            for array in arrays:
+                sha.update(b"" if array is None else array[first:end].tobytes())
+    mean, std = total.mean, np.sqrt(total.squares / max(total.rows, 1))
+    found = Statistics(
+        mean=mean[:features],
+        std=std[:features],
+        change=np.sqrt(total.squared_changes / max(total.changes, 1)),
+        covariate_mean=mean[features:],
+        covariate_std=std[features:],
+    )
+    return found, sha.hexdigest()
+
+
+def blocks(bounds: IntArray, size: int) -> Iterator[tuple[int, int, IntArray]]:
+    """Iterate over blocks of rows, which episodes that lie side by side share, with the last row of each in them.
+
+    >>> [(first, end, lasts.tolist()) for first, end, lasts in blocks(np.array([[0, 3], [3, 7], [8, 9]]), 5)]
+    [(0, 5, [2]), (5, 7, [6]), (8, 9, [8])]
+    """
+    apart = np.flatnonzero(bounds[1:, 0] != bounds[:-1, 1]) + 1
+    for run in np.split(bounds, apart) if len(bounds) else []:
+        lasts, stop = run[:, 1] - 1, int(run[-1, 1])
+        for first in range(int(run[0, 0]), stop, size):
+            end = min(first + size, stop)
+            yield first, end, lasts[slice(*np.searchsorted(lasts, [first, end]))]
+
+
+def _measure(sequences: Sequences, first: int, end: int, lasts: IntArray) -> Moments:
+    """Measure a block of rows, of which the last ones of their episodes have no change to a next one."""
+    # Columns are side by side in memory, where numpy is twice as fast. Shape (F, rows), perhaps with the next row.
+    values = sequences.values[first : end + 1].T.astype(np.float64, order="C")
+    if sequences.next_values is None:
+        changes = np.diff(values, axis=1)
+        changes = np.delete(changes, lasts[lasts < first + changes.shape[1]] - first, axis=1)
+    else:
+        changes = sequences.next_values[first:end].T - values[:, : end - first]
+    columns = np.concatenate([values[:, : end - first], sequences.covariates[first:end].T])
+    mean = columns.mean(axis=1)
+    squares, squared_changes = (np.einsum("ij,ij->i", a, a) for a in (columns - mean[:, None], changes))
+    return Moments(end - first, mean, squares, changes.shape[1], squared_changes)

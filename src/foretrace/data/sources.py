@@ -1,6 +1,6 @@
 """From settings to the three parts of a data set."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,8 @@ import numpy as np
 
 from foretrace.config import FilesData, LeRobotData, MinariData, PublishedData, Reading, SimulatedData
 from foretrace.data.datamodule import WindowDataModule
-from foretrace.data.overlap import overlaps
-from foretrace.data.sequences import Sequences, blocks
-from foretrace.data.splits import Splits, split
+from foretrace.data.sequences import Sequences
+from foretrace.data.splits import Splits, overlaps, split
 from foretrace.errors import UserError
 
 Progress = Callable[[int, int], None]
@@ -110,7 +109,7 @@ def read(
             progress=progress,
         )
         return sequences, {}
-    from foretrace.data.robot_sets import load_lerobot, load_minari
+    from foretrace.data.published import load_lerobot, load_minari
     from foretrace.data.tables.read import read_recordings
 
     if isinstance(settings, LeRobotData):
@@ -135,39 +134,33 @@ def split_up(settings: UnsplitData, sequences: Sequences) -> tuple[Splits, list[
     shares = settings.split.train, settings.split.valid, settings.split.test
     try:
         splits = split(sequences, shares, by=by)
-        kept, warnings = _categories_in(splits.train)
-        if warnings and len(splits.train):
-            splits = split(_without_covariates(sequences, kept), shares, by=by)
+        sequences, warnings = _without_absent_categories(sequences, splits.train)
+        splits = split(sequences, shares, by=by) if warnings else splits
     except ValueError as error:
         raise UserError(f"data.split_by: {error}") from error
     repeated = [] if isinstance(settings, SimulatedData) else overlaps(splits)
     return splits, [*sequences.warnings, *warnings, *repeated]
 
 
-def _categories_in(train: Sequences) -> tuple[list[str], list[str]]:
-    """Covariates but for categories that no training row has, and what is said about these."""
-    categories = [
-        f"{name}={text}" for name, texts in (train.reading.get("categories") or {}).items() for text in texts
-    ]
+def _without_absent_categories(sequences: Sequences, train: Sequences) -> tuple[Sequences, list[str]]:
+    """Return the data without covariates for categories that no training row has, and what is said about these."""
+    categories = train.reading.get("categories") or {}
+    columns = (
+        {f"{name}={text}" for name, texts in categories.items() for text in texts} if len(train) else set()
+    )
     absent = [
         name
         for c, name in enumerate(train.covariate_names)
-        if name in categories and not any(train.covariates[a:b, c].any() for a, b in blocks(train.bounds))
+        if name in columns and not any(train.covariates[a:b, c].any() for a, b in train.bounds)
     ]
-    kept = [name for name in train.covariate_names if name not in absent]
-    return kept, [f"category {name!r} is in no training row: it counts as none" for name in absent]
-
-
-def _without_covariates(sequences: Sequences, kept: Sequence[str]) -> Sequences:
-    """Only the covariates that are named; a copy of them."""
-    places = [sequences.covariate_names.index(name) for name in kept]
-    categories = {
-        name: [text for text in texts if f"{name}={text}" in kept]
-        for name, texts in (sequences.reading.get("categories") or {}).items()
-    }
-    return replace(
+    if not absent:
+        return sequences, []
+    kept = [c for c, name in enumerate(sequences.covariate_names) if name not in absent]
+    known = {name: [t for t in texts if f"{name}={t}" not in absent] for name, texts in categories.items()}
+    without = replace(
         sequences,
-        covariates=np.ascontiguousarray(sequences.covariates[:, places]),
-        covariate_names=tuple(kept),
-        reading=sequences.reading | {"categories": categories},
+        covariates=np.ascontiguousarray(sequences.covariates[:, kept]),
+        covariate_names=tuple(sequences.covariate_names[c] for c in kept),
+        reading=sequences.reading | {"categories": known},
     )
+    return without, [f"category {name!r} is in no training row: it counts as none" for name in absent]

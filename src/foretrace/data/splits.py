@@ -1,16 +1,24 @@
-"""Training, validation and test parts: split first, by whole episodes or by time, and window later."""
+"""Training, validation and test parts: split first, by whole episodes or by time, and window later.
+
+A test on rows that are in the training part, too, would test memory: `overlaps` finds them.
+"""
 
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from foretrace.data.sequences import Sequences
 
 PARTS = ("train", "valid", "test")
 FEWEST_TO_SPLIT_WHOLE = 10  # below, a part would be one recording, and the figures that one's
+RUN = 16  # rows that are equal one after the other are no coincidence
+SAMPLED = 1_000_000  # runs that are compared at most
+BLOCK = 2**16  # rows at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,3 +144,50 @@ def _dates_between(sequences: Sequences, shares: tuple[float, float, float]) -> 
         )
         for share in (shares[0], shares[0] + shares[1])
     ]
+
+
+def overlaps(splits: Splits) -> list[str]:
+    """Says which episodes of different parts share runs of equal rows, and which of one part are equal.
+
+    Runs are found by their content, wherever they begin; of very many, a share is compared.
+    """
+    rows = sum(part.num_rows for part in (splits.train, splits.valid, splits.test) if part is not None)
+    every = np.uint64(1 << max(0, (rows // SAMPLED).bit_length()))
+    seen: dict[int, tuple[str, str]] = {}
+    across, within = list[str](), list[str]()
+    for name in PARTS:
+        part: Sequences | None = getattr(splits, name)
+        for episode, runs in _runs(part, every) if part is not None else ():
+            found = {seen.setdefault(run, (name, episode)) for run in runs.tolist()}
+            for where, there in sorted(found - {(name, episode)}):
+                if where == name:
+                    within.append(f"{there} and {episode}")
+                else:
+                    across.append(f"{there} ({where}) and {episode} ({name})")
+    told = {
+        "the same rows are in different parts, so the test is no test": across,
+        "the same rows came twice": within,
+    }
+    return [
+        f"{what}: {', '.join(pairs[:8])}{', …' * (len(pairs) > 8)}" for what, pairs in told.items() if pairs
+    ]
+
+
+def _runs(part: Sequences, every: np.uint64) -> Iterator[tuple[str, npt.NDArray[np.uint64]]]:
+    """Hash runs of rows that vary, of each episode; of many rows, those runs whose first row's hash is a multiple."""
+    factors = np.random.default_rng(0).integers(
+        1, 2**63, max(part.values.shape[1], RUN), np.uint64
+    ) | np.uint64(1)
+    for name, (first, end) in zip(part.episode_names, part.bounds.tolist(), strict=True):
+        found = []
+        for start in range(first, end - RUN + 1, BLOCK):
+            values = np.ascontiguousarray(part.values[start : min(start + BLOCK + RUN - 1, end)])
+            mixed = values.view(np.uint32) * factors[: values.shape[1]]
+            mixed ^= mixed >> np.uint64(29)
+            rows = mixed.sum(axis=1, dtype=np.uint64)
+            begins = np.flatnonzero(rows[: len(rows) - RUN + 1] % every == 0)
+            runs = rows[begins[:, None] + np.arange(RUN)]  # (begins, RUN)
+            varied = np.count_nonzero(np.diff(runs, axis=1), axis=1) >= RUN // 2
+            found.append((runs[varied] * factors[:RUN]).sum(axis=1, dtype=np.uint64))
+        if found:
+            yield name, np.unique(np.concatenate(found))

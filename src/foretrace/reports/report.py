@@ -11,8 +11,7 @@ from torch import Tensor
 
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.sequences import Sequences
-from foretrace.data.simulation.kinematics import can_locate_limbs, locate_limbs
-from foretrace.data.simulation.robots import ROBOTS
+from foretrace.data.simulation.robots import ROBOTS, can_locate_limbs, locate_limbs
 from foretrace.evaluation.baselines import PERSISTENCE
 from foretrace.evaluation.calibration import Calibration
 from foretrace.evaluation.forecast_errors import CALIBRATED, MODEL

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foretrace.data.simulation.kinematics import locate_limbs
-from foretrace.data.simulation.robots import ROBOTS
+from foretrace.data.simulation.robots import ROBOTS, locate_limbs
 from foretrace.reports.figures.robot import animate
 
 

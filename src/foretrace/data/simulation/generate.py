@@ -17,7 +17,7 @@ import numpy.typing as npt
 from filelock import FileLock
 
 from foretrace.data.sequences import FloatArray, Sequences
-from foretrace.data.simulation.robots import Robot, find_robot
+from foretrace.data.simulation.robots import ROBOTS, Robot
 from foretrace.errors import UserError
 from foretrace.workspace import atomic_write
 
@@ -56,7 +56,7 @@ def simulate(
         UserError: If the simulator is not installed or ``cache`` cannot be written.
         ArithmeticError: If an episode diverged.
     """
-    kind, versions = find_robot(robot), installed_versions()
+    kind, versions = ROBOTS[robot], installed_versions()
     numbers = {"episodes": episodes, "steps": steps, "frame_skip": frame_skip, "seed": seed}
     recipe = {"robot": robot, "env_id": kind.env_id, **numbers, "recipe": RECIPE_VERSION, **versions}
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
@@ -110,7 +110,7 @@ def draw_gait(rng: np.random.Generator, *, robot: Robot, steps: int, dt_s: float
     Returns:
         Torques as shares of the largest one, in [-1, 1]. Shape (T, J).
 
-    >>> draw_gait(np.random.default_rng(0), robot=find_robot("walker2d"), steps=100, dt_s=0.008).shape
+    >>> draw_gait(np.random.default_rng(0), robot=ROBOTS["walker2d"], steps=100, dt_s=0.008).shape
     (100, 6)
     """
     joints = len(robot.joints)

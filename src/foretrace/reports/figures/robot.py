@@ -15,7 +15,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from foretrace.data.simulation.kinematics import Limbs
+from foretrace.data.simulation.robots import Limbs
 from foretrace.reports.figures.style import BLUE, INK, MUTED, VERMILLION, house_style, new_panels
 
 MAX_FRAMES, FRAME_S, SHORTEST_S = 30, 0.1, 3.0  # motion that takes less than 3 s is shown slower

@@ -14,7 +14,7 @@ from reliability_checkout import temporary_folder
 from foretrace.tracking.logger import BatchLoss, RunLogger
 from foretrace.tracking.run import TrackedRun
 from foretrace.tracking.store import create_run
-from foretrace.training.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
+from foretrace.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from foretrace.training.log_filters import filter_library_logs
 from foretrace.training.module import TRAIN_LOSS
 from foretrace.workspace import CHECKOUT, Workspace

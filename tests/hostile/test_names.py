@@ -15,7 +15,7 @@ from foretrace.commands import predict, train
 from foretrace.config import PredictConfig, TrainConfig
 from foretrace.config.parse import parse
 from foretrace.errors import UserError
-from foretrace.tracking.stored import unescape
+from foretrace.tracking.outbox import unescape
 from foretrace.workspace import Workspace
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from foretrace.errors import Interrupted, UserError
-from foretrace.tracking.recovery import LOCK, is_locked, sync_outbox
+from foretrace.tracking.recovery import LOCK, is_locked
 from foretrace.tracking.run import TrackedRun
 from foretrace.tracking.store import find_run
 
@@ -73,7 +73,9 @@ def test_a_deferred_signal_waits_for_a_complete_state(tracked, stored):
     assert (stored(tracked).info.status, tracked.has_artifact("checkpoint.txt")) == ("KILLED", True)
 
 
-def test_a_second_signal_ends_the_wait_for_a_store_that_is_offline(tracked, stored, monkeypatch, capsys):
+def test_a_second_signal_ends_the_wait_for_a_store_that_is_offline(
+    tracked, stored, workspace, monkeypatch, capsys
+):
     def end() -> None:
         with tracked:
             for request in ("log_batch", "set_terminated"):
@@ -90,7 +92,7 @@ def test_a_second_signal_ends_the_wait_for_a_store_that_is_offline(tracked, stor
     assert time.monotonic() - began < 10
     folder = tracked.folder.parents[2] / "staging" / tracked.id
     assert f"the rest waits in {folder}" in capsys.readouterr().err
-    sync_outbox(tracked.client, stored(tracked), folder)
+    find_run(tracked.id, workspace).sync()
     assert stored(tracked).info.status == "KILLED"
     assert stored(tracked).data.tags["error"] == "Interrupted: SIGTERM"
 

@@ -8,7 +8,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from foretrace.data.windows import WindowLoader, Windows
 from foretrace.evaluation.inside.layers import WeightWatch
 from foretrace.model.next_step import NextStepModel
-from foretrace.training.callbacks.diagnostics import Diagnostics
+from foretrace.training.callbacks import Diagnostics
 
 
 class Small(LightningModule):

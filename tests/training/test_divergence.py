@@ -16,7 +16,7 @@ from foretrace.config import TrainConfig
 from foretrace.config.parse import parse
 from foretrace.data import sources
 from foretrace.errors import DivergedError
-from foretrace.training.callbacks.divergence import Divergence
+from foretrace.training.callbacks import Divergence
 from foretrace.training.module import Forecaster, build_module
 from foretrace.workspace import Workspace
 

@@ -19,7 +19,7 @@ from foretrace.errors import UserError, sanitize
 from foretrace.tracking import recovery, store
 from foretrace.tracking.outbox import RECORDS
 from foretrace.tracking.redaction import redact
-from foretrace.tracking.stored import LOCAL_UI, NO_ANSWER, ui_address, unavailable
+from foretrace.tracking.stored import LOCAL_UI, NO_ANSWER, StoredRun, ui_address, unavailable
 from foretrace.workspace import Workspace
 
 ROW = "{:<33}{:<10}{:<16}{:>12}{:>10}{:>11}{:>11}  {}"
@@ -116,7 +116,7 @@ def sync(*, workspace: Workspace) -> int:
 def _sync(client: MlflowClient, folder: Path) -> bool:
     try:
         with FileLock(folder / recovery.LOCK, timeout=0):
-            number = recovery.sync_outbox(client, client.get_run(folder.name), folder)
+            number = StoredRun(client, client.get_run(folder.name), staging=folder.parent).sync()
             recovery.clear(folder)
             print(f"{folder.name}: {number} records sent, {client.get_run(folder.name).info.status}")
     except Timeout:  # it was resumed this moment: its process sends them

@@ -33,10 +33,9 @@ from foretrace.tracking.logger import BatchLoss, RunLogger
 from foretrace.tracking.redaction import redact
 from foretrace.tracking.run import TrackedRun
 from foretrace.tracking.signals import Signals
-from foretrace.training.callbacks import progress
-from foretrace.training.callbacks.checkpoints import TimeIsUpError
-from foretrace.training.callbacks.diagnostics import Diagnostics
+from foretrace.training.callbacks import Diagnostics, TrainingBar, show_simulation
 from foretrace.training.checkpoint_io import load_best
+from foretrace.training.checkpoints import TimeIsUpError
 from foretrace.training.distributed import DistributedEnv
 from foretrace.training.hardware import Precision, resolve_precision, retain_freed_memory, unusable_gpu
 from foretrace.training.log_filters import filter_library_logs
@@ -84,7 +83,7 @@ def run(
     config, precision = start.config, resolve_precision(start.config.trainer.precision)
     workspace = replace(workspace, uri=config.tracking.uri)
     env = plan_processes(config.trainer.devices, batch_size=config.data.batch_size)
-    bar = progress.simulation if config.trainer.progress else None
+    bar = show_simulation if config.trainer.progress else None
     data = sources.load(config.data, cache=workspace.cache, seed=config.seed, progress=bar)
     start.check(precision.name, data)
     train = data.windows["train"].sequences
@@ -206,7 +205,7 @@ def _watch(
         watching.insert(0, Diagnostics(data.windows["valid"], every_n_epochs=every))
     if config.sweep.parent is not None and config.sweep.trial is not None:
         watching.append(TrialPruner(workspace, sweep=config.sweep.parent, number=config.sweep.trial))
-    return [*watching, progress.TrainingBar()] if config.trainer.progress else watching
+    return [*watching, TrainingBar()] if config.trainer.progress else watching
 
 
 def _announce(

@@ -1,21 +1,23 @@
 """What made a run: command, code, libraries and machine, so that another person can make it again."""
 
+import fnmatch
 import hashlib
 import json
 import os
 import platform
 import shlex
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from packaging.utils import canonicalize_name
 
-from foretrace.tracking import git
 from foretrace.tracking.redaction import redact, redacted
 
 ENVIRONMENT = "provenance/environment.json"
@@ -33,14 +35,119 @@ PREFIXES = (
     *("PYTHONHASHSEED", "PYTHONPATH", "PYTHONOPTIMIZE", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH", "LD_PRELOAD"),
     *("MUJOCO_GL", "LANG", "LC_ALL", "LC_NUMERIC", "TZ", "SOURCE_DATE_EPOCH"),
 )
+GIT_SECONDS = 10.0  # for one call of git; a few milliseconds in a repository of usual size
+UNKNOWN = "unknown"
+FILE_LIMIT, TOTAL_LIMIT = 1_000_000, 20_000_000  # bytes of one new file in a patch, and of all of them
+PRIVATE = (
+    *(".env", ".env.*", ".netrc", ".pypirc", "*.pem", "*.key", "id_rsa*", "id_ed25519*"),
+    *("*credential*", "*secret*", "*password*"),
+)
+# A git hook sets these for its own repository, which need not be ours.
+OF_HOOKS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX", "GIT_NAMESPACE")
+GIT_SETTINGS = {
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_LITERAL_PATHSPECS": "1",
+    "LC_ALL": "C",
+}
+
+
+class GitError(Exception):
+    """Git gave no answer, for the reason in the message."""
+
+
+def _git(
+    root: Path, *arguments: str, given: bytes = b"", variables: Mapping[str, str] | None = None
+) -> bytes:
+    """Return what git prints in a folder.
+
+    Raises:
+        GitError: If git is missing, refuses, or takes longer than `GIT_SECONDS`.
+    """
+    environment = {key: value for key, value in os.environ.copy().items() if key not in OF_HOOKS}
+    environment |= GIT_SETTINGS | dict(variables or {})
+    command = ["git", "-C", str(root), "-c", "core.fsmonitor=false", "-c", "core.safecrlf=false", *arguments]
+    try:
+        done = subprocess.run(command, input=given, capture_output=True, env=environment, timeout=GIT_SECONDS)  # noqa: S603
+    except subprocess.TimeoutExpired as error:
+        raise GitError(f"git took longer than {GIT_SECONDS:g} s") from error
+    except OSError as error:
+        raise GitError(f"git cannot be started: {error.strerror}") from error
+    if done.returncode:
+        reason = " ".join(done.stderr.decode(errors="replace").rpartition("fatal: ")[2].split())
+        raise GitError(reason[:400] or "git gave no reason")
+    return done.stdout
+
+
+def read_commit(root: Path) -> dict[str, str]:
+    """Return the ``commit`` of a checkout, whether its tree is ``dirty``, and the ``problem`` if that is unknown.
+
+    Where there is no git, as in an image, the commit is the value of ``FORETRACE_COMMIT``.
+    """
+    try:
+        head = _git(root, "rev-parse", "--verify", "HEAD^{commit}").decode().strip()
+        if not _git(root, "ls-tree", "--name-only", "HEAD"):  # lists this folder alone
+            raise GitError("the repository around this folder holds nothing of it")
+        dirty = bool(_git(root, "status", "--porcelain"))
+        return {"commit": head, "dirty": str(dirty).lower(), "problem": ""}
+    except GitError as error:
+        commit = os.environ.get("FORETRACE_COMMIT", UNKNOWN)
+        return {"commit": commit, "dirty": UNKNOWN, "problem": str(error)}
+
+
+def uncommitted(root: Path) -> tuple[bytes, dict[str, str]]:
+    """Return a patch from a checkout's commit to its tree, and the reason for each new file that it leaves out.
+
+    ``git checkout <commit> && git apply <patch>`` restores the tree, new and binary files too, except for large
+    ones and those that may hold secrets.
+
+    Raises:
+        GitError: If git does not answer, or there is no commit yet.
+    """
+    top = Path(os.fsdecode(_git(root, "rev-parse", "--show-toplevel")).removesuffix("\n"))
+    objects = os.fsdecode(_git(top, "rev-parse", "--git-path", "objects")).removesuffix("\n")
+    escaped = str(top / objects).replace("\\", "\\\\").replace('"', '\\"')
+    with TemporaryDirectory() as scratch:
+        aside = {
+            "GIT_INDEX_FILE": f"{scratch}/index",
+            "GIT_OBJECT_DIRECTORY": scratch,
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": f'"{escaped}"',  # in quotes it may hold a colon
+        }
+        _git(top, "read-tree", "HEAD", variables=aside)
+        _git(top, "add", "--update", "--", ".", variables=aside)
+        new = _git(top, "ls-files", "--others", "--exclude-standard", "-z", variables=aside).split(b"\0")
+        taken, left_out = _sort(top, [os.fsdecode(name) for name in sorted(new) if name])
+        if taken:
+            given = b"\0".join(map(os.fsencode, taken))
+            _git(top, "add", "--pathspec-from-file=-", "--pathspec-file-nul", given=given, variables=aside)
+        form = ("--patch", "--binary", "--full-index", "--unified=3", "--src-prefix=a/", "--dst-prefix=b/")
+        plain = ("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames")
+        return _git(top, "diff-index", "--cached", *form, *plain, "HEAD", variables=aside), left_out
+
+
+def _sort(top: Path, names: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Return the new files for the patch, and why the others stay out."""
+    taken, left_out, total = list[str](), dict[str, str](), 0
+    for name in names:
+        file = top / name
+        size = 0 if file.is_symlink() else file.stat().st_size
+        if any(fnmatch.fnmatchcase(file.name.lower(), pattern) for pattern in PRIVATE):
+            left_out[name] = "may hold secrets"
+        elif name.endswith("/"):
+            left_out[name] = "a repository of its own"
+        elif size > FILE_LIMIT or total + size > TOTAL_LIMIT:
+            left_out[name] = f"large: {size} bytes"
+        else:
+            taken, total = [*taken, name], total + size
+    return taken, left_out
 
 
 def collect(root: Path, *, device: torch.device) -> tuple[dict[str, Any], bytes]:
     """Return the state of checkout, libraries and machine as plain values, and the patch of what is not committed."""
-    found, patch, left_out, problem = git.code(root), b"", dict[str, str](), ""
+    found, patch, left_out, problem = read_commit(root), b"", dict[str, str](), ""
     try:
-        patch, left_out = git.uncommitted(root)
-    except git.GitError as error:
+        patch, left_out = uncommitted(root)
+    except GitError as error:
         problem = str(error)
     found |= {"dirty": "true"} if patch else {}  # changes also in files at which git was told not to look
     changes = {"patch": hashlib.sha256(patch).hexdigest() if patch else None, "patch problem": problem}
@@ -72,7 +179,7 @@ def tags(record: Mapping[str, Any]) -> dict[str, str]:
 
 def code(root: Path) -> dict[str, str]:
     """Return the commit that runs and whether the tree differs from it, as tags; and why, if that is unknown."""
-    found = git.code(root)
+    found = read_commit(root)
     problem = {"git.problem": found["problem"]} if found["problem"] else {}
     return {"mlflow.source.git.commit": found["commit"], "git.dirty": found["dirty"], **problem}
 
@@ -97,7 +204,7 @@ def start(root: Path, overrides: Sequence[str], **what: Any) -> str:
 
     Beside the command, it says ``what`` kind of start it is, and what it changed.
     """
-    found = git.code(root)
+    found = read_commit(root)
     line = {"time": _now(), "command": command(overrides), "host": platform.node(), "pid": os.getpid()}
     line |= {"commit": found["commit"], "dirty": found["dirty"]} | what
     return json.dumps(redacted(line)) + "\n"

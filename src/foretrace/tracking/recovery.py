@@ -5,7 +5,6 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 
-from foretrace.tracking.outbox import Outbox
-from foretrace.tracking.sender import send, write_record
-from foretrace.tracking.stored import local_path
+from foretrace.tracking.stored import StoredRun
 
 LOCK, RESERVE = "lock", "reserve"
 MACHINE_ID = Path("/etc/machine-id")
@@ -109,15 +106,6 @@ def is_dead(run: Run) -> bool:
     return run.info.status == "RUNNING" and process is not None and process.is_alive() is False
 
 
-def at_work(run: Run, *, staging: Path) -> str | None:
-    """Return which process is at work on a run, see `TrackedRun.at_work`."""
-    process = Process.of_tags(run.data.tags)
-    is_alive = run.info.status == "RUNNING" and process is not None and process.is_alive()
-    if not is_alive and not is_locked(staging / run.info.run_id):
-        return None
-    return f"process {process.pid} on {process.host}" if process else "another process"
-
-
 def is_locked(folder: Path) -> bool:
     """Return whether a process holds the lock of the run that a folder belongs to."""
     try:
@@ -135,7 +123,7 @@ def _recover_one(client: MlflowClient, folder: Path) -> bool:
             alive = process.is_alive() if process else False
             if alive or (alive is None and process and not process.sees_our_locks()):
                 return False
-            sync_outbox(client, run, folder)
+            StoredRun(client, run, staging=folder.parent).sync()
             info = client.get_run(folder.name).info
             was_running = bool(info.status == "RUNNING" and info.lifecycle_stage == LifecycleStage.ACTIVE)
             if was_running:
@@ -148,22 +136,6 @@ def _recover_one(client: MlflowClient, folder: Path) -> bool:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return False  # a run of another store
-
-
-def sync_outbox(client: MlflowClient, run: Run, folder: Path) -> int:
-    """Send what waits in a run's folder; return how many records that were.
-
-    What the store will never take is quarantined there. Only for whoever holds the folder's lock.
-
-    Raises:
-        MlflowException: If the store does not answer.
-    """
-    outbox = Outbox(folder)
-    is_local = local_path(str(run.info.artifact_uri), mlruns=folder.parents[1]) is not None
-    uploads, run_id = None if is_local else folder / "artifacts", str(run.info.run_id)
-    number, _ = send(outbox, partial(write_record, client=client, run_id=run_id, uploads=uploads))
-    outbox.remove()
-    return number
 
 
 def clear(folder: Path) -> None:

@@ -6,7 +6,6 @@ import traceback
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
@@ -17,12 +16,11 @@ from mlflow.exceptions import MlflowException
 
 from foretrace.errors import Interrupted, UserError
 from foretrace.tracking.database import writable
-from foretrace.tracking.outbox import Outbox, Record
-from foretrace.tracking.recovery import LOCK, RESERVE, Process, at_work, clear
+from foretrace.tracking.outbox import MAX_METRICS, Outbox, Record, Sender, unescape
+from foretrace.tracking.recovery import LOCK, RESERVE, Process, clear, is_locked
 from foretrace.tracking.redaction import redact
-from foretrace.tracking.sender import MAX_METRICS, Sender, send, write_record
 from foretrace.tracking.signals import Signals
-from foretrace.tracking.stored import NO_ANSWER, StoredRun, digest_of, unavailable, unescape
+from foretrace.tracking.stored import NO_ANSWER, StoredRun, digest_of, unavailable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,15 +81,16 @@ class TrackedRun(StoredRun):
 
     def at_work(self) -> str | None:
         """Return which process is at work on the run, in whatever container; None if none is."""
-        return at_work(self._run, staging=self._waiting.parent)
+        process = Process.of_tags(self.tags)
+        is_alive = self.info.status == "RUNNING" and process is not None and process.is_alive()
+        if not is_alive and not is_locked(self._waiting):
+            return None
+        return f"process {process.pid} on {process.host}" if process else "another process"
 
     def _open(self) -> None:
         """Send what a killed process left, read what the run holds, and begin to send."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._outbox = Outbox(self._waiting)
-        uploads = None if self._is_local else self.folder
-        write = partial(write_record, client=self.client, run_id=self.id, uploads=uploads)
-        send(self._outbox, write)
+        self.sync()
         self._read(self.client.get_run(self.id))
         for name in self._run.data.metrics:
             points = sorted(self.client.get_metric_history(self.id, name), key=lambda p: p.timestamp)
@@ -102,7 +101,8 @@ class TrackedRun(StoredRun):
             self.client.log_batch(self.id, tags=[RunTag(*tag) for tag in tags.items()])
             self.client.update_run(self.id, status="RUNNING")
         (self._waiting / RESERVE).write_bytes(bytes(RESERVE_BYTES))
-        self._sender = Sender(self._outbox, write)
+        self._outbox = Outbox(self._waiting)
+        self._sender = Sender(self._outbox, self._write)
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self.signals.ignored = self._leaving = True
@@ -117,15 +117,12 @@ class TrackedRun(StoredRun):
                 is_written = False
                 print(f"run {self.id}: its last records could not be written ({full})", file=sys.stderr)
             if not self._send_rest():
-                waiting = (
-                    f"run {self.id}: not all is with the tracking store; the rest waits in {self._waiting}."
-                )
-                print(waiting, "When the store is back: python src/runs.py sync", file=sys.stderr)
+                told = f"not all is with the tracking store; the rest waits in {self._waiting}"
+                hint = "When the store is back: python src/runs.py sync"
+                print(f"run {self.id}: {told}. {hint}", file=sys.stderr)
                 return
             if not is_written and not self._ended:
-                with suppress(
-                    MlflowException
-                ):  # then the next start of any run says that this one was killed
+                with suppress(MlflowException):  # or the next start of any run says that this one was killed
                     self.client.set_terminated(self.id, status=self.status, end_time=ended_ms)
             self._outbox.remove()
             clear(self._waiting)
@@ -269,8 +266,7 @@ class TrackedRun(StoredRun):
         return [name for name, points in self._history.items() if points and name.startswith(start)]
 
     def _record(self, record: Record, *, sync: bool = False) -> None:
-        self._outbox.append(record, sync=sync)
-        self._sender.notify()
+        self._sender.append(record, sync=sync)
         if not self._leaving:
             self._sender.raise_refusal()
 

@@ -2,9 +2,8 @@
 
 import json
 import os
-import posixpath
-import re
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlparse, urlsplit
 
@@ -14,38 +13,14 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from foretrace.errors import UserError, sanitize
+from foretrace.tracking.outbox import Outbox, unescape, write_record
 from foretrace.tracking.redaction import redact
 
 NO_ANSWER = (MlflowException, ParseError)  # of a store; the latter of a server that is none of MLflow's
-LONGEST = 250  # characters of a name, MLflow's limit
 LOCAL_UI = "http://localhost:5000"
 RELATIVE = "mlruns/artifacts"  # to the checkout, where a bare `mlflow ui` is started
 # Of a location that anybody may have written: MLflow asserts some, and lacks the libraries of others.
 UNREADABLE = (MlflowException, OSError, ValueError, ImportError, AssertionError)
-
-
-def escape(name: str) -> str:
-    """Return a name with `_x<code>_` for each character that MLflow does not take.
-
-    >>> escape("skill/CO2 (%)"), escape("test/mse"), unescape(escape("a//b%"))
-    ('skill/CO2 _x28__x25__x29_', 'test/mse', 'a//b%')
-    """
-    text = _escaped(name, illegal=r"[^\w/.\- :]")
-    # A name with a slash has to be a normal relative path.
-    if posixpath.normpath(text) != text or text == "." or text.startswith(("/", "..")):
-        text = _escaped(name, illegal=r"[^\w\- :]")
-    return text[:LONGEST]
-
-
-def _escaped(name: str, *, illegal: str) -> str:
-    """Replace what is illegal, and each ``_`` that would then read as the beginning of a replacement."""
-    ambiguous = rf"_(?=x[0-9a-f]+(?:_|{illegal}))"
-    return re.sub(f"{illegal}|{ambiguous}", lambda found: f"_x{ord(found[0]):x}_", name)
-
-
-def unescape(name: str) -> str:
-    """Return the name that was escaped, if it was no longer than MLflow takes."""
-    return re.sub("_x([0-9a-f]{1,6})_", lambda found: chr(min(int(found[1], 16), 0x10FFFF)), name)
 
 
 def local_path(location: str, *, mlruns: Path) -> Path | None:
@@ -117,6 +92,8 @@ class StoredRun:
         self._read(run)
         local = local_path(str(run.info.artifact_uri), mlruns=staging.parent)
         self._is_local, self.folder = local is not None, local or self._waiting / "artifacts"
+        uploads = None if self._is_local else self.folder
+        self._write = partial(write_record, client=client, run_id=self.id, uploads=uploads)
 
     def _read(self, run: Run) -> None:
         """Take over what the store has of the run."""
@@ -130,6 +107,17 @@ class StoredRun:
     def address(self) -> str:
         """The run's page in a browser."""
         return ui_address(self.client, f"experiments/{self.info.experiment_id}/runs/{self.id}")
+
+    def sync(self) -> int:
+        """Send what waits in staging, for whoever holds the run's lock; return how many records that were.
+
+        Raises:
+            MlflowException: If the store does not answer.
+        """
+        outbox = Outbox(self._waiting)
+        number, _ = outbox.send(self._write)
+        outbox.remove()
+        return number
 
     def has_artifact(self, path: str) -> bool:
         """Return whether the run has an artifact of that name.

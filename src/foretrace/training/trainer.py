@@ -9,8 +9,8 @@ from lightning.pytorch.loggers import Logger
 
 from foretrace.config import Trainer as TrainerSettings
 from foretrace.tracking.signals import Signals
-from foretrace.training.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
-from foretrace.training.callbacks.divergence import Divergence
+from foretrace.training.callbacks import Divergence
+from foretrace.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from foretrace.training.distributed import DistributedEnv
 from foretrace.training.module import VALID_MSE
 

@@ -1,26 +1,84 @@
-"""The end of a training run whose loss is no finite number: at that batch, before anything of it is kept."""
+"""What watches a training run: how the model moves inside, whether its loss stays finite, and a person."""
 
 import math
+import sys
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from foretrace.data.windows import Batch
+from foretrace.data.windows import Batch, Windows
 from foretrace.errors import DivergedError, sanitize
+from foretrace.evaluation.inside.layers import GradientFlow, WeightWatch, gradient_flow
 from foretrace.training.module import VALID_MSE
 
 if TYPE_CHECKING:
     from foretrace.tracking.run import TrackedRun
 
+NUM_WINDOWS = 8  # that gradients are taken over, spread evenly
 LOOK_S = 1.0  # between two looks where a look waits for the device
 SHOWN = 3  # names in a message; the run's file has all of them
 FILE = "divergence.txt"
+
+
+class Diagnostics(Callback):
+    """Reports gradients and weights per layer after an epoch, and leaves the training as it is, bit by bit.
+
+    It reads the weights after the validation of an epoch, on windows of its own, by equations of its own: no
+    random number is drawn, no module changes its mode, no parameter gets a gradient. Norms of weights and of
+    their updates are taken after every epoch, as an update is since the last one; gradients, which take a tenth of
+    a batch's time on two idle cores, every ``every_n_epochs``.
+
+    Args:
+        windows: Where a few windows for the gradients come from; those of validation, so that training's own
+            shuffling has no part in it.
+        every_n_epochs: Take gradients after epochs 0, n, 2 n, ….
+
+    Attributes:
+        flow: The latest gradients; None before the first.
+    """
+
+    def __init__(self, windows: Windows, *, every_n_epochs: int = 5) -> None:
+        self._windows, self._every_n_epochs = windows, every_n_epochs
+        self._chosen = torch.linspace(0, len(windows) - 1, min(NUM_WINDOWS, len(windows))).round().long()
+        self._watch: WeightWatch | None = None
+        self._restored: dict[str, Any] | None = None
+        self.flow: GradientFlow | None = None
+
+    def lines(self) -> list[str]:
+        """Return a line per layer about its gradient, and one for each layer that never moved."""
+        flow = self.flow.diagnosis() if self.flow else []
+        return flow + (self._watch.still() if self._watch else [])
+
+    def on_train_start(self, trainer: Trainer, module: Any) -> None:
+        """Note the weights that training begins with, which may come from a checkpoint."""
+        self._watch = WeightWatch(module.model)
+        if self._restored is not None:
+            self._watch.load_state_dict(self._restored)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the weights at the end of the last epoch, from which the next change is measured."""
+        return {"watch": self._watch.state_dict()} if self._watch else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore them."""
+        self._restored = state.get("watch")
+
+    def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
+        """Measure and report; Lightning gives the metrics to the tracker with the epoch as their step."""
+        assert self._watch is not None
+        metrics = self._watch.measure(module.model)
+        if trainer.current_epoch % self._every_n_epochs == 0:
+            self.flow = gradient_flow(module.model, self._windows.gather(self._chosen))
+            metrics |= self.flow.metrics()
+        module.log_dict(metrics, rank_zero_only=True)  # the others neither measure nor wait
 
 
 class Divergence(Callback):
@@ -116,3 +174,57 @@ class Divergence(Callback):
         shown = "; ".join(where[:SHOWN]) + (f"; and {len(where) - SHOWN} more" if len(where) > SHOWN else "")
         told = f"{what}. {kind}: {shown}. {hint}" if where else f"{what}. {hint}"
         raise DivergedError(f"training diverged: {told}. Checkpoints are those of before")
+
+
+def show_simulation(done: int, total: int) -> None:
+    """Show how many episodes have been simulated; where that is no terminal, only the last of them."""
+    terminal = sys.stderr.isatty()
+    if terminal or done == total:
+        start, end = "\r" if terminal else "", "\n" if done == total else ""
+        print(f"{start}simulating {done}/{total} episodes", end=end, file=sys.stderr, flush=True)
+
+
+class TrainingBar(TQDMProgressBar):
+    """Lightning's bar on standard error; where that is no terminal, a line every half minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._every_s, self._drawn_at = 0.2 if sys.stderr.isatty() else 30.0, 0.0
+        self._shown = dict[str, str]()
+
+    def init_train_tqdm(self) -> Tqdm:
+        """Return the bar of an epoch."""
+        how = {"dynamic_ncols": True, "bar_format": self.BAR_FORMAT, "unit": "batch"}
+        return Tqdm(file=sys.stderr, disable=not sys.stderr.isatty(), **how)
+
+    def init_validation_tqdm(self) -> Tqdm:
+        """Return none: a validation is a tenth of an epoch."""
+        return Tqdm(disable=True)
+
+    def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
+        """Name the epoch, counted from 1."""
+        super().on_train_epoch_start(trainer, *args)
+        self.train_progress_bar.set_description(_epoch(trainer))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Draw now and then: the loss is read only then."""
+        if time.monotonic() - self._drawn_at > self._every_s:
+            self._shown["loss"] = f"{float(outputs['loss']):.5f}"
+            super().on_train_batch_end(trainer, module, outputs, batch, batch_idx)
+            self._drawn_at = time.monotonic()
+            if self.train_progress_bar.disable:
+                shown = self.get_metrics(trainer, module)
+                losses = ", ".join(f"{name} {value}" for name, value in shown.items())
+                place = f"{_epoch(trainer)}, batch {batch_idx + 1}/{self.total_train_batches}"
+                print(f"{place}: {losses}", file=sys.stderr, flush=True)
+
+    def get_metrics(self, trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+        """Return the latest losses."""
+        valid = trainer.callback_metrics.get(VALID_MSE)
+        return self._shown | ({} if valid is None else {"valid": f"{float(valid):.5f}"})
+
+
+def _epoch(trainer: Trainer) -> str:
+    return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"

@@ -6,7 +6,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from foretrace.data.windows import WindowLoader, Windows
-from foretrace.evaluation.inside.layers import WeightWatch
+from foretrace.evaluation.inside import WeightWatch
 from foretrace.model.next_step import NextStepModel
 from foretrace.training.callbacks import Diagnostics
 

@@ -15,11 +15,10 @@ from foretrace.config.run_config import ABSENT, NOT_RECORDED, changes, read_json
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.errors import sanitize
 from foretrace.evaluation.calibration import Calibration
-from foretrace.evaluation.inside.gates import look_inside
-from foretrace.evaluation.metrics import evaluation_metrics
+from foretrace.evaluation.inside import look_inside
 from foretrace.evaluation.references import fit_references
 from foretrace.evaluation.result import EvaluationResult, evaluate
-from foretrace.evaluation.storage import EVALUATION, save_evaluation
+from foretrace.evaluation.storage import EVALUATION, evaluation_metrics, save_evaluation
 from foretrace.model.next_step import NextStepModel, count_parameters
 from foretrace.reports import console
 from foretrace.reports.report import shown_part, write_report

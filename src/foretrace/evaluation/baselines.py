@@ -1,6 +1,7 @@
 """Forecasts that cost nothing: what a model has to be better than.
 
-Shapes: B forecasts, T steps, C steps of context, n rows, p lags, F features, K covariates, D = F + K.
+Shapes: B forecasts, T steps, W steps of warm-up, H steps ahead, C steps of context, n rows, p lags, F features,
+K covariates, D = F + K.
 """
 
 from collections.abc import Iterator
@@ -58,6 +59,20 @@ class LinearForecast:
             if weight.any():
                 forecast = forecast + inputs[:, lag : lag + many].double() @ weight
         return forecast
+
+    def rollout(self, x: Tensor, covariates: Tensor, *, horizon: int) -> Tensor:
+        """Read the end of a warm-up, scaled (B, W, F), and let forecasts (B, H, F) feed on themselves.
+
+        Covariates (B, W + H - 1, K) are scaled, too.
+        """
+        context, warmup = self.context, x.shape[1]
+        values = torch.empty(len(x), context + horizon, x.shape[2], dtype=torch.float64)
+        values[:, :context] = x[:, warmup - context :]
+        for step in range(horizon):
+            known = covariates[:, warmup - context + step : warmup + step].double()
+            history = torch.cat([values[:, step : step + context], known], dim=-1)
+            values[:, context + step] = self.steps(history)[:, 0]
+        return values[:, context:]
 
 
 def fit_baselines(

@@ -9,8 +9,15 @@ from typing import Literal
 
 import numpy as np
 
-from foretrace.evaluation.bootstrap import LEVEL, Interval, ratio_interval, sign_flip_p_value
-from foretrace.evaluation.forecast_errors import MODEL, FloatArray, ForecastErrors
+from foretrace.evaluation.forecast_errors import (
+    LEVEL,
+    MODEL,
+    FloatArray,
+    ForecastErrors,
+    Interval,
+    ratio_interval,
+    sign_flip_p_value,
+)
 
 ZERO_STATE, CARRIED_STATE, OPEN_LOOP = "zero_state", "carried_state", "open_loop"
 PLACES = {

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from foretrace.data.sequences import Sequences
-from foretrace.evaluation.bootstrap import Interval, ratio_interval
 from foretrace.evaluation.calibration import Array, Intervals
 from foretrace.evaluation.forecast_errors import (
     CALIBRATED,
@@ -22,6 +21,8 @@ from foretrace.evaluation.forecast_errors import (
     ForecastErrors,
     Groups,
     IntArray,
+    Interval,
+    ratio_interval,
 )
 from foretrace.evaluation.references import References
 from foretrace.evaluation.rollout import iterate_rollouts

@@ -14,7 +14,6 @@ from foretrace.config import Evaluation
 from foretrace.data.windows import Windows
 from foretrace.errors import UserError
 from foretrace.evaluation.baselines import PERSISTENCE
-from foretrace.evaluation.bootstrap import Interval, ratio_interval
 from foretrace.evaluation.compare import (
     CARRIED_STATE,
     OPEN_LOOP,
@@ -24,7 +23,15 @@ from foretrace.evaluation.compare import (
     compare_with_baselines,
     in_words,
 )
-from foretrace.evaluation.forecast_errors import CALIBRATED, MODEL, FloatArray, ForecastErrors, Groups
+from foretrace.evaluation.forecast_errors import (
+    CALIBRATED,
+    MODEL,
+    FloatArray,
+    ForecastErrors,
+    Groups,
+    Interval,
+    ratio_interval,
+)
 from foretrace.evaluation.one_step import (
     CarriedState,
     ZeroState,

@@ -56,7 +56,7 @@ def iterate_rollouts(
         with torch.inference_mode():
             ours, spread = model.rollout(x.to(device), batch.covariates.to(device), horizon=horizon)
         covariates = scalings.covariates(batch.covariates)
-        theirs = {b.name: rollout_baseline(b, x, covariates, horizon=horizon) for b in baselines}
+        theirs = {b.name: b.rollout(x, covariates, horizon=horizon) for b in baselines}
         yield Rollouts(
             episodes=origins[:, 0],
             steps=origins[:, 1] + warmup - 1,
@@ -74,15 +74,3 @@ def rollout_unavailable(sequences: Sequences, *, warmup: int, horizon: int) -> s
     if longest < warmup + horizon:
         return f"no episode has {warmup} + {horizon} rows for warm-up and horizon: the longest has {longest}"
     return ""
-
-
-def rollout_baseline(baseline: LinearForecast, x: Tensor, covariates: Tensor, *, horizon: int) -> Tensor:
-    """Return forecasts (B, H, F) of a baseline, which reads the end of the warm-up; covariates are scaled here."""
-    context, warmup = baseline.context, x.shape[1]
-    values = torch.empty(len(x), context + horizon, x.shape[2], dtype=torch.float64)
-    values[:, :context] = x[:, warmup - context :]
-    for step in range(horizon):
-        known = covariates[:, warmup - context + step : warmup + step].double()
-        history = torch.cat([values[:, step : step + context], known], dim=-1)
-        values[:, context + step] = baseline.steps(history)[:, 0]
-    return values[:, context:]

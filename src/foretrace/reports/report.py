@@ -15,7 +15,7 @@ from foretrace.data.simulation.robots import ROBOTS, can_locate_limbs, locate_li
 from foretrace.evaluation.baselines import PERSISTENCE
 from foretrace.evaluation.calibration import Calibration
 from foretrace.evaluation.forecast_errors import CALIBRATED, MODEL
-from foretrace.evaluation.inside.gates import Inside
+from foretrace.evaluation.inside import Inside
 from foretrace.evaluation.one_step import forecast_episodes
 from foretrace.evaluation.open_loop import OpenLoop
 from foretrace.evaluation.progress import track

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from foretrace.data.windows import Batch, Windows
 from foretrace.errors import DivergedError, sanitize
-from foretrace.evaluation.inside.layers import GradientFlow, WeightWatch, gradient_flow
+from foretrace.evaluation.inside import GradientFlow, WeightWatch, gradient_flow
 from foretrace.training.module import VALID_MSE
 
 if TYPE_CHECKING:

@@ -7,8 +7,13 @@ from torch import nn
 
 from foretrace.data.sequences import Sequences
 from foretrace.data.windows import Batch
-from foretrace.evaluation.inside.gates import describe_gates, episode_gates, memory_steps
-from foretrace.evaluation.inside.layers import GradientFlow, gradient_flow
+from foretrace.evaluation.inside import (
+    GradientFlow,
+    describe_gates,
+    episode_gates,
+    gradient_flow,
+    memory_steps,
+)
 from foretrace.model.next_step import NextStepModel
 
 

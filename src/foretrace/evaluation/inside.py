@@ -1,21 +1,29 @@
-"""Whether each layer learns: how far back the loss reaches, and how large weights are and how far they move.
+"""The inside of a network: its gates over an episode, how far back the loss reaches, and how far its weights move.
 
 Shapes: B windows, T steps, H hidden units of a layer, L layers.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from foretrace.data.windows import Batch
-from foretrace.evaluation.forecast_errors import FloatArray
-from foretrace.model.gates import unroll_stack
+from foretrace.data.sequences import FloatArray, Sequences
+from foretrace.data.windows import Batch, Windows
+from foretrace.model import gates as equations
 from foretrace.model.next_step import NextStepModel
 
+DoubleArray = npt.NDArray[np.float64]
+
+OPEN, SHUT = 0.9, 0.1
+QUANTILES = (0.1, 0.5, 0.9)
+MAX_STEPS = 2000  # of the episode
+MAX_WINDOWS = 8
 HUNDREDTH = 0.01  # less than this: what happened then has no part in what is learnt
 STEADY = 2.0  # a gradient that changes by less than this factor over the whole window is called steady
 FIT_DOWN_TO = 1e-6  # of the last step's gradient: below it, single precision is noise
@@ -37,8 +45,8 @@ class GradientFlow:
     """
 
     layers: tuple[str, ...]  # names, from the input up
-    h: FloatArray  # (L, T), in the order of time: the loss is at the end of each row
-    c: FloatArray  # (L, T)
+    h: DoubleArray  # (L, T), in the order of time: the loss is at the end of each row
+    c: DoubleArray  # (L, T)
 
     def diagnosis(self) -> list[str]:
         """Return a line per layer about the gradient along its cells."""
@@ -69,7 +77,7 @@ def gradient_flow(model: NextStepModel, batch: Batch) -> GradientFlow:
         x, target = model.scaling(batch.values), model.scaling(batch.targets[:, -1])
         # Needed on the way, whatever is frozen; so the inputs ask for a gradient that nobody reads.
         inputs = model.inputs(x, batch.covariates).detach().requires_grad_()
-        layers = unroll_stack(model.stack, inputs)
+        layers = equations.unroll_stack(model.stack, inputs)
         forecast = model.forecast(x[:, -1], inputs[:, -1], model.stack.head(layers[-1][-1].h))
         loss = (forecast - target).square().mean(dim=-1).sum()
         states = [state for steps in layers for step in steps for state in (step.h, step.c)]
@@ -79,7 +87,7 @@ def gradient_flow(model: NextStepModel, batch: Batch) -> GradientFlow:
     return GradientFlow(tuple(f"lstm.{depth}" for depth in range(len(layers))), h=h, c=c)
 
 
-def _describe(norms: FloatArray) -> str:
+def _describe(norms: DoubleArray) -> str:
     """Say what becomes of a gradient, step by step back from the loss. Shape (T,)."""
     if not np.isfinite(norms).all():
         return "is not finite"
@@ -102,6 +110,97 @@ def _describe(norms: FloatArray) -> str:
         return f"is steady: {left[-1]:.2g} of it after {back} steps"
     how = "explodes" if left[-1] > 1 / HUNDREDTH else "grows"
     return f"grows {math.exp(per_step):.3g}-fold a step; {left[-1]:.3g}-fold after {back} ({how})"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Inside:
+    """Gates and gradients of a trained network, with what they say."""
+
+    flow: GradientFlow  # of the last forecast's error, step by step back
+    # (T, H) each, by layer and by name, see `foretrace.model.gates`.
+    gates: Mapping[str, Mapping[str, FloatArray]]
+    lines: tuple[str, ...]  # about each layer's gradient, then about each layer's gates
+    metrics: Mapping[str, float]  # summaries of the gates, by the names under which they are tracked
+
+
+def look_inside(model: NextStepModel, windows: Windows, sequences: Sequences) -> Inside:
+    """Return gradients over a few windows, and gates over the first episode of some sequences."""
+    chosen = torch.linspace(0, len(windows) - 1, min(MAX_WINDOWS, len(windows))).round().long()
+    flow = gradient_flow(model, windows.gather(chosen))
+    found = episode_gates(model, sequences, 0, max_steps=MAX_STEPS)
+    lines, metrics = flow.diagnosis(), dict[str, float]()
+    for layer, named in found.items():
+        line, figures = describe_gates(layer, named)
+        lines.append(line)
+        metrics |= figures
+    return Inside(flow=flow, gates=found, lines=tuple(lines), metrics=metrics)
+
+
+def episode_gates(
+    model: NextStepModel, sequences: Sequences, index: int, *, max_steps: int | None = None
+) -> dict[str, dict[str, FloatArray]]:
+    """Run the written-out equations over the beginning of an episode, from a state of zero and without dropout.
+
+    Returns:
+        For each LSTM layer, by name from the input up, what `foretrace.model.gates.Gates` holds, by name; each (T, H).
+    """
+    first, end = sequences.bounds[index]
+    rows = slice(first, end if max_steps is None else min(end, first + max_steps))
+    device = model.change.device
+    values = torch.from_numpy(sequences.values[None, rows]).to(device)
+    covariates = torch.from_numpy(sequences.covariates[None, rows]).to(device)
+    inside = {}
+    with torch.no_grad():
+        x = model.inputs(model.scaling(values), covariates)
+        for depth, layer in enumerate(model.stack.lstm):
+            assert isinstance(layer, torch.nn.LSTM)
+            found = equations.gates(layer, x)
+            x = found.h
+            inside[f"lstm.{depth}"] = {name: gate[0].cpu().numpy() for name, gate in found._asdict().items()}
+    return inside
+
+
+def describe_gates(layer: str, named: Mapping[str, FloatArray]) -> tuple[str, dict[str, float]]:
+    """Return a line about how a layer uses its gates over an episode, each (T, H), and figures by their tracked names.
+
+    A gate that is open (> 0.9) or shut (< 0.1) all the time is one that the layer could do without; a candidate
+    near ±1 has no slope to learn by.
+
+    >>> half = np.full((20, 3), 0.5, np.float32)
+    >>> describe_gates("lstm.0", {"i": half, "f": half, "g": half, "o": 2 * half})[1]["gates/lstm.0/forget open"]
+    0.0
+    """
+    gates = {name: named[name].astype(np.float64) for name in "ifo"}
+    opened = {name: float((gate > OPEN).mean()) for name, gate in gates.items()}
+    shut = {name: float((gate < SHUT).mean()) for name, gate in gates.items()}
+    saturated = float((np.abs(named["g"]) > OPEN).mean())
+    # Of the units' own values: between a finite and an infinite memory nothing can be interpolated.
+    low, median, high = np.quantile(memory_steps(gates["f"]), QUANTILES, method="inverted_cdf")
+    shares = ", ".join(f"{name} {opened[name]:.0%} / {shut[name]:.0%}" for name in gates)
+    line = (
+        f"{layer}: remembers {median:.3g} steps (a tenth of the units under {low:.3g}, a tenth over {high:.3g}); "
+        f"open / shut {shares}; candidate saturated {saturated:.0%}"
+    )
+    figures = {
+        "memory steps": float(median),
+        "forget open": opened["f"],
+        "forget shut": shut["f"],
+        "candidate saturated": saturated,
+    }
+    return line, {f"gates/{layer}/{name}": value for name, value in figures.items()}
+
+
+def memory_steps(forget: DoubleArray) -> DoubleArray:
+    """Return in how many steps each unit (H,) forgets its cell to a share 1/e, by its forget gate (T, H).
+
+    That is −1/ln f, with f the geometric mean over time: ∂c_t/∂c_{t−1} = f_t along the cell, so logarithms are what
+    adds up.
+
+    >>> memory_steps(np.full((20, 2), 0.5)).round(3).tolist()
+    [1.443, 1.443]
+    """
+    with np.errstate(divide="ignore"):  # a gate that rounds to 1 remembers for ever, one at 0 nothing
+        return np.asarray(np.abs(1 / np.log(forget).mean(axis=0)))
 
 
 class WeightWatch:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from foretrace.evaluation.bootstrap import ratio_interval, run_length, sign_flip_p_value
+from foretrace.evaluation.forecast_errors import ratio_interval, run_length, sign_flip_p_value
 
 
 @pytest.fixture

@@ -1,1 +1,0 @@
-"""What happens inside the network: gates, gradients and weights."""

@@ -10,7 +10,7 @@ from foretrace.reports import console
 
 def test_columns_never_run_together():
     rows = [["a", "123456789.123", "1"], ["a very long name of a layer", "-1.5e+30", "123,456,789"]]
-    lines = console.table(["", "persistence", "gradient boosting"], rows).splitlines()
+    lines = console.Table("", ["", "persistence", "gradient boosting"], rows).text().splitlines()
     assert {len(re.split(r" {2,}", line.strip())) for line in lines[1:]} == {3}
     assert len({len(line) for line in lines}) == 1
 
@@ -30,7 +30,7 @@ def test_data_are_told_with_covariates_and_what_was_lost(waves):
 def test_a_table_that_is_wider_than_the_terminal_goes_on_below(monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
     heading = ["steps", *(f"baseline {n}" for n in range(9))]
-    lines = console.table(heading, [["1", *map(str, range(9))]], indent="  ").splitlines()
+    lines = console.Table("", heading, [["1", *map(str, range(9))]]).text(indent="  ").splitlines()
     assert all(len(line) <= columns for line in lines)
     shown = [cell for row in lines[1::2] for cell in row.split()[1:]]
     assert shown == list("012345678")

@@ -2,7 +2,8 @@ import re
 
 import pytest
 
-from foretrace.reports.page import Picture, Section, Table, render
+from foretrace.reports.console import Table
+from foretrace.reports.page import Picture, Section, render
 
 EVIL = '<script>alert(1)</script>"&'
 

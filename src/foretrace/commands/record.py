@@ -21,6 +21,7 @@ from foretrace.evaluation.result import EvaluationResult, evaluate
 from foretrace.evaluation.storage import EVALUATION, evaluation_metrics, save_evaluation
 from foretrace.model.next_step import NextStepModel, count_parameters
 from foretrace.reports import console
+from foretrace.reports.page import Findings
 from foretrace.reports.report import shown_part, write_report
 from foretrace.tracking import provenance, store
 from foretrace.tracking.run import TrackedRun
@@ -75,7 +76,7 @@ def record(
             tracked.log_bytes(provenance.PATCH, patch)
         record_data(start.config.data.source, data, tracked)
         counts = count_parameters(module.model)
-        tracked.log_text("parameters.txt", console.table(*console.parameters(counts)) + "\n")
+        tracked.log_text("parameters.txt", console.parameters(counts).text() + "\n")
         trainable, frozen = (sum(column) for column in zip(*counts.values(), strict=True))
         tracked.log_metrics({"parameters/trainable": trainable, "parameters/frozen": frozen}, step=0)
         if start.repeated:
@@ -200,9 +201,10 @@ def evaluate_and_report(
         {prefix + name: value for name, value in inside.metrics.items()}, step=epoch, replace=True
     )
     tracked.flush()
-    write_report(
-        tracked, title=title, model=model, data=data, references=references, result=result, inside=inside
+    found = Findings(
+        title=title, run=tracked, model=model, data=data, references=references, result=result, inside=inside
     )
+    write_report(found)
     return metrics, references.calibration
 
 

@@ -213,7 +213,7 @@ def _announce(
 ) -> None:
     """Say what is trained on which data, and what computes it."""
     print(console.data(config.data.source, data))
-    print(console.table(*console.parameters(count_parameters(module.model))))
+    print(console.parameters(count_parameters(module.model)).text())
     if reason := unusable_gpu():
         print(f"warning  the GPU is not used: {reason}", file=sys.stderr, flush=True)
     shared = f" in each of {trainer.world_size} processes" if trainer.world_size > 1 else ""

@@ -1,8 +1,11 @@
 """What a command tells the person who started it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import get_terminal_size
+
+import numpy as np
 
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.errors import sanitize
@@ -13,40 +16,43 @@ from foretrace.evaluation.result import EvaluationResult
 
 MOST_COLUMNS = 12  # that are named in a line
 
-Cells = tuple[Sequence[str], Sequence[Sequence[str]]]  # a heading, and rows under it
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a heading; the first column is text, so are the others if there is but one, else figures."""
+
+    caption: str
+    heading: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def text(self, *, indent: str = "") -> str:
+        """Return lines whose columns never run together: the first at the left, the others at the right.
+
+        What is wider than the terminal goes on below, beside the first column again.
+
+        >>> print(Table("", ["layer", "trainable"], [["lstm.0", "75,264"], ["a long name", "1"]]).text())
+        layer        trainable
+        lstm.0          75,264
+        a long name          1
+        """
+        lines = (self.heading, *self.rows)
+        first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
+        ends = len(indent) + first + np.cumsum(np.add(others, 2))
+        shown = max(1, int((ends <= get_terminal_size(fallback=(1000, 0)).columns).sum()))
+        text = [
+            indent + "  ".join([f"{name:<{first}}", *map(str.rjust, cells[:shown], others)])
+            for name, *cells in lines
+        ]
+        if shown < len(others):
+            head, *below = [(row[0], *row[shown + 1 :]) for row in lines]
+            text.append(Table(self.caption, head, below).text(indent=indent))
+        return "\n".join(text)
 
 
-def table(heading: Sequence[str], rows: Sequence[Sequence[str]], *, indent: str = "") -> str:
-    """Return lines whose columns never run together: the first at the left, the others at the right.
-
-    What is wider than the terminal goes on below, beside the first column again.
-
-    >>> print(table(["layer", "trainable"], [["lstm.0", "75,264"], ["a long name", "1"]]))
-    layer        trainable
-    lstm.0          75,264
-    a long name          1
-    """
-    columns = list(zip(heading, *rows, strict=True))
-    first, *others = [max(map(len, column)) for column in columns]
-    shown, width = 0, len(indent) + first
-    for other in others:
-        if (width := width + 2 + other) > get_terminal_size(fallback=(1000, 0)).columns and shown:
-            break
-        shown += 1
-    lines = []
-    for name, *cells in (heading, *rows):
-        padded = [f"{cell:>{width}}" for cell, width in zip(cells[:shown], others, strict=False)]
-        lines.append(indent + "  ".join([f"{name:<{first}}", *padded]))
-    if shown < len(others):
-        head, *below = [(row[0], *row[shown + 1 :]) for row in (heading, *rows)]
-        lines.append(table(head, below, indent=indent))
-    return "\n".join(lines)
-
-
-def parameters(counts: Mapping[str, tuple[int, int]]) -> Cells:
+def parameters(counts: Mapping[str, tuple[int, int]]) -> Table:
     """Return trainable and frozen parameters, layer by layer.
 
-    >>> print(table(*parameters({"lstm.0": (75264, 0), "head": (0, 8721)})))
+    >>> print(parameters({"lstm.0": (75264, 0), "head": (0, 8721)}).text())
     layer   trainable  frozen
     lstm.0     75,264       0
     head            0   8,721
@@ -54,16 +60,16 @@ def parameters(counts: Mapping[str, tuple[int, int]]) -> Cells:
     """
     total = tuple(sum(column) for column in zip(*counts.values(), strict=True))
     rows = [(name, *(f"{n:,}" for n in pair)) for name, pair in (*counts.items(), ("total", total))]
-    return ("layer", "trainable", "frozen"), rows
+    return Table("Parameters", ("layer", "trainable", "frozen"), rows)
 
 
-def parts(module: WindowDataModule) -> Cells:
+def parts(module: WindowDataModule) -> Table:
     """Return the size of each part."""
     rows = [
         (part, f"{len(w.sequences):,}", f"{w.sequences.num_rows:,}", f"{len(w):,}")
         for part, w in module.windows.items()
     ]
-    return ("part", "episodes", "rows", "windows"), rows
+    return Table("The parts", ("part", "episodes", "rows", "windows"), rows)
 
 
 def data(name: str, module: WindowDataModule) -> str:
@@ -72,7 +78,7 @@ def data(name: str, module: WindowDataModule) -> str:
     if notes := describe_notes(module.windows["train"].sequences.notes):
         lines.append(f"         {notes}")
     warnings = [f"warning  {sanitize(text)}" for text in module.warnings]
-    return "\n".join([*lines, table(*parts(module), indent="  "), *warnings])
+    return "\n".join([*lines, parts(module).text(indent="  "), *warnings])
 
 
 def describe_columns(module: WindowDataModule, *, most: int = MOST_COLUMNS, longest: int = 24) -> str:
@@ -103,10 +109,10 @@ def evaluation(result: EvaluationResult, *, windows: int, length: int) -> str:
     for name, key in (("model", MODEL), ("last value", PERSISTENCE)):
         means = [(e.mean_mse, e.mean_l1) for e in (errors[key], errors[key].in_units(result.scale))]
         rows.append((name, *(f"{mean:.6f}" for mean in means[0]), *(f"{mean:.6g}" for mean in means[1])))
-    heading = ("", "MSE", "L1", "MSE, raw units", "L1, raw units")
+    one_step = Table("", ("", "MSE", "L1", "MSE, raw units", "L1, raw units"), rows)
     lines = [
         f"test     one step ahead, {windows:,} windows of {length} steps, each from a state of zero",
-        table(heading, rows, indent="  "),
+        one_step.text(indent="  "),
         f"  {verdict(result.skill)}",
     ]
     if (mase := result.mase(errors[MODEL])) is not None:
@@ -119,9 +125,9 @@ def evaluation(result: EvaluationResult, *, windows: int, length: int) -> str:
         )
         lines.append(f"  open loop: {starts} in {recordings}, {loop.warmup} steps read before each")
     if result.carried_state is not None or loop is not None:
-        lines.append(table(*by_steps_ahead(result), indent="  "))
+        lines.append(by_steps_ahead(result).text(indent="  "))
     if loop is not None and loop.intervals:
-        lines.append(table(*intervals(loop), indent="  "))
+        lines.append(intervals(loop).text(indent="  "))
         lines.append(f"  intervals fitted to {result.calibrated_on}")
     lines += [
         f"  {part.replace('_', ' ')} not evaluated: {reason}" for part, reason in result.unavailable.items()
@@ -129,7 +135,7 @@ def evaluation(result: EvaluationResult, *, windows: int, length: int) -> str:
     return "\n".join(lines + [f"  {line}" for line in result.sentences])
 
 
-def by_steps_ahead(result: EvaluationResult) -> Cells:
+def by_steps_ahead(result: EvaluationResult) -> Table:
     """Return mean squared errors of all forecasts: one step ahead with the state carried, and in open loop."""
     tables: dict[str, Mapping[str, ForecastErrors]] = {}
     if result.carried_state is not None:
@@ -143,10 +149,10 @@ def by_steps_ahead(result: EvaluationResult) -> Cells:
         (at, *(f"{float(errors[n].mean_mse):.5g}" if n in errors else "" for n in names))
         for at, errors in tables.items()
     ]
-    return ("MSE, steps ahead", *names), rows
+    return Table("Mean squared error in training variances", ("MSE, steps ahead", *names), rows)
 
 
-def intervals(loop: OpenLoop) -> Cells:
+def intervals(loop: OpenLoop) -> Table:
     """Return, by steps ahead, the coverage of each interval, the width of the widest, and the scores."""
     scores = loop.intervals[CALIBRATED]
     names = [f"{level:g} %" for level in scores.levels]
@@ -161,7 +167,7 @@ def intervals(loop: OpenLoop) -> Cells:
         )
         for h in loop.horizons
     ]
-    return heading, rows
+    return Table("Intervals: coverage, width and score (CRPS), in standard deviations", heading, rows)
 
 
 def verdict(skill: float) -> str:

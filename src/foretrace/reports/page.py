@@ -1,17 +1,21 @@
 """The page about a run, self-contained: no scripts, nothing from the network; it prints, and fits a phone."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.evaluation.baselines import PERSISTENCE
 from foretrace.evaluation.forecast_errors import MODEL
+from foretrace.evaluation.inside import Inside
+from foretrace.evaluation.references import References
 from foretrace.evaluation.result import EvaluationResult, skill
+from foretrace.model.next_step import NextStepModel, count_parameters
 from foretrace.reports import console
+from foretrace.reports.console import Table
+from foretrace.tracking.run import TrackedRun
 
 # Caption and alternative text of each picture. Whatever depends on what is drawn is said in the picture itself.
 CAPTIONS = {
@@ -43,15 +47,6 @@ MAX_LISTED, MAX_ROWS = 60, 12
 
 
 @dataclass(frozen=True)
-class Table:
-    """Rows under a heading; the first column is text, so are the others if there is but one, else figures."""
-
-    caption: str
-    heading: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-@dataclass(frozen=True)
 class Picture:
     """An image, as an address that holds it, with words for who sees it and for who does not."""
 
@@ -73,20 +68,19 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """All that the page is made of."""
+    """All that pictures and the page are made of."""
 
     title: str
+    run: TrackedRun
+    model: NextStepModel
     data: WindowDataModule
-    parameters: Mapping[str, tuple[int, int]]  # trainable and frozen ones, by layer
+    references: References
     result: EvaluationResult | None  # None where there is no test part
-    figures: Path  # folder of PNG and GIF files
-    inside: Sequence[str]  # lines about gradients and gates
-    settings: Mapping[str, str]
-    provenance: Mapping[str, str]
+    inside: Inside
 
     def pictures(self, *names: str) -> list[Picture]:
         """Return those of the pictures that were drawn."""
-        drawn, found = {path.stem: path for path in self.figures.iterdir()}, []
+        drawn, found = {path.stem: path for path in (self.run.folder / "figures").iterdir()}, []
         for name in names:
             if name in drawn:
                 data = base64.b64encode(drawn[name].read_bytes()).decode()
@@ -101,10 +95,10 @@ def compose(found: Findings) -> str:
     if found.result is not None:
         sections += [_one_step(found, found.result), _open_loop(found, found.result)]
     pictures = found.pictures("gradients", "gates", "layer_norms")
-    inside = Section("Gradients, gates and weights", text=found.inside, pictures=pictures)
+    inside = Section("Gradients, gates and weights", text=found.inside.lines, pictures=pictures)
     record = [
         Section(what, tables=[Table(what, ("name", "value"), sorted(pairs.items()))])
-        for what, pairs in (("Settings", found.settings), ("Provenance", found.provenance))
+        for what, pairs in (("Settings", found.run.params), ("Provenance", found.run.tags))
     ]
     sections += [Section("Inside the network", folded=[inside]), Section("Record", folded=record)]
     return render(found.title, verdict=verdict, good=good, sections=sections)
@@ -142,18 +136,18 @@ def _data(found: Findings) -> Section:
     if notes := console.describe_notes(sequences.notes):
         text.append(f"{notes}.")
     text += [f"Warning: {warning}." for warning in found.data.warnings]
-    heading, rows = console.parts(found.data)
-    digests = [windows.sequences.digest[:16] for windows in found.data.windows.values()]
-    rows = [(*row, digest) for row, digest in zip(rows, digests, strict=True)]
+    parts, digests = console.parts(found.data), [w.sequences.digest[:16] for w in found.data.windows.values()]
+    rows = [(*row, digest) for row, digest in zip(parts.rows, digests, strict=True)]
+    parts = Table(parts.caption, (*parts.heading, "SHA-256"), rows)
     folded = [Section("Values of each feature in the parts", pictures=found.pictures("distributions"))]
     if max(map(len, (sequences.feature_names, sequences.covariate_names))) > console.MOST_COLUMNS:
         every = f"{console.describe_columns(found.data, most=MAX_LISTED, longest=200)}."
         folded.insert(0, Section("All columns", [every]))
-    return Section("Data", text, [Table("The parts", (*heading, "SHA-256"), rows)], folded=folded)
+    return Section("Data", text, [parts], folded=folded)
 
 
 def _training(found: Findings) -> Section:
-    parameters = Table("Parameters", *console.parameters(found.parameters))
+    parameters = console.parameters(count_parameters(found.model))
     folded = [Section("Parameters of each layer", tables=[parameters])]
     if batches := found.pictures("train_loss_by_batch"):
         folded.append(Section("Loss of every batch", pictures=batches))
@@ -202,11 +196,10 @@ def _open_loop(found: Findings, result: EvaluationResult) -> Section:
         f"Half of its forecasts stay valid (root mean square error under {loop.threshold:g} training standard "
         f"deviations) for {valid} step{'s' * (valid != 1)} or more; those of repeating the last value for {last}.",
     ]
-    tables = [Table("Mean squared error in training variances", *console.by_steps_ahead(result))]
+    tables = [console.by_steps_ahead(result)]
     if loop.intervals:
         text.append(f"{result.coverage_sentence}. They were fitted to {result.calibrated_on}.")
-        caption = "Intervals: coverage, width and score (CRPS), in standard deviations"
-        tables.append(Table(caption, *console.intervals(loop)))
+        tables.append(console.intervals(loop))
     if reason := result.unavailable.get("intervals"):
         text.append(f"Intervals that there are not: {reason}.")
     by_feature = Section("Skill of each feature", pictures=found.pictures("skill_map"))

@@ -15,16 +15,14 @@ from foretrace.data.simulation.robots import ROBOTS, can_locate_limbs, locate_li
 from foretrace.evaluation.baselines import PERSISTENCE
 from foretrace.evaluation.calibration import Calibration
 from foretrace.evaluation.forecast_errors import CALIBRATED, MODEL
-from foretrace.evaluation.inside import Inside
 from foretrace.evaluation.one_step import forecast_episodes
 from foretrace.evaluation.open_loop import OpenLoop
 from foretrace.evaluation.progress import track
-from foretrace.evaluation.references import References
 from foretrace.evaluation.result import EvaluationResult
-from foretrace.model.next_step import NextStepModel, count_parameters
+from foretrace.model.next_step import NextStepModel
 from foretrace.reports import page
 from foretrace.reports.figures import forecasts, learning, quality, robot
-from foretrace.reports.figures import inside as network
+from foretrace.reports.page import Findings
 from foretrace.tracking.run import TrackedRun
 from foretrace.training.module import TRAIN_LOSS, VALID_MSE
 
@@ -33,57 +31,32 @@ RESIDUAL_EPISODES, MOST_STEPS = 8, 2000  # of an episode: enough to see a distri
 REPORT = "report.html"
 
 
-def write_report(
-    run: TrackedRun,
-    *,
-    title: str,
-    model: NextStepModel,
-    data: WindowDataModule,
-    references: References,
-    result: EvaluationResult | None,
-    inside: Inside,
-) -> None:
-    """Draw all pictures of a run and write its page; there is no result where there is no test part."""
-    drawn = draw(run, model=model, data=data, references=references, result=result, inside=inside)
-    run.log_figures(track(drawn, "drawing pictures"))
-    if result is not None and result.open_loop is not None:
-        draw_motion(run.folder / "figures" / "animation.gif", model, shown_part(data), result.open_loop)
-    found = page.Findings(
-        title=title,
-        data=data,
-        parameters=count_parameters(model),
-        result=result,
-        figures=run.folder / "figures",
-        inside=inside.lines,
-        settings=run.params,
-        provenance=run.tags,
-    )
-    run.log_text(REPORT, page.compose(found))
+def write_report(found: Findings) -> None:
+    """Draw all pictures of a run and write its page."""
+    found.run.log_figures(track(draw(found), "drawing pictures"))
+    if found.result is not None and found.result.open_loop is not None:
+        path = found.run.folder / "figures" / "animation.gif"
+        draw_motion(path, found.model, shown_part(found.data), found.result.open_loop)
+    found.run.log_text(REPORT, page.compose(found))
 
 
-def draw(
-    run: TrackedRun,
-    *,
-    model: NextStepModel,
-    data: WindowDataModule,
-    references: References,
-    result: EvaluationResult | None,
-    inside: Inside,
-) -> Iterator[tuple[str, Figure]]:
+def draw(found: Findings) -> Iterator[tuple[str, Figure]]:
     """Yield each picture with its name."""
-    sequences = shown_part(data)
-    yield "distributions", _distributions(data, model)
-    yield from _learning(run)
+    sequences, model, result = shown_part(found.data), found.model, found.result
+    yield "distributions", _distributions(found.data, model)
+    yield from _learning(found.run)
     yield from _forecasts(model, sequences)
     if result is not None:
         yield from _quality(result)
-        if result.open_loop is not None and references.calibration is not None:
-            yield "fan_chart", _fan_chart(model, sequences, references.calibration, result.open_loop)
-    flow, steps = inside.flow, PICTURED_STEPS
-    yield "gradients", network.gradient_flow(flow.h, flow.c, layers=flow.layers)
-    first = {layer: {n: gate[:steps] for n, gate in named.items()} for layer, named in inside.gates.items()}
+        if result.open_loop is not None and found.references.calibration is not None:
+            yield "fan_chart", _fan_chart(model, sequences, found.references.calibration, result.open_loop)
+    flow, steps = found.inside.flow, PICTURED_STEPS
+    yield "gradients", learning.gradient_flow(flow.h, flow.c, layers=flow.layers)
+    gates = {
+        layer: {n: gate[:steps] for n, gate in named.items()} for layer, named in found.inside.gates.items()
+    }
     dates, title = dates_of(sequences, 0, steps), f"First episode, {sequences.episode_names[0]}"
-    yield "gates", network.gate_pictures(first, dt_s=sequences.dt_s, dates=dates, title=title)
+    yield "gates", learning.gate_pictures(gates, dt_s=sequences.dt_s, dates=dates, title=title)
 
 
 def shown_part(data: WindowDataModule) -> Sequences:
@@ -133,7 +106,7 @@ def _learning(run: TrackedRun) -> Iterator[tuple[str, Figure]]:
         norms, updates = (
             {n: run.history(f"weights/{n}/{what}")[1] for n in names} for what in ("norm", "update")
         )
-        yield "layer_norms", network.layer_norms(epochs, norms=norms, updates=updates)
+        yield "layer_norms", learning.layer_norms(epochs, norms=norms, updates=updates)
 
 
 def _forecasts(model: NextStepModel, sequences: Sequences) -> Iterator[tuple[str, Figure]]:

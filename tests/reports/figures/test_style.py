@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from foretrace.reports.figures import forecasts, inside, learning, quality
+from foretrace.reports.figures import forecasts, learning, quality
 from foretrace.reports.figures.style import Clock
 
 TITLE = "recording 3 of a rather long file name in a folder of another long name, one step ahead"
@@ -87,11 +87,11 @@ OTHERS = {
     "epochs": lambda: learning.error_by_epoch(
         EPOCHS, train=1 / (1 + EPOCHS), valid=9 / (1 + EPOCHS), lr=0.9**EPOCHS, best_epoch=29
     ),
-    "gates": lambda: inside.gate_pictures(
+    "gates": lambda: learning.gate_pictures(
         {name: dict.fromkeys("ifog", HALF) for name in LAYERS[:3]}, dt_s=0.05, title=TITLE
     ),
-    "gradients": lambda: inside.gradient_flow([FALLING] * 6, [FALLING] * 6, layers=LAYERS),
-    "norms": lambda: inside.layer_norms(
+    "gradients": lambda: learning.gradient_flow([FALLING] * 6, [FALLING] * 6, layers=LAYERS),
+    "norms": lambda: learning.layer_norms(
         EPOCHS, norms=dict.fromkeys([*LAYERS, "head"], 1 + EPOCHS), updates=dict.fromkeys([*LAYERS, "head"], EPOCHS)
     ),
 }  # fmt: skip

@@ -89,7 +89,7 @@ def describe_columns(module: WindowDataModule, *, most: int = MOST_COLUMNS, long
     for what, names in (("feature", sequences.feature_names), ("covariate", sequences.covariate_names)):
         if names:
             shown = [sanitize(name, longest=longest) for name in names[:most]] + ["…"] * (len(names) > most)
-            told.append(f"{len(names):,} {what}{'s' * (len(names) != 1)} ({', '.join(shown)})")
+            told.append(f"{counted(len(names), what)} ({', '.join(shown)})")
     return "; ".join([*told, step])
 
 
@@ -119,10 +119,7 @@ def evaluation(result: EvaluationResult, *, windows: int, length: int) -> str:
         seasonal = "the value of a season ago" if "seasonal" in result.chosen else "the last value"
         lines.append(f"  MASE {mase:.4g}: absolute error, where repeating {seasonal} in training has 1")
     if (loop := result.open_loop) is not None:
-        starts, recordings = (
-            f"{n:,} {what}{'s' * (n != 1)}"
-            for n, what in ((loop.num_starts, "start"), (result.num_recordings, "recording"))
-        )
+        starts, recordings = counted(loop.num_starts, "start"), counted(result.num_recordings, "recording")
         lines.append(f"  open loop: {starts} in {recordings}, {loop.warmup} steps read before each")
     if result.carried_state is not None or loop is not None:
         lines.append(by_steps_ahead(result).text(indent="  "))
@@ -168,6 +165,15 @@ def intervals(loop: OpenLoop) -> Table:
         for h in loop.horizons
     ]
     return Table("Intervals: coverage, width and score (CRPS), in standard deviations", heading, rows)
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number with what it counts.
+
+    >>> counted(1, "start"), counted(1200, "start")
+    ('1 start', '1,200 starts')
+    """
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def verdict(skill: float) -> str:

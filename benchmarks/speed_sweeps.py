@@ -11,8 +11,7 @@ import numpy as np
 from speed_rows import Row, folder
 
 from foretrace.config import Tracking
-from foretrace.sweeps.run import run
-from foretrace.sweeps.sweep import begin
+from foretrace.sweeps.sweep import begin, run
 from foretrace.workspace import Workspace
 
 PLACES, JOBS, SHORTEST_S = 2, 16, 0.4

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 
 class ParentRunSweeper(Sweeper):
-    """Runs jobs as children of one parent run; see `foretrace.sweeps.command`.
+    """Runs jobs as children of one parent run; see `foretrace.sweeps.jobs`.
 
     Args:
         n_jobs: How many are at work at once; None to go by the launcher.
@@ -29,7 +29,7 @@ class ParentRunSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Do all jobs, or those that a sweep still lacks; end the process with 1 if one failed."""
-        from foretrace.sweeps.command import sweep
+        from foretrace.sweeps.jobs import sweep
 
         assert self.config is not None, "by `setup`"
         typed = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]

@@ -1,23 +1,110 @@
-"""The jobs of a sweep before any begins. Imports nothing heavy: a wrong setting is answered at once."""
+"""From the command line to the jobs of a sweep: all that is asked for is checked before anything is made.
 
+Imports nothing heavy at its start: a wrong setting is answered at once.
+"""
+
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from foretrace.config import TrainConfig
 from foretrace.config.parse import parse
 from foretrace.errors import UserError
+from foretrace.sweeps import workers
+from foretrace.training.log_filters import filter_library_logs
+from foretrace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from foretrace.sweeps.sweep import Sweep
 
 Job = tuple[str, ...]  # overrides, as typed for this one job
 Compose = Callable[[Sequence[str]], DictConfig]  # from overrides to a configuration
 
 MAX_JOBS = 10_000  # the parent run records them all
-RESUME = "sweep.resume="
-PLACE = ("sweep.", "resume=", "tracking.uri=")  # where and how a job runs, not what it is
+RESUME, URI = "sweep.resume=", "tracking.uri="
+PLACE = ("sweep.", "resume=", URI)  # where and how a job runs, not what it is
+OF_THE_SWEEP = ("hydra.mode=", "hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweep")
+
+
+def sweep(
+    typed: Sequence[str],
+    *,
+    config: DictConfig,
+    loader: ConfigLoader,
+    n_jobs: int | None,
+    search: dict[str, Any],
+) -> None:
+    """Do all jobs, or those that a sweep still lacks; end the process with 1 if one failed.
+
+    What was typed is not in the config yet. Without ``n_jobs`` to be at work at once, the launcher says how many; an
+    empty search is a grid.
+
+    Raises:
+        UserError: If something that was typed cannot be used; then there is no run.
+    """
+    launcher, hydra = config.hydra.launcher, config.hydra
+    places, uri = workers.count_places(launcher, n_jobs), [one for one in typed if one.startswith(URI)]
+    filter_library_logs()
+
+    def compose(overrides: Sequence[str]) -> DictConfig:
+        composed = loader.load_sweep_config(config, list(overrides))
+        with open_dict(composed):
+            del composed["hydra"]
+        return composed
+
+    if resumed := sweep_to_resume(typed):
+        [checked] = check([uri], compose)
+        from foretrace.sweeps.sweep import reopen
+
+        asked = search and any(one.startswith("hydra.sweeper.n_trials=") for one in hydra.overrides.hydra)
+        changes = {"n_trials": search["n_trials"]} if asked else {}
+        begun = reopen(resumed, workspace=replace(Workspace.default(), uri=checked.tracking.uri), **changes)
+        begun.check(compose)
+    elif search:
+        require_optuna()
+        from foretrace.sweeps.space import Plan, check_space
+
+        plan = Plan.of({"overrides": list(own(typed)), **search})
+        space, fixed = plan.space()
+        begun = _begin(typed, {"search": plan.model_dump()}, check_space(space, [*fixed, *uri], compose))
+    else:
+        parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(typed))
+        check_number(parsed)
+        [asked_for] = BasicSweeper.split_arguments(parsed, None)
+        begun = _begin(typed, {"jobs": list(asked_for)}, check(asked_for, compose))
+    from foretrace.sweeps.sweep import run
+
+    folders = [one.path for one in hydra.runtime.config_sources if one.provider == "command-line"]
+    options = [f"--config-name={hydra.job.config_name}", *(f"--config-dir={folder}" for folder in folders)]
+    passed = [one for one in hydra.overrides.hydra if not one.startswith(OF_THE_SWEEP)]
+    start = workers.starter(launcher, places=places, command=[*workers.COMMAND, *options, *passed])
+    if status := run(begun, start, places=places):
+        sys.exit(status)
+
+
+def _begin(typed: Sequence[str], record: dict[str, Any], checked: Sequence[TrainConfig]) -> "Sweep":
+    """Check what torch alone can tell, and whether data can be made, once for jobs that share them; then begin."""
+    from foretrace.data import sources
+    from foretrace.training import optimizers
+
+    parts = {str((config.data, config.optimizer, config.scheduler)): config for config in checked}
+    for config in parts.values():
+        sources.check(config.data)
+        optimizers.check_optimizer(config)
+    from foretrace.sweeps.sweep import begin
+
+    tracking = checked[0].tracking
+    workspace = replace(Workspace.default(), uri=tracking.uri)
+    return begin(record, tracking=tracking, workspace=workspace, command=typed)
 
 
 def own(overrides: Iterable[str]) -> Job:

@@ -81,8 +81,8 @@ class Search(Sweep):
         trials = [begun.get(trial.number) or self._child(trial) for trial in unfinished]
         for child in trials:  # a kill may have come between a trial's end and the study
             self.tell(child)
-        self._left.clear()
-        self._left.extend(child for child in trials if not child.has_ended and not child.at_work)
+        self.left.clear()
+        self.left.extend(child for child in trials if not child.has_ended and not child.at_work)
         return self
 
     def children(self) -> list[Child]:

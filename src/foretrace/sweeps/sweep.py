@@ -1,11 +1,11 @@
-"""The parent run of a sweep: what was asked for, what became of it, and which of its children is best."""
+"""A sweep: its parent run, the jobs that are left, what became of each, and its last line."""
 
 import json
 import os
 import sys
 import time
-from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -14,10 +14,10 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from foretrace.config import Tracking
 from foretrace.config.run_config import check_overrides, read_json
-from foretrace.errors import UserError
-from foretrace.sweeps.children import VALID, Child, read_child, the_one_that_counts
-from foretrace.sweeps.jobs import Compose, Job, check, own, require_optuna, varied
-from foretrace.sweeps.summary import Summary
+from foretrace.errors import UserError, sanitize
+from foretrace.sweeps.children import VALID, Child, Summary, read_child, the_one_that_counts
+from foretrace.sweeps.jobs import Compose, Job, brief, check, own, require_optuna, varied
+from foretrace.sweeps.workers import Worker, work_off
 from foretrace.tracking import provenance, store
 from foretrace.tracking.recovery import recover
 from foretrace.tracking.run import TrackedRun
@@ -30,28 +30,36 @@ URI_VARIABLE = "MLFLOW_TRACKING_URI"
 TABLES_SHARE = 30.0  # writing the tables takes at most a thirtieth of the time
 TAG = "sweep.jobs"  # which only parents have
 MOST_RUNS = 50_000  # of one sweep; as many as MLflow gives at once
+KILLED = (130, 137, 143)  # exit statuses of a process that a signal ended, beside those below 0
+RETRIES = 2  # of a job that was killed: a third time it would hardly be chance
+WAIT_S = 5.0  # from one question to a store that is away to the next
+
+
+class UnfinishedError(RuntimeError):
+    """Jobs of a sweep failed, or were left out."""
 
 
 class Sweep:
     """A grid at work; `foretrace.sweeps.search.Search` is a sweep that finds its jobs as it goes.
 
-    A context manager: its run ends FINISHED, FAILED or KILLED as the block does. Within the block it says what to
-    do next. It is made by `begin` or `reopen`. Its record is the artifact ``sweep.json``: ``jobs`` has the overrides
-    of every job, or ``search`` how to search.
+    A context manager: its run ends FINISHED, FAILED or KILLED as the block does, and its last line says so. It is made
+    by `begin` or `reopen`. Its record is the artifact ``sweep.json``: ``jobs`` has the overrides of every job, or
+    ``search`` how to search.
 
     Attributes:
         id: The parent's run id, which the children name by ``sweep.parent``.
         names: Settings that set the jobs apart.
         number: How many jobs there are in all.
+        left: Jobs to do, with their run if they have one.
+        failed: Jobs that ended without a result, nobody knows why; also those without a run.
     """
 
     def __init__(self, tracked: TrackedRun, *, workspace: Workspace, record: dict[str, Any]) -> None:
         self.tracked, self.id, self.workspace, self.record = tracked, tracked.id, workspace, record
         self._jobs: list[Job] = list(dict.fromkeys(own(job) for job in record.get("jobs", [])))
         self.names, self.number = varied(self._jobs), len(self._jobs)
-        self._failed: dict[Job, Child] = {}  # also those without a run
+        self.left, self.failed = deque[Child](), dict[Job, Child]()
         self._experiments, self._done, self._due = [tracked.info.experiment_id], dict[str, Child](), 0.0
-        self._left = deque[Child]()
 
     def check(self, compose: Compose) -> None:
         """See whether what is left can still be done.
@@ -67,7 +75,7 @@ class Sweep:
         self.tracked.__enter__()
         self.tracked.log_text(RECORD, json.dumps(self.record, indent=1))
         self.recover()
-        self._left.extend(child for child in self.children() if not child.is_done and not child.at_work)
+        self.left.extend(child for child in self.children() if not child.is_done and not child.at_work)
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
@@ -76,19 +84,16 @@ class Sweep:
             self.refresh()
         finally:
             self.tracked.__exit__(kind, error, trace)
+        summary = self.summary()
+        print(summary.text().to_string(index=False))
+        print(f"tables   {self.tracked.folder / 'summary.csv'}, children.csv")
+        if summary.counts["done"] < self.number:
+            print(f"what is missing: python src/train.py sweep.resume={self.id}")
+        print(f"sweep={self.id} status={self.tracked.status} {summary.verdict(self.number)}", flush=True)
 
     def propose(self) -> Child | None:
         """Return the next job, with its run if it has one; None if there is none at the moment."""
-        return self._left.popleft() if self._left else None
-
-    def again(self, child: Child) -> None:
-        """Take up a job that was killed."""
-        self._left.append(child)
-
-    def fail(self, child: Child, reason: str) -> Child:
-        """Return a job that ended without a result, nobody knows why, as one that failed."""
-        self._failed[child.job] = replace(child, status="FAILED", error=child.error or reason)
-        return self._failed[child.job]
+        return self.left.popleft() if self.left else None
 
     def tell(self, child: Child) -> None:
         """Learn what became of a job. The tracking store knows it; a search's study does not yet."""
@@ -115,7 +120,7 @@ class Sweep:
     def children(self) -> list[Child]:
         """Return one child per job, in the order of the jobs; in a search one per trial that was begun."""
         begun = self.begun()
-        return [begun.get(job) or self._failed.get(job) or Child(job) for job in self._jobs]
+        return [begun.get(job) or self.failed.get(job) or Child(job) for job in self._jobs]
 
     def recover(self) -> None:
         """Mark children of dead processes KILLED."""
@@ -134,8 +139,8 @@ class Sweep:
             return
         try:
             summary = self.summary()
-            self.tracked.log_text("children.csv", summary.csv(summary.jobs))
-            self.tracked.log_text("summary.csv", summary.csv(summary.combinations))
+            for name, table in (("children.csv", summary.jobs), ("summary.csv", summary.combinations)):
+                self.tracked.log_text(name, table.to_csv(float_format="%.6g", lineterminator="\n"))
             tags = {f"sweep.{what}": str(number) for what, number in summary.counts.items()}
             if best := summary.best:
                 tags |= {"best_child": str(best.child.run_id), "best_settings": best.label}
@@ -150,6 +155,64 @@ class Sweep:
         self._due = started + (1 + TABLES_SHARE) * (time.monotonic() - started)
 
 
+def run(sweep: Sweep, start: Callable[[Sequence[str]], Worker], *, places: int) -> int:
+    """Do what is missing of a sweep, ``places`` jobs at once, each begun by ``start`` from its overrides.
+
+    Return the exit status: 1 if something is still missing.
+    """
+    tries = Counter[object]()
+
+    def begin(child: Child) -> Worker:
+        resumed = f": resumes run {child.run_id}" if child.has_checkpoint else ""
+        print(f"job      {brief(child.job, sweep.names)}{resumed}", flush=True)
+        return start(sweep.overrides(child))
+
+    def conclude(before: Child, status: int) -> None:
+        child, name = _outcome(sweep, before), brief(before.job, sweep.names)
+        tries[child.key] += 1
+        if not child.has_ended:
+            if (status < 0 or status in KILLED) and tries[child.key] <= RETRIES:
+                print(f"killed   {name}: taken up again", file=sys.stderr)
+                return sweep.left.append(child)
+            reason = child.error or f"ended without a result, exit status {status}"
+            child = sweep.failed[child.job] = replace(child, status="FAILED", error=reason)
+        sweep.tell(child)
+        result = sanitize(child.error, longest=200)
+        if child.is_done and VALID in child.metrics:
+            result = f"{VALID}={child.metrics[VALID]:.6g}"
+        line = f"{child.status.lower():<8} {name}: {result}, run {child.run_id}"
+        print(line, file=sys.stdout if child.is_done else sys.stderr, flush=True)
+        return sweep.refresh()
+
+    try:
+        with sweep:
+            children = sweep.children()
+            for child in (child for child in children if child.at_work):
+                told = f"run {child.run_id} is at work in another process, and left alone"
+                print(f"job      {brief(child.job, sweep.names)}: {told}", file=sys.stderr)
+            known = sum(child.is_done for child in children)
+            done = f", {known} of them done before" if known else ""
+            print(f"sweep    {sweep.id}: {sweep.number} jobs{done}, {places} at a time", flush=True)
+            work_off(sweep.propose, begin, conclude, places=places)
+            if sum(child.is_done for child in sweep.children()) < sweep.number:
+                raise UnfinishedError(sweep.summary().verdict(sweep.number))
+    except UnfinishedError:
+        return 1
+    return 0
+
+
+def _outcome(sweep: Sweep, child: Child) -> Child:
+    """Return a job that has ended as the tracking store has it, which is waited for."""
+    while True:
+        try:
+            sweep.recover()
+            return sweep.begun().get(child.key, child)
+        except NO_ANSWER as error:
+            told = f"the sweep waits for the tracking store: {unavailable(error)}"
+            print(told, file=sys.stderr, flush=True)
+            time.sleep(WAIT_S)
+
+
 def begin(
     record: dict[str, Any], *, tracking: Tracking, workspace: Workspace, command: Sequence[str]
 ) -> Sweep:
@@ -162,9 +225,8 @@ def begin(
     tags |= {"command": provenance.command(["-m", *command]), TAG: "begun"}
     jobs = record.get("jobs")
     name = f"sweep of {', '.join(varied(jobs)) or 'nothing'}, {len(jobs)} jobs" if jobs else "search"
-    tracked = store.create_run(
-        workspace, experiment=tracking.experiment, name=tracking.run_name or name, tags=tags
-    )
+    name, experiment = tracking.run_name or name, tracking.experiment
+    tracked = store.create_run(workspace, experiment=experiment, name=name, tags=tags)
     return _kind(record)(tracked, workspace=workspace, record=record)
 
 

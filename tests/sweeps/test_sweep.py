@@ -9,8 +9,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from foretrace.config import Tracking
 from foretrace.errors import UserError
-from foretrace.sweeps.run import run
-from foretrace.sweeps.sweep import begin, reopen
+from foretrace.sweeps.sweep import begin, reopen, run
 from foretrace.tracking.recovery import Process
 from foretrace.workspace import Workspace
 

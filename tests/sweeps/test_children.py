@@ -2,9 +2,8 @@
 
 import pytest
 
-from foretrace.sweeps.children import Child, the_one_that_counts
+from foretrace.sweeps.children import Child, Summary, the_one_that_counts
 from foretrace.sweeps.jobs import varied
-from foretrace.sweeps.summary import Summary
 
 
 def child(width, seed, valid, *, test=1.0, status="FINISHED", **more):

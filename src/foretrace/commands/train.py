@@ -28,7 +28,6 @@ from foretrace.serving.ancestor import begin_from, find_ancestor
 from foretrace.serving.model_file import MODEL, ModelCard, write_mlflow_model
 from foretrace.serving.predictor import Predictor
 from foretrace.sweeps.jobs import own
-from foretrace.sweeps.pruning import TrialPruner
 from foretrace.tracking.logger import BatchLoss, RunLogger
 from foretrace.tracking.redaction import redact
 from foretrace.tracking.run import TrackedRun
@@ -204,6 +203,8 @@ def _watch(
     if every := config.trainer.diagnose_every:
         watching.insert(0, Diagnostics(data.windows["valid"], every_n_epochs=every))
     if config.sweep.parent is not None and config.sweep.trial is not None:
+        from foretrace.sweeps.search import TrialPruner  # needs Optuna
+
         watching.append(TrialPruner(workspace, sweep=config.sweep.parent, number=config.sweep.trial))
     return [*watching, TrainingBar()] if config.trainer.progress else watching
 
@@ -237,8 +238,8 @@ def _conclude(
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Diagnostics):
             print(*(f"inside   {line}" for line in callback.lines()), sep="\n")
-        elif isinstance(callback, TrialPruner) and callback.pruned_at is not None:
-            told = f"at epoch {callback.pruned_at}"
+        elif (epoch_pruned := getattr(callback, "pruned_at", None)) is not None:
+            told = f"at epoch {epoch_pruned}"
             print(f"pruned   {told}, as worse than most trials ({VALID_MSE} {score:.6f})")
             tracked.set_tags({"pruned": told})
             return metrics  # its test error is nobody's business

@@ -28,7 +28,7 @@ Space = dict[str, BaseDistribution]  # by setting, with a leading + if it is to 
 
 
 class Pruning(Settings):
-    """When a trial may be stopped early; see `foretrace.sweeps.pruning`."""
+    """When a trial may be stopped early; see `foretrace.sweeps.search.TrialPruner`."""
 
     startup_trials: PositiveInt  # that are trained to their end before any is stopped
     warmup: Fraction  # share of the epochs in which none is stopped

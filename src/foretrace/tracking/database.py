@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from mlflow import MlflowClient
-from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from foretrace.errors import UserError
@@ -109,23 +109,14 @@ def _holder(database: Path) -> str:
 def make_tables(database: Path) -> None:
     """Make a database with MLflow's tables beside its place and move it there, so that a kill leaves none or all.
 
-    MLflow makes them in dozens of commits, which need not be safe on the disk before the whole file is. What was
-    there before is lost; the file may be a link.
+    What was there before is lost; the file may be a link.
     """
     target = Path(os.path.realpath(database))
     target.parent.mkdir(parents=True, exist_ok=True)
     for left in target.parent.glob(f".{target.name}.part*"):
         left.unlink()
-    event.listen(Engine, "connect", _pass_over_the_disk)
-    try:
-        with atomic_write(target) as aside:
-            MlflowClient(tracking_uri=f"sqlite:///{aside}").search_experiments()
-    finally:
-        event.remove(Engine, "connect", _pass_over_the_disk)
-
-
-def _pass_over_the_disk(connection: sqlite3.Connection, _: object) -> None:
-    connection.executescript("PRAGMA synchronous=OFF; PRAGMA journal_mode=MEMORY")
+    with atomic_write(target) as aside:
+        MlflowClient(tracking_uri=f"sqlite:///{aside}").search_experiments()
 
 
 @contextmanager

@@ -31,23 +31,17 @@ def build_optimizer(parameters: Iterable[Parameter], *, name: str, **arguments: 
     Raises:
         UserError: If there is none of that name, or an argument is unknown to it or out of range.
     """
-    kind = _find("optimizer", name, torch.optim, Optimizer)
     groups: Any = list(parameters)
     if arguments.get("weight_decay"):
         weights, biases = ([p for p in groups if (p.ndim > 1) == is_weight] for is_weight in (True, False))
         groups = [{"params": weights}, {"params": biases, "weight_decay": 0.0}]
-    optimizer: Optimizer = _call("optimizer", kind, groups, arguments)
+    optimizer: Optimizer = _build("optimizer", torch.optim, Optimizer, groups, name, arguments)
     return optimizer
 
 
 def build_scheduler(optimizer: Optimizer, *, name: str, interval: str, **arguments: Any) -> LRScheduler:
-    """Return the schedule called ``name`` in `torch.optim.lr_scheduler`.
-
-    Raises:
-        UserError: If there is none of that name, or an argument is unknown to it or out of range.
-    """
-    kind = _find("scheduler", name, lr_scheduler, LRScheduler)
-    scheduler: LRScheduler = _call("scheduler", kind, optimizer, arguments)
+    """Return the schedule called ``name`` in `torch.optim.lr_scheduler`; errors are those of `build_optimizer`."""
+    scheduler: LRScheduler = _build("scheduler", lr_scheduler, LRScheduler, optimizer, name, arguments)
     return scheduler
 
 
@@ -158,20 +152,23 @@ def _advance(scheduler: LRScheduler, steps: int) -> None:
             raise ValueError(f"it leads to a learning rate of {rate:g}")
 
 
-def _find(group: str, name: str, module: Any, base: type) -> type:
-    kinds = {n: kind for n, kind in inspect.getmembers(module, inspect.isclass) if issubclass(kind, base)}
-    if name not in kinds or kinds[name] is base:
-        names = sorted(set(kinds) - {base.__name__})
-        raise UserError(f"{group}.name: {module.__name__} has no {name!r}", hint=suggest(name, names))
-    return kinds[name]
+def _build(group: str, module: Any, base: type, subject: Any, name: str, arguments: dict[str, Any]) -> Any:
+    """Return what the class of that name in one of torch's modules makes of its subject.
 
-
-def _call(group: str, kind: type, subject: Any, arguments: dict[str, Any]) -> Any:
-    accepted = list(inspect.signature(kind).parameters)[1:]
+    Raises:
+        UserError: If there is none of that name, or an argument is unknown to it or out of range.
+    """
+    kinds: dict[str, Any] = {
+        n: kind for n, kind in inspect.getmembers(module, inspect.isclass) if issubclass(kind, base)
+    }
+    del kinds[base.__name__]
+    if name not in kinds:
+        raise UserError(f"{group}.name: {module.__name__} has no {name!r}", hint=suggest(name, kinds))
+    accepted = list(inspect.signature(kinds[name]).parameters)[1:]
     for key in arguments:
         if key not in accepted:
-            raise UserError(f"{group}.{key}: no argument of {kind.__name__}", hint=suggest(key, accepted))
+            raise UserError(f"{group}.{key}: no argument of {name}", hint=suggest(key, accepted))
     try:
-        return kind(subject, **arguments)
+        return kinds[name](subject, **arguments)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{group}: {kind.__name__} does not take these arguments ({error})") from error
+        raise UserError(f"{group}: {name} does not take these arguments ({error})") from error

@@ -169,7 +169,6 @@ def _check(context: ProcessContext, env: DistributedEnv, *, within_s: float) -> 
     except (ProcessExitedException, ProcessRaisedException) as error:
         how = f"failed: {error}"
         if isinstance(error, ProcessExitedException):
-            how = (
-                f"was ended by {error.signal_name}" if error.signal_name else f"exited with {error.exit_code}"
-            )
+            name, status = error.signal_name, error.exit_code
+            how = f"was ended by {name}" if name else f"exited with {status}"
         raise ChildProcessError(f"process {error.error_index + 2} of {env.world_size} {how}") from None

@@ -107,7 +107,7 @@ def bare(config: TrainConfig, data: WindowDataModule, steps: int) -> float:
     """Seconds a step of forward, backward and Adam, on tensors that are ready."""
     model = build_module(config, data).model
     optimizer = torch.optim.Adam(model.parameters(), lr=config.optimizer.lr)
-    step = stepper(model, optimizer, mixed=resolve_precision(config.trainer.precision).name != "32-true")
+    step = stepper(model, optimizer, mixed=resolve_precision(config.trainer.precision)[0] != "32-true")
     ready = list(_ready(model, data, min(steps, 20)))
     for batch in ready[:WARM]:
         step(*batch)

@@ -76,11 +76,11 @@ def test_unusable_gpu_is_said_in_one_sentence(monkeypatch, said, reason):
 def test_auto_takes_bf16_on_a_processor_that_multiplies_it(multiplies, name, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": multiplies})
-    assert resolve_precision("auto").name == name
-    assert "this processor" in resolve_precision("auto").reason
+    assert resolve_precision("auto")[0] == name
+    assert "this processor" in resolve_precision("auto")[1]
 
 
 def test_auto_takes_no_bf16_on_a_gpu_where_forecasts_become_worse_by_it(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert resolve_precision("auto").name == "32-true"
-    assert "less accurate" in resolve_precision("bf16-mixed").reason
+    assert resolve_precision("auto")[0] == "32-true"
+    assert "less accurate" in resolve_precision("bf16-mixed")[1]

@@ -19,7 +19,7 @@ from foretrace.errors import UserError, sanitize
 from foretrace.tracking import recovery, store
 from foretrace.tracking.outbox import RECORDS
 from foretrace.tracking.redaction import redact
-from foretrace.tracking.stored import LOCAL_UI, NO_ANSWER, StoredRun, ui_address, unavailable
+from foretrace.tracking.stored import LOCAL_UI, StoredRun, store_access, ui_address
 from foretrace.workspace import Workspace
 
 ROW = "{:<33}{:<10}{:<16}{:>12}{:>10}{:>11}{:>11}  {}"
@@ -86,10 +86,8 @@ def recover(run_ids: Sequence[str], *, workspace: Workspace) -> int:
         UserError: If a run that is named is at work, in whatever container, or there is none of that name.
     """
     client = store.open_store(workspace)
-    try:
+    with store_access():
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    except NO_ANSWER as error:
-        raise unavailable(error) from error
     dead = recovery.recover(client, experiments=experiments, staging=workspace.staging)
     for run_id in run_ids:
         run = store.find_run(run_id, workspace)

@@ -36,7 +36,7 @@ from foretrace.training.callbacks import Diagnostics, TrainingBar, show_simulati
 from foretrace.training.checkpoint_io import load_best
 from foretrace.training.checkpoints import TimeIsUpError
 from foretrace.training.distributed import DistributedEnv
-from foretrace.training.hardware import Precision, resolve_precision, retain_freed_memory, unusable_gpu
+from foretrace.training.hardware import resolve_precision, retain_freed_memory, unusable_gpu
 from foretrace.training.log_filters import filter_library_logs
 from foretrace.training.module import TRAIN_LOSS, VALID_MSE, Forecaster, build_module
 from foretrace.training.process_group import all_gather, broadcast, plan_processes, process_group
@@ -79,12 +79,13 @@ def run(
     if DistributedEnv.from_environ().rank:
         return work(workspace)
     start = resolve_start(cfg, overrides=overrides, workspace=workspace)
-    config, precision = start.config, resolve_precision(start.config.trainer.precision)
+    config = start.config
+    precision, why = resolve_precision(config.trainer.precision)
     workspace = replace(workspace, uri=config.tracking.uri)
     env = plan_processes(config.trainer.devices, batch_size=config.data.batch_size)
     bar = show_simulation if config.trainer.progress else None
     data = sources.load(config.data, cache=workspace.cache, seed=config.seed, progress=bar)
-    start.check(precision.name, data)
+    start.check(precision, data)
     train = data.windows["train"].sequences
     ancestor = None if start.checkpoint else find_ancestor(config.model, train, workspace)
     job = own(overrides)
@@ -92,13 +93,13 @@ def run(
         config.tracking, job, workspace, name=default_name(config), tags=_labels(start, job)
     )
     with last_words(tracked, config) as metrics, tracked:
-        plan = Plan(config, precision.name, start.checkpoint)
+        plan = Plan(config, precision, start.checkpoint)
         watching = [*_watch(config, data, tracked, workspace), *callbacks]
         module, trainer = build(plan, data, env, tracked.signals, tracked, watching)
         if ancestor:
             begin_from(ancestor, module.model, tracked)
         record(start, data, module, trainer, tracked, overrides=overrides, workspace=workspace)
-        _announce(config, data, module, trainer, precision)
+        _announce(config, data, module, trainer, f"{precision} ({why})")
         began = time.monotonic()
         with process_group(env, worker=partial(work, workspace)):
             fit(broadcast(plan), module, trainer, data)
@@ -210,7 +211,7 @@ def _watch(
 
 
 def _announce(
-    config: TrainConfig, data: WindowDataModule, module: Forecaster, trainer: Trainer, precision: Precision
+    config: TrainConfig, data: WindowDataModule, module: Forecaster, trainer: Trainer, precision: str
 ) -> None:
     """Say what is trained on which data, and what computes it."""
     print(console.data(config.data.source, data))
@@ -218,9 +219,7 @@ def _announce(
     if reason := unusable_gpu():
         print(f"warning  the GPU is not used: {reason}", file=sys.stderr, flush=True)
     shared = f" in each of {trainer.world_size} processes" if trainer.world_size > 1 else ""
-    print(
-        f"device   {trainer.strategy.root_device}{shared}, {precision.name} ({precision.reason})", flush=True
-    )
+    print(f"device   {trainer.strategy.root_device}{shared}, {precision}", flush=True)
 
 
 def _conclude(

@@ -4,11 +4,9 @@ It is seen before MLflow tries: that waits for two minutes for a database which 
 SQLite file, and answers with whatever its libraries raise.
 """
 
-import errno
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -117,23 +115,6 @@ def make_tables(database: Path) -> None:
         left.unlink()
     with atomic_write(target) as aside:
         MlflowClient(tracking_uri=f"sqlite:///{aside}").search_experiments()
-
-
-@contextmanager
-def writable() -> Iterator[None]:
-    """Say in one sentence which file of the store the user may not write.
-
-    Raises:
-        UserError: If an `OSError` of that kind ends the block.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        hint = 'Give the folder to that user, or run as its owner (an image: --user "$(id -u):$(id -g)").'
-        reason = f"user {os.getuid()} may not write {error.filename} ({error.strerror})"
-        raise UserError(f"mlruns: {reason}", hint=hint) from error
 
 
 def relocate(database: Path, artifacts: Path) -> None:

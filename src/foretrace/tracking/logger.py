@@ -54,10 +54,6 @@ class BatchLoss(Callback):
         """Record the figure of that name that the training step returned."""
         self._run.log_metrics({self._name: outputs[self._name]}, step=trainer.global_step - 1)
 
-    def on_validation_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
-        """Let no point wait for the end of a long validation."""
-        self._run.flush_if_due()
-
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Tag the run with its progress."""
         progress = f"{trainer.current_epoch + 1}/{trainer.max_epochs} epochs"

@@ -15,12 +15,11 @@ from mlflow.entities import Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from foretrace.errors import Interrupted, UserError
-from foretrace.tracking.database import writable
 from foretrace.tracking.outbox import MAX_METRICS, Outbox, Record, Sender, unescape
 from foretrace.tracking.recovery import LOCK, RESERVE, Process, clear, is_locked
 from foretrace.tracking.redaction import redact
 from foretrace.tracking.signals import Signals
-from foretrace.tracking.stored import NO_ANSWER, StoredRun, digest_of, unavailable
+from foretrace.tracking.stored import StoredRun, digest_of, store_access
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,7 +60,7 @@ class TrackedRun(StoredRun):
         self.signals, self._lock = Signals(), FileLock(self._waiting / LOCK)
 
     def __enter__(self) -> "TrackedRun":
-        with writable():
+        with store_access():
             self._waiting.mkdir(parents=True, exist_ok=True)
             try:
                 self._lock.acquire(timeout=1)
@@ -71,10 +70,8 @@ class TrackedRun(StoredRun):
                 raise UserError(f"run: {where} is at work on {self.id}", hint=hint) from error
             try:
                 self._open()
-            except BaseException as error:
+            except BaseException:
                 self._lock.release()
-                if isinstance(error, NO_ANSWER):
-                    raise unavailable(error) from error
                 raise
         self.signals.install()
         return self

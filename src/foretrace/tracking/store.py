@@ -11,17 +11,10 @@ from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 
 from foretrace.errors import UserError
-from foretrace.tracking.database import (
-    check_address,
-    check_file,
-    make_relative,
-    make_tables,
-    relocate,
-    writable,
-)
+from foretrace.tracking.database import check_address, check_file, make_relative, make_tables, relocate
 from foretrace.tracking.recovery import Process, recover
 from foretrace.tracking.run import TrackedRun
-from foretrace.tracking.stored import NO_ANSWER, unavailable
+from foretrace.tracking.stored import store_access
 from foretrace.workspace import Workspace
 
 NO_RUN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -41,19 +34,16 @@ def create_run(workspace: Workspace, *, experiment: str, name: str, tags: dict[s
     Raises:
         UserError: If the store cannot be reached or written, or the experiment was deleted.
     """
-    try:
-        with writable():
-            workspace.mlruns.mkdir(parents=True, exist_ok=True)
-            # Several first runs at once would make the same tables at once: 3 of 4 crashed (hydraflow#245).
-            with FileLock(workspace.mlruns / ".lock"):
-                client = open_store(workspace, may_be_new=True)
-                found = _experiment_id(client, _artifact_location(workspace), experiment)
-                if workspace.uri is None and MOUNTED in os.environ:
-                    make_relative(workspace.database, workspace.artifacts)
-                recover(client, experiments=[found], staging=workspace.staging)
-                run = client.create_run(found, run_name=name, tags=tags | Process.this().tags())
-    except NO_ANSWER as error:
-        raise unavailable(error) from error
+    with store_access():
+        workspace.mlruns.mkdir(parents=True, exist_ok=True)
+        # Several first runs at once would make the same tables at once: 3 of 4 crashed (hydraflow#245).
+        with FileLock(workspace.mlruns / ".lock"):
+            client = open_store(workspace, may_be_new=True)
+            found = _experiment_id(client, _artifact_location(workspace), experiment)
+            if workspace.uri is None and MOUNTED in os.environ:
+                make_relative(workspace.database, workspace.artifacts)
+            recover(client, experiments=[found], staging=workspace.staging)
+            run = client.create_run(found, run_name=name, tags=tags | Process.this().tags())
     if not RUN_ID.fullmatch(run.info.run_id):
         raise UserError(f"tracking.uri: the store gives a run without an id: {run.info.run_id!r}")
     return TrackedRun(client, run, staging=workspace.staging)
@@ -79,10 +69,8 @@ def open_store(workspace: Workspace, *, may_be_new: bool = False) -> MlflowClien
     else:
         raise UserError(f"there is no run in {workspace.root} yet", hint="Train first: python src/train.py")
     # mlflow.db in the root is a link into mlruns/: it is where a bare `mlflow ui` looks.
-    try:
+    with store_access():
         return MlflowClient(tracking_uri=uri or f"sqlite:///{database}")
-    except MlflowException as error:
-        raise unavailable(error) from error
 
 
 def find_run(run_id: str, workspace: Workspace, *, key: str = "run", ended: bool = False) -> TrackedRun:
@@ -95,12 +83,13 @@ def find_run(run_id: str, workspace: Workspace, *, key: str = "run", ended: bool
     if not RUN_ID.fullmatch(run_id):  # it becomes the name of a folder, and part of an address
         raise no_such_run
     client = open_store(workspace)
-    try:
-        found = client.get_run(run_id)
-    except NO_ANSWER as error:
-        if getattr(error, "error_code", None) not in NO_RUN:
-            raise unavailable(error) from error
-        raise no_such_run from error
+    with store_access():
+        try:
+            found = client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code in NO_RUN:
+                raise no_such_run from error
+            raise
     if found.info.run_id != run_id:
         raise UserError(f"{key}: asked for the run {run_id}, the store gives another one")
     if found.info.lifecycle_stage == LifecycleStage.DELETED:
@@ -118,12 +107,10 @@ def latest_runs(
         UserError: If there is no store, or it does not answer.
     """
     client = open_store(workspace)
-    try:
+    with store_access():
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         order = ["attributes.start_time DESC"]
         return client, list(client.search_runs(experiments, condition, max_results=limit, order_by=order))
-    except NO_ANSWER as error:
-        raise unavailable(error) from error
 
 
 def _artifact_location(workspace: Workspace) -> str | None:

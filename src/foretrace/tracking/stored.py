@@ -1,8 +1,10 @@
 """A run as the store has it, under MLflow's names, and where its artifacts are."""
 
+import errno
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlparse, urlsplit
@@ -60,6 +62,25 @@ def unavailable(error: Exception) -> UserError:
     """Return the reason why a store does not answer as an error of the user's, without passwords."""
     reason = redact(" ".join(str(error).split()))
     return UserError(f"tracking.uri: the tracking store does not answer: {reason}")
+
+
+@contextmanager
+def store_access() -> Iterator[None]:
+    """Say in one sentence that the store does not answer, or which of its files the user may not write.
+
+    Raises:
+        UserError: If that is what ends the block.
+    """
+    try:
+        yield
+    except NO_ANSWER as error:
+        raise unavailable(error) from error
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        hint = 'Give the folder to that user, or run as its owner (an image: --user "$(id -u):$(id -g)").'
+        reason = f"user {os.getuid()} may not write {error.filename} ({error.strerror})"
+        raise UserError(f"mlruns: {reason}", hint=hint) from error
 
 
 def ui_address(client: MlflowClient, page: str) -> str:

@@ -165,7 +165,10 @@ class Checkpoints(Checkpoint):
     def _save(self, trainer: Trainer, *, is_best: bool = False) -> None:
         if self._run:
             self._run.flush(sync=True)
-        self._generators = all_gather(_generator_states(trainer.strategy.root_device))
+        device, states = trainer.strategy.root_device, {"cpu": torch.get_rng_state()}
+        if device.type == "cuda":
+            states[str(device)] = torch.cuda.get_rng_state(device)
+        self._generators = all_gather(states)
         last = self.folder / LAST
         if trainer.is_global_zero and last.exists():
             last.replace(self.folder / PREVIOUS)
@@ -203,10 +206,3 @@ class Checkpoints(Checkpoint):
         except OSError:  # not every file system has links
             shutil.copyfile(self.folder / LAST, aside)
         aside.replace(self.folder / BEST)
-
-
-def _generator_states(device: torch.device) -> dict[str, torch.Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states[str(device)] = torch.cuda.get_rng_state(device)
-    return states

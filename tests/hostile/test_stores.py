@@ -13,7 +13,6 @@ from mlflow import MlflowClient
 from trained import refused
 
 from foretrace.commands import runs
-from foretrace.tracking import database as databases
 from foretrace.tracking import store
 from foretrace.training.log_filters import filter_library_logs
 from foretrace.workspace import Workspace
@@ -112,7 +111,7 @@ def test_one_at_an_address(root, database, refuse, case):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_database_that_others_hold(root, database, refuse, monkeypatch, command):
-    monkeypatch.setattr(databases, "BUSY_S", 0.1)
+    monkeypatch.setattr(store, "BUSY_S", 0.1)
     shutil.copy(database, root / "mlflow.db")
     with closing(sqlite3.connect(root / "mlflow.db")) as held:
         held.execute("BEGIN EXCLUSIVE")

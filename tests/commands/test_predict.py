@@ -128,7 +128,7 @@ WRONG = {
     ),
     "in.csv, column 'angle', row 3: 'much' is not a number": ("", "height,angle,push\n" + "1,2,3\n" * 2 + "1,much,3\n"),
     "in.csv: a time step of 1 s, where the model was trained on steps of 0.1 s": ("data.order_column=at", times("1s")),
-    "data.episode_column: 'push' is also a feature, a covariate or the order": ("data.episode_column=push", ""),
+    "data.episode_column: column 'push' is named twice": ("data.episode_column=push", ""),
     "in.csv: not one row": ("", rows(0).to_csv(index=False)),
     "horizon: must be 1 with mode=one_step": ("mode=one_step horizon=2", ""),
     "give either run or model, got both": ("run=abc", ""),

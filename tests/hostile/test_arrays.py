@@ -12,8 +12,8 @@ from corpus import put, read, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foretrace.data.tables import arrays
-from foretrace.data.tables.arrays import open_arrays
+from foretrace.data.tables import files
+from foretrace.data.tables.files import open_arrays
 from foretrace.errors import UserError
 
 
@@ -136,7 +136,7 @@ def test_nothing_is_unpickled(tmp_path, name):
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(arrays, "LARGEST_ARCHIVE", 2**20)
+    monkeypatch.setattr(files, "LARGEST_ARCHIVE", 2**20)
     monkeypatch.setattr(np.lib.npyio.NpzFile, "__init__", None)  # nobody comes to call it
     bomb = archive(("a.npy", npy(np.zeros((2**18, 4)))))
     assert len(bomb) < 2**15

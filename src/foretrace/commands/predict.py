@@ -68,7 +68,7 @@ def run(config: PredictConfig, *, workspace: Workspace) -> Path:
     forecaster = _Forecaster(recordings, predictor, config.horizon if goes_on else None, levels)
     with atomic_write(table) as aside, atomic_write(picture) as drawn:
         count = _write(aside, table.suffix, forecaster.schema, forecaster.forecast(chosen, drawn))
-    for warning in recordings.warnings:
+    for warning in sequences.warnings:
         print(f"warning  {warning}")
     if members > 1:
         ids = ", ".join(run_id[:8] for run_id in predictor.run_ids)
@@ -184,7 +184,8 @@ class _Forecaster:
 
     def _future(self, episode: int, horizon: int) -> FloatArray:
         """Covariates of the rows to come: those in the file, or made from the time alone. Shape (H − 1, K)."""
-        sequences, predictor, reading = self.recordings.sequences, self.predictor, self.recordings.reading
+        sequences, predictor = self.recordings.sequences, self.predictor
+        reading = Reading.model_validate(sequences.reading)
         what = f"{sequences.episode_names[episode]}, rows without features"
         if not predictor.covariate_names:
             return predictor.future_covariates(None, horizon, what=what)

@@ -203,13 +203,13 @@ def test_a_file_of_this_kind_is_read_right(read, case):
     )
     assert level == pytest.approx(expected, abs=1e-4)
     assert (found.sequences.feature_names, found.sequences.dt_s) == (("level", "flow"), pytest.approx(dt_s))
-    assert told in " ".join(found.warnings)
+    assert told in " ".join(found.sequences.warnings)
 
 
 @pytest.mark.parametrize("case", DOUBTED)
 def test_what_is_doubtful_is_said(read, case):
     content, settings, told = DOUBTED[case]
-    assert told in " ".join(read(content, settings).warnings)
+    assert told in " ".join(read(content, settings).sequences.warnings)
 
 
 @pytest.mark.parametrize("case", ASKED)
@@ -261,4 +261,4 @@ def test_recordings_of_several_time_steps_have_none_and_it_is_said(tmp_path):
         (tmp_path / f"{name}.csv").write_text(table(times))
     found = read_recordings(str(tmp_path), Reading(), cache=tmp_path / ".cache")
     assert found.sequences.dt_s is None
-    assert "time steps differ from recording to recording: 3600 to 86400 s" in found.warnings
+    assert "time steps differ from recording to recording: 3600 to 86400 s" in found.sequences.warnings

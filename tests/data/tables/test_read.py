@@ -17,10 +17,9 @@ from pyarrow import parquet
 
 from foretrace.config import Reading
 from foretrace.data.sequences import Sequences
-from foretrace.data.tables.episodes import Stretch, cut
 from foretrace.data.tables.files import find_files
 from foretrace.data.tables.read import read_recordings
-from foretrace.data.tables.steps import constant_step
+from foretrace.data.tables.steps import Stretch, constant_step, cut
 from foretrace.errors import UserError
 
 WEATHER = ROOT.parent / "shared/datasets/nyc_weather/weather.csv"
@@ -197,6 +196,11 @@ def test_drop_leaves_out_whole_episodes(read, tmp_path):
         ("k,x\na,5\nb,6\n", {"order_column": "k"}, "column 'k': 'a' can be read neither .* data.time_format"),
         ("k,x\na,5\n,6\n", {"episode_column": "k"}, "column 'k', row 2: no value, so no episode"),
         (HOURLY, {"order_column": "time", "dt_s": 60.0}, "data.dt_s: 60, but rows are 3600 s apart"),
+        (
+            HOURLY.replace(":00:00Z", ":30:00Z"),
+            {"order_column": "time", "resample_s": 420.0, "resample": "linear"},
+            "data.resample_s: no value at even times",
+        ),
         ("x,y\n1,2\n3\n", {}, "run.csv: .* line 3 has 1 values where 2 are expected"),
         ("x,x\n1,2\n", {}, "run.csv: two columns called 'x'"),
         ("1.5,2\n1,2\n", {}, "run.csv, line 1: may be a header or a row .* data.header=true"),

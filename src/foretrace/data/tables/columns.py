@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +11,9 @@ import numpy.typing as npt
 from foretrace.config.data import Reading
 from foretrace.data.tables.dialect import NUMBER, SIGNS, as_number
 from foretrace.data.tables.engine import Engine, Table, listed
-from foretrace.data.tables.time_formats import Texts
 from foretrace.data.tables.times import (
     TIME_NAME,
+    Texts,
     as_setting,
     find_label,
     find_time,
@@ -40,6 +41,22 @@ REASONS = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class Column:
+    """The first rows of a column, and what they hold."""
+
+    kind: str  # number, text, boolean, time, empty or other
+    texts: Sequence[str | None]  # None where there is no value; numbers as Python writes them
+
+    @cached_property
+    def numbers(self) -> npt.NDArray[np.float64]:
+        """The finite numbers."""
+        numbers = np.array(
+            [float(text) for text in self.texts if text and NUMBER.fullmatch(text)], np.float64
+        )
+        return numbers[np.isfinite(numbers)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Uses:
     """What is done with each column."""
 
@@ -55,73 +72,72 @@ def choose_uses(engine: Engine, tables: Sequence[Table], given: Reading) -> Uses
     Raises:
         UserError: If a column that was named is absent or of no use, or what to do is the user's to say.
     """
+    _check_named(tables, given)
     first, reading, notes = tables[0], given, list[str]()
-    _check_named(tables, reading)
-    if first.dialect and (above := first.dialect.above):
-        notes.append(f"lines above the header passed over: {listed(above)}")
+    if first.dialect and first.dialect.above:
+        notes.append(f"lines above the header passed over: {listed(first.dialect.above)}")
     texts = sample(engine, first, reading)
-    bare = [t.strip(SIGNS) for column in texts.values() for t in column[:2000] if t]
-    commas = [t for t in bare if DECIMAL_COMMA.fullmatch(t)]
-    if first.dialect and reading.decimal is None and not all(map(THOUSANDS.fullmatch, commas)):
-        reading = reading.model_copy(update={"decimal": ","})
-    kinds = {name: _kind(kind, texts[name], reading) for name, (_, kind) in first.columns.items()}
-    for name in (name for name, kind in kinds.items() if kind == "empty" and len(tables) > 1):
-        counts = (
-            f"SELECT count({t.text(name, reading)}) FROM {t.relation}" for t in tables if name in t.columns
-        )
-        kinds[name] = "number" if any(engine.rows(count)[0][0] for count in counts) else "empty"
+    if first.dialect and reading.decimal is None:
+        bare = (text.strip(SIGNS) for column in texts.values() for text in column[:2000] if text)
+        if not all(map(THOUSANDS.fullmatch, filter(DECIMAL_COMMA.fullmatch, bare))):
+            reading = reading.model_copy(update={"decimal": ","})
+    columns = {name: _column(kind, texts[name], reading) for name, (_, kind) in first.columns.items()}
+    for name in [name for name, column in columns.items() if column.kind == "empty"]:
+        others = [table for table in tables[1:] if name in table.columns]
+        counts = (f"SELECT count({other.text(name, reading)}) FROM {other.relation}" for other in others)
+        if any(engine.rows(count)[0][0] for count in counts):
+            columns[name] = replace(columns[name], kind="number")
     for table in tables:
-        for name in (name for name in table.columns if kinds.get(name) == "boolean"):
+        for name in (name for name in table.columns if name in columns and columns[name].kind == "boolean"):
             table.columns[name] = f"TRY_CAST({table.columns[name][0]} AS BOOLEAN)", "BOOLEAN"
-    plain = {
-        name: [t and as_number(t, reading) for t in column] if kinds[name] == "number" else column
-        for name, column in texts.items()
-    }
-    reading = find_time(engine, first, kinds, plain, reading, notes)
-    found = _found(given, reading)
-    used = {*order_columns(reading), reading.episode_column, *reading.covariates}
-    reasons = {
-        name: _reason(name, kind, texts[name], reading) for name, kind in kinds.items() if name not in used
-    }
+    kinds = {name: column.kind for name, column in columns.items()}
+    reading = find_time(engine, first, kinds, {name: c.texts for name, c in columns.items()}, reading, notes)
+    order = order_columns(reading)
+    found = as_setting(order) if order and given.order_column is None else ""
+    if reading.time_format != given.time_format and reading.time_format not in ("iso", "s"):
+        found = f"{found} data.time_format='{reading.time_format}'".strip()
+    used = {*order, reading.episode_column, *reading.covariates}
+    reasons = {name: _reason(name, column) for name, column in columns.items() if name not in used}
     features = given.features or [name for name, reason in reasons.items() if not reason]
     passed_over = {name: reason for name, reason in reasons.items() if name not in features}
-    for name in features:
+    for name in (*features, *reading.covariates):
         if kinds[name] in ("time", "other"):
-            kind = first.columns[name][1].lower()
-            raise UserError(f"{first.where}, column {name!r}: holds {kind}, not numbers")
-    for name in (*features, *(name for name in reading.covariates if kinds[name] == "number")):
-        rows = enumerate(texts[name], 1) if kinds[name] in ("number", "text") else ()
-        bad = {text: row for row, text in reversed(list(rows)) if text and not _is_number(text, reading)}
-        if bad:
-            where = f"{first.where}, column {name!r}, row {min(bad.values())}"
-            raise not_a_number(where, sorted(bad, key=lambda text: bad[text])[:5], found)
+            wanted = "numbers" if name in features else "numbers or categories"
+            holds = first.columns[name][1].lower()
+            raise UserError(f"{first.where}, column {name!r}: holds {holds}, not {wanted}")
+        if kinds[name] == "number" or (kinds[name] == "text" and name in features):
+            words = [(row, text) for row, text in enumerate(texts[name], 1) if text]
+            bad = [(row, text) for row, text in words if not NUMBER.fullmatch(as_number(text, reading))]
+            if bad:
+                where = f"{first.where}, column {name!r}, row {bad[0][0]}"
+                raise not_a_number(where, list(dict.fromkeys(text for _, text in bad))[:5], found)
     if not features:
-        examples = ((name, next(filter(None, texts[name]), "")) for name in list(first.columns)[:8])
+        examples = ((name, next(filter(None, texts[name]), "")) for name in list(columns)[:8])
         shown = ", ".join(f"{name!r} ({text[:30]!r})" for name, text in examples)
-        raise UserError(f"{first.where}: no numeric column to predict among {shown}",
-                        hint="Write numbers without units, and name their columns in data.features")  # fmt: skip
-    if given.features is None and given.episode_column is None and {*first.folders} & {*passed_over}:
-        name = next(name for name in first.folders if name in passed_over)
-        hint = f"Set data.episode_column={name}{found and f' {found}'}, or data.covariates=[{name}]"
-        raise UserError(
-            f"{first.where}: folders give a column {name!r}, and what it means is not said", hint=hint
-        )
+        hint = "Write numbers without units, and name their columns in data.features"
+        raise UserError(f"{first.where}: no numeric column to predict among {shown}", hint=hint)
+    folder = next((name for name in first.folders if name in passed_over), None)
+    if folder and given.features is None and given.episode_column is None:
+        told = f"folders give a column {folder!r}, and what it means is not said"
+        hint = f"Set data.episode_column={folder}{found and f' {found}'}, or data.covariates=[{folder}]"
+        raise UserError(f"{first.where}: {told}", hint=hint)
     if unknown := [name for name in reading.units or {} if name not in (*features, *reading.covariates)]:
         hint = suggest(unknown[0], features)
         raise UserError(f"data.units: {unknown[0]!r} is no feature or covariate", hint=hint)
-    units = {n: unit for n, unit in (first.dialect.units if first.dialect else {}).items() if n in features}
     if given.features is None:
-        notes += _doubts(features, passed_over, texts, reading)
-    signed = [name for name in features if any(text and text != text.strip(SIGNS) for text in texts[name])]
-    notes += [f"signs of percent or currency dropped: {listed(signed)}"] if signed else []
+        notes += _doubts(features, passed_over, columns, order)
+    if signed := [
+        name for name in features if any(text and text != text.strip(SIGNS) for text in texts[name])
+    ]:
+        notes.append(f"signs of percent or currency dropped: {listed(signed)}")
+    units = first.dialect.units if first.dialect else {}
     settled = {
         "features": list(features),
         "categories": _categories(engine, tables, kinds, reading, notes),
-        "units": units | (reading.units or {}),
+        "units": {name: unit for name, unit in units.items() if name in features} | (reading.units or {}),
     }
-    return Uses(
-        reading=reading.model_copy(update=settled), passed_over=passed_over, warnings=notes, found=found
-    )
+    reading = reading.model_copy(update=settled)
+    return Uses(reading=reading, passed_over=passed_over, warnings=notes, found=found)
 
 
 def not_a_number(where: str, texts: Sequence[str], found: str) -> UserError:
@@ -153,75 +169,65 @@ def sample(engine: Engine, table: Table, reading: Reading) -> Texts:
     return dict(zip(table.columns, zip(*found, strict=True), strict=True))
 
 
-def _is_number(text: str, reading: Reading) -> bool:
-    return NUMBER.fullmatch(as_number(text, reading)) is not None
-
-
-def _kind(declared: str, texts: Sequence[str | None], reading: Reading) -> str:
-    """Return what a column holds: number, text, boolean, time, empty or other."""
+def _column(declared: str, texts: Sequence[str | None], reading: Reading) -> Column:
+    """Tell what a column holds by its type, or where that is text by the first rows."""
     if declared != "VARCHAR" and not declared.startswith("ENUM"):
-        if NUMERIC.fullmatch(declared):
-            return "number"
-        if declared.startswith(("TIMESTAMP", "DATE")):
-            return "time"
-        return {"BOOLEAN": "boolean", '"NULL"': "empty", "TIME": "text"}.get(declared, "other")
-    values = [text for text in texts if text is not None]
-    if values and all(text.lower() in ("true", "false") for text in values):
-        return "boolean"
-    numbers = sum(_is_number(text, reading) for text in values)
-    thousands = (
-        0 if reading.thousands else sum(THOUSANDS.fullmatch(text.strip(SIGNS)) is not None for text in values)
-    )
-    return "empty" if not values else "number" if 2 * max(numbers, thousands) >= len(values) else "text"
+        kinds = {"BOOLEAN": "boolean", '"NULL"': "empty", "TIME": "text"}
+        date = "time" if declared.startswith(("TIMESTAMP", "DATE")) else "other"
+        kind = "number" if NUMERIC.fullmatch(declared) else kinds.get(declared, date)
+    else:
+        values = [text for text in texts if text is not None]
+        numbers = sum(NUMBER.fullmatch(as_number(text, reading)) is not None for text in values)
+        if not reading.thousands:
+            numbers = max(numbers, sum(THOUSANDS.fullmatch(text.strip(SIGNS)) is not None for text in values))
+        kind = "empty" if not values else "number" if 2 * numbers >= len(values) else "text"
+        if values and all(text.lower() in ("true", "false") for text in values):
+            kind = "boolean"
+    plain = [text and as_number(text, reading) for text in texts] if kind == "number" else texts
+    return Column(kind=kind, texts=plain)
 
 
-def _numbers(texts: Sequence[str | None], reading: Reading) -> npt.NDArray[np.float64]:
-    words = (as_number(text, reading) for text in texts if text)
-    numbers = (float(word) for word in words if NUMBER.fullmatch(word))
-    return np.array([number for number in numbers if np.isfinite(number)], np.float64)
-
-
-def _reason(name: str, kind: str, texts: Sequence[str | None], reading: Reading) -> str:
+def _reason(name: str, column: Column) -> str:
     """Why a column that no setting names is passed over; empty if it is not."""
-    if kind != "number":
-        return REASONS[kind]
-    numbers = _numbers(texts, reading) if COUNTER.fullmatch(name) else np.zeros(0)
-    if len(numbers) > 2 and np.mean(np.diff(numbers) == 1) >= 0.95:
+    if column.kind != "number":
+        return REASONS[column.kind]
+    if COUNTER.fullmatch(name) and len(column.numbers) > 2 and np.mean(np.diff(column.numbers) == 1) >= 0.95:
         return "only counts rows"
-    if name.startswith("__index_level_"):
-        return "index"
-    return "" if name else "no name"
+    return "index" if name.startswith("__index_level_") else "" if name else "no name"
 
 
 def _doubts(
-    features: Sequence[str], passed_over: Mapping[str, str], texts: Texts, reading: Reading
+    features: Sequence[str],
+    passed_over: Mapping[str, str],
+    columns: Mapping[str, Column],
+    order: Sequence[str],
 ) -> list[str]:
     """Return what is doubtful about columns that nobody named."""
-    notes = []
+    notes, counting = list[str](), list[str]()
     if passed_over:
         named = ", ".join(f"{name!r} ({reason})" for name, reason in list(passed_over.items())[:8])
         notes.append(f"columns passed over: {named}; data.features or data.covariates takes them in")
     calendar = [name for name in (*features, *passed_over) if CALENDAR.fullmatch(name)]
     if {*calendar} & {*features}:
         notes.append(f"calendar columns would be predicted: is it {as_setting(calendar)}?")
-    numbers = {name: _numbers(texts[name], reading) for name in features}
-    counting = list[str]()
-    for name, values in numbers.items():
-        if len(values) != len(texts[name]) or len(values) <= 20:
-            continue
+    whole = {name: columns[name].numbers for name in features}
+    whole = {name: values for name, values in whole.items() if 20 < len(values) == len(columns[name].texts)}
+    for name, values in whole.items():
         again = np.flatnonzero(np.diff(values) != 1)  # where a counter begins again, a recording may
         is_counter = len(again) <= len(values) // 10
-        if order_columns(reading):
+        if order:
             counting += [name] if is_counter or is_monotonic(values) else []
         elif is_monotonic(values) and len(again):
             notes.append(f"column {name!r} rises throughout: is it a counter, or {as_setting([name])}?")
         elif is_counter:
-            others = [n for n, v in numbers.items() if len(v) == len(values) and n != name]
-            same = [n for n in others if np.array_equal(np.flatnonzero(np.diff(numbers[n])), again)]
-            also = f" data.episode_column={same[0]}" if same and len(again) else ""
-            notes.append(f"column {name!r} only counts: is it {as_setting([name])}{also}?")
+            changing = (
+                n for n in whole if n != name and np.array_equal(np.flatnonzero(np.diff(whole[n])), again)
+            )
+            label = next(changing, None) if len(again) else None
+            episode = f" data.episode_column={label}" if label else ""
+            notes.append(f"column {name!r} only counts: is it {as_setting([name])}{episode}?")
         elif TIME_NAME.search(name) and 10 * np.sum(np.diff(values) <= 0) <= len(values):
-            label = find_label([name], texts)
+            label = find_label([name], {each: column.texts for each, column in columns.items()})
             settings = f"{as_setting([name])} data.episode_column={label}"
             what = settings if label else "the time of several recordings"
             notes.append(f"column {name!r} rises and begins again: is it {what}?")
@@ -232,23 +238,20 @@ def _doubts(
 
 
 def _check_named(tables: Sequence[Table], reading: Reading) -> None:
-    chosen, order = [*(reading.features or ()), *reading.covariates], order_columns(reading)
+    """Refuse names that are no columns, or are named for two uses."""
     if reading.features == []:
         raise UserError("data.features: names no column", hint="Name at least one, or leave it null for all")
-    if twice := [name for name in chosen if chosen.count(name) > 1]:
-        setting = "data.covariates" if twice[0] in reading.covariates else "data.features"
-        raise UserError(f"{setting}: column {twice[0]!r} is named twice")
-    if reading.episode_column in (*chosen, *order):
-        name = reading.episode_column
-        raise UserError(f"data.episode_column: {name!r} is also a feature, a covariate or the order")
-    episode = [reading.episode_column] if reading.episode_column is not None else []
-    named = {"features": reading.features or (), "covariates": reading.covariates, "order_column": order,
-             "episode_column": episode}  # fmt: skip
-    for table in tables:
-        for setting, name in ((setting, name) for setting, names in named.items() for name in names):
-            if name not in table.columns:
-                hint = suggest(name, table.columns)
-                raise UserError(f"{table.where}: no column {name!r} (data.{setting})", hint=hint)
+    episode = [] if reading.episode_column is None else [reading.episode_column]
+    named = {"features": reading.features or [], "covariates": reading.covariates, "episode_column": episode,
+             "order_column": order_columns(reading)}  # fmt: skip
+    taken = list[str]()
+    for setting, name in ((setting, name) for setting, names in named.items() for name in names):
+        if name in (episode if setting == "order_column" else taken):  # a feature may be the time as well
+            raise UserError(f"data.{setting}: column {name!r} is named twice")
+        taken.append(name)
+        for table in (table for table in tables if name not in table.columns):
+            hint = suggest(name, table.columns)
+            raise UserError(f"{table.where}: no column {name!r} (data.{setting})", hint=hint)
 
 
 def _categories(
@@ -258,8 +261,6 @@ def _categories(
     categories = {}
     for name in reading.covariates:
         known = (reading.categories or {}).get(name)
-        if kinds[name] in ("time", "other"):
-            raise UserError(f"data.covariates: column {name!r} holds neither numbers nor categories")
         if kinds[name] != "text" and known is None:
             continue
         found = set[str]()
@@ -272,12 +273,3 @@ def _categories(
             notes.append(f"{name}: {listed(strange)} did not occur in training, and count as none")
         categories[name] = sorted(found) if known is None else known
     return categories
-
-
-def _found(given: Reading, reading: Reading) -> str:
-    """Return what was found out about the time, as one would set it."""
-    order = order_columns(reading)
-    settings = [as_setting(order)] if order and given.order_column is None else []
-    if reading.time_format != given.time_format and reading.time_format not in ("iso", "s"):
-        settings.append(f"data.time_format='{reading.time_format}'")
-    return " ".join(settings)

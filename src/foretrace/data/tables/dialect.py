@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from foretrace.config.data import Reading
-from foretrace.data.tables.arrays import check_width
+from foretrace.data.tables.files import check_width
 from foretrace.errors import UserError
 
 UNSET = Reading()

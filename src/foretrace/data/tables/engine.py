@@ -17,9 +17,8 @@ import pandas as pd
 import pyarrow as pa
 
 from foretrace.config.data import Reading
-from foretrace.data.tables.arrays import check_width, open_arrays
 from foretrace.data.tables.dialect import ABSENT, NUMBER, SIGNS, UNSET, Dialect, find_dialect, plain_copy
-from foretrace.data.tables.files import ARRAYS, file_format, partitions, stems
+from foretrace.data.tables.files import ARRAYS, check_width, file_format, open_arrays, partitions, stems
 from foretrace.errors import UserError, is_plain
 
 # That the engine may hold, and more for each column; what needs more goes to disk.

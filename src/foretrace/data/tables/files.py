@@ -1,12 +1,25 @@
-"""Which files a path stands for, on this machine or behind a URL."""
+"""Which files a path stands for, on this machine or behind a URL, and the arrays that NPY and NPZ files hold.
+
+Shapes: E episodes, T rows, F features.
+"""
 
 import glob
 import hashlib
 import os
 import re
+import shutil
+import tempfile
+import tokenize
+import warnings
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from foretrace.errors import UserError, is_plain
 from foretrace.workspace import atomic_write
@@ -14,6 +27,10 @@ from foretrace.workspace import atomic_write
 TEXTS = tuple(kind + packed for kind in (".csv", ".tsv", ".txt") for packed in ("", ".gz", ".zst"))
 ARRAYS = (".npy", ".npz")
 FORMATS = (*TEXTS, ".parquet", *ARRAYS)
+BROKEN = (EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, OSError, ValueError, MemoryError, OverflowError,
+          SyntaxError, TypeError, tokenize.TokenError)  # fmt: skip
+MOST_COLUMNS = 10_000
+LARGEST_ARCHIVE = 2**32  # bytes that an NPZ file is unpacked to; it may be a thousandth of that
 
 
 def find_files(path: str, *, cache: Path) -> list[Path]:
@@ -53,9 +70,8 @@ def find_files(path: str, *, cache: Path) -> list[Path]:
             raise UserError(f"{str(file)!r}: a name that is not plain UTF-8", hint="Rename the file")
     kinds = Counter("text" if file_format(file) in TEXTS else file_format(file) for file in found)
     if len(kinds) > 1:
-        kept = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-        hint = "Give a pattern, e.g. '*.csv'"
-        raise UserError(f"data.path: files of several formats at {path!r} ({kept})", hint=hint)
+        several = f"files of several formats at {path!r} ({', '.join(f'{n} {k}' for k, n in sorted(kinds.items()))})"
+        raise UserError(f"data.path: {several}", hint="Give a pattern, e.g. '*.csv'")
     return found
 
 
@@ -85,6 +101,72 @@ def partitions(file: Path) -> dict[str, str]:
     """
     parts = (part.partition("=") for part in file.parent.parts)
     return {key: value for key, equals, value in parts if equals and key and value}
+
+
+def open_arrays(file: Path, scratch: Path | None = None) -> dict[str, npt.NDArray[Any]]:
+    """Map arrays (T, F) of a file, by name; one that is alone in its file has none.
+
+    Nothing is unpickled: a pickle may run anything.
+
+    Args:
+        file: In NPY or NPZ format.
+        scratch: Folder into which an NPZ file is unpacked; an NPY file needs none.
+
+    Raises:
+        UserError: If the file cannot be read, or an array is empty or holds something else than numbers.
+    """
+    try:
+        arrays = _unpack(file, scratch) if scratch and file_format(file) == ".npz" else {"": map_array(file)}
+        for name, array in arrays.items():
+            shapes, most = ("(T, F)", 2) if name else ("(T, F) or (E, T, F)", 3)
+            if array.dtype.kind not in "fiu":
+                raise ValueError(f"{name and f'{name!r}: '}values of type {array.dtype}")
+            if not 1 <= array.ndim <= most or not array.size:
+                found = f"{name and f'{name!r}: '}shape {array.shape}"
+                raise ValueError(f"{found}, and {shapes} with rows and columns is needed")
+    except BROKEN as error:
+        text = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{file}: no arrays of numbers, saved without pickle: {text}") from error
+    if "" in arrays and arrays[""].ndim == 3:
+        arrays = {f"episode {e}": episode for e, episode in enumerate(arrays[""])}
+    for array in arrays.values():
+        check_width(str(file), array[:1].size)
+    return {name: array.reshape(len(array), -1) for name, array in arrays.items()}
+
+
+def map_array(file: Path) -> npt.NDArray[Any]:
+    """Return the array of an NPY file, where it lies; changes would stay in memory."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*created on Python 2")  # and read as well as any other
+        return np.lib.format.open_memmap(file, mode="c").view(np.ndarray)
+
+
+def check_width(where: str, columns: int) -> None:
+    """Refuse a table of so many columns that its rows and columns were probably exchanged."""
+    if columns > MOST_COLUMNS:
+        hint = "Rows are steps in time and columns are features: is the table turned?"
+        raise UserError(f"{where}: {columns:,} columns, and at most {MOST_COLUMNS:,} can be read", hint=hint)
+
+
+def _unpack(file: Path, scratch: Path) -> dict[str, npt.NDArray[Any]]:
+    arrays = {}
+    with zipfile.ZipFile(file) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+        if size > LARGEST_ARCHIVE:
+            too_large = f"{size:,} bytes in it, and at most {LARGEST_ARCHIVE:,} are unpacked"
+            raise ValueError(f"{too_large}: save the arrays as NPY files, one for each recording")
+        for name, count in Counter(archive.namelist()).items():
+            if not name.endswith(".npy") or not all(map(is_plain, name)):
+                raise ValueError(f"{name!r} in it is no array (*.npy) with a plain name")
+            if count > 1:
+                raise ValueError(f"two arrays called {name.removesuffix('.npy')!r} in it")
+        for name in archive.namelist():
+            with archive.open(name) as member, tempfile.NamedTemporaryFile(dir=scratch, delete=False) as out:
+                shutil.copyfileobj(member, out, 2**20)
+            arrays[name.removesuffix(".npy")] = map_array(Path(out.name))
+    if not arrays:
+        raise ValueError("no array in it")
+    return arrays
 
 
 def _matches(pattern: str) -> list[Path]:

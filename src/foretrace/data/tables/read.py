@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +18,26 @@ from filelock import FileLock
 
 from foretrace.config.data import Reading
 from foretrace.data.sequences import Sequences
-from foretrace.data.tables.arrays import map_array, open_arrays
-from foretrace.data.tables.convert import LARGEST, NOTES, Conversion
+from foretrace.data.tables.convert import NOTES, convert
 from foretrace.data.tables.engine import Engine
-from foretrace.data.tables.episodes import Rows, blocks, map_files
-from foretrace.data.tables.files import find_files, stems
-from foretrace.data.tables.steps import Times
+from foretrace.data.tables.files import find_files, map_array, open_arrays, stems
+from foretrace.data.tables.raw import LARGEST
+from foretrace.data.tables.steps import blocks, map_files
 from foretrace.errors import UserError
 
-VERSION = 2  # of the canonical form
+VERSION = 3  # of the canonical form
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Recordings:
     """What was read, and how."""
 
-    sequences: Sequences  # episodes without holes
-    reading: Reading  # the settings with all that was found out: with them, new files are read the same way
+    sequences: (
+        Sequences  # episodes without holes; its ``reading`` is the settings with all that was found out
+    )
     report: dict[str, Any]  # what a person may want to know of the columns and of the time
-    warnings: tuple[str, ...]  # what a person should know before training
     # For each recording, first row after its last with features and one past its last; covariates alone.
-    future: dict[str, tuple[int, int]]
+    future: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def read_recordings(path: str, reading: Reading, *, cache: Path, with_future: bool = False) -> Recordings:
@@ -76,14 +75,21 @@ def read_recordings(path: str, reading: Reading, *, cache: Path, with_future: bo
             try:
                 (aside / "scratch").mkdir(parents=True)
                 with Engine(aside / "scratch") as engine:
-                    Conversion(engine, files, reading, aside).run(origin=path, with_future=with_future)
+                    convert(engine, files, reading, aside, origin=path, with_future=with_future)
                 shutil.rmtree(aside / "scratch")
                 aside.replace(folder)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
     meta = json.loads((folder / "meta.json").read_text())
-    widths = len(meta["features"]), len(meta["covariates"])
-    return _recordings(meta, *map_files(folder, *widths, has_times=meta["has_times"]))
+    fields: dict[str, Any] = {
+        name: tuple(each) if isinstance(each, list) else each for name, each in meta["sequences"].items()
+    }
+    widths = len(fields["feature_names"]), len(fields["covariate_names"])
+    values, covariates, times = map_files(folder, *widths, has_times=meta["has_times"])
+    bounds = np.array(meta["bounds"], np.int64)
+    sequences = Sequences(values=values, bounds=bounds, covariates=covariates, times=times, **fields)
+    future = {name: (first, end) for name, (first, end) in meta["future"].items()}
+    return Recordings(sequences=sequences, report=meta["report"], future=future)
 
 
 def _map(files: Sequence[Path], reading: Reading, origin: str) -> Recordings | None:
@@ -99,41 +105,19 @@ def _map(files: Sequence[Path], reading: Reading, origin: str) -> Recordings | N
     if not all((np.abs(values[b]) <= LARGEST).all() for b in blocks(0, len(values))):
         return None
     steps, names = whole.shape[-2], [f"feature_{f}" for f in range(values.shape[1])]
-    firsts = range(0, len(values), steps)
+    firsts = np.arange(0, len(values), steps)
     episodes = [f"episode {e}" for e in range(len(firsts))] if whole.ndim == 3 else stems(files)
-    meta = {
-        "origin": origin, "features": names, "covariates": [], "future": {}, "dt_s": reading.dt_s, "has_dates": False,
-        "units": [(reading.units or {}).get(name, "") for name in names], "warnings": [], "report": {"files": 1},
-        "pieces": [(name, name, first, first + steps) for name, first in zip(episodes, firsts, strict=True)],
-        "notes": dict.fromkeys(NOTES, 0) | {"rows": len(values)},
-        "reading": reading.model_copy(update={"features": names}).model_dump(),
-    }  # fmt: skip
-    return _recordings(meta, values, np.zeros((len(values), 0), np.float32), None)
-
-
-def _recordings(meta: dict[str, Any], values: Rows, covariates: Rows, times: Times | None) -> Recordings:
-    """Make a `Recordings` of the canonical form."""
     sequences = Sequences(
         values=values,
-        bounds=np.array([piece[2:] for piece in meta["pieces"]], np.int64),
-        feature_names=tuple(meta["features"]),
-        units=tuple(meta["units"]),
-        episode_names=tuple(piece[0] for piece in meta["pieces"]),
-        recordings=tuple(piece[1] for piece in meta["pieces"]),
-        dt_s=meta["dt_s"],
-        covariates=covariates,
-        covariate_names=tuple(meta["covariates"]),
-        origin=meta["origin"],
-        notes=meta["notes"],
-        times=times,
-        has_dates=meta["has_dates"],
-        warnings=tuple(meta["warnings"]),
-        reading=meta["reading"],
+        bounds=np.stack([firsts, firsts + steps], axis=1),
+        feature_names=tuple(names),
+        units=tuple((reading.units or {}).get(name, "") for name in names),
+        episode_names=tuple(episodes),
+        recordings=tuple(episodes),
+        dt_s=reading.dt_s,
+        covariates=np.zeros((len(values), 0), np.float32),
+        origin=origin,
+        notes=dict.fromkeys(NOTES, 0) | {"rows": len(values)},
+        reading=reading.model_copy(update={"features": names}).model_dump(),
     )
-    return Recordings(
-        sequences=sequences,
-        reading=Reading.model_validate(meta["reading"]),
-        report=meta["report"] | {"steps": meta.get("steps")},
-        warnings=sequences.warnings,
-        future={name: tuple(rows) for name, rows in meta["future"].items()},
-    )
+    return Recordings(sequences=sequences, report={"files": 1, "steps": None})

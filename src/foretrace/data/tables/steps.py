@@ -1,23 +1,53 @@
-"""Time steps: how even they are, rows brought to even ones, and what is derived from the time.
+"""From rows to episodes of even steps without holes: resampled, filled, and cut where recordings have gaps.
 
-Shapes: T rows of one episode, C columns.
+What belongs to the whole canonical form works on mapped arrays, some rows at a time. Times are whole nanoseconds.
+Shapes: N rows of all episodes, T rows of one, F features, K covariates, C columns.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from foretrace.config.data import Reading
 from foretrace.errors import UserError
 
+Rows = npt.NDArray[Any]
 Times = npt.NDArray[np.int64]
 
 SAME_STEP = 0.05  # spacings this near to each other are one time step: stamps are rounded to ms
 MONTH_S = 27 * 86_400  # steps from here on are months, quarters, years: even only if they are equal
 CLOCK = 1000  # rows within which stamps may stray from an even clock, but not drift away from it
 JUMP = 0.5  # a spacing this far from the time step, as a share of it, is no step
+BLOCK = 2**16  # rows at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """Rows ``first`` to ``end`` of a recording, whole or a piece of it, with its usual step in nanoseconds."""
+
+    name: str
+    recording: str
+    first: int
+    end: int
+    step: int | None = None
+
+
+def map_files(
+    folder: Path, features: int, covariates: int, *, has_times: bool
+) -> tuple[Rows, Rows, Times | None]:
+    """Map the files as arrays (N, F), (N, K) and (N,); what is written to them is kept."""
+    values = np.memmap(folder / "values", np.float32, "r+").reshape(-1, features).view(np.ndarray)
+    known: Rows = np.zeros((len(values), 0), np.float32)
+    if covariates:
+        known = np.memmap(folder / "covariates", np.float32, "r+").reshape(-1, covariates).view(np.ndarray)
+    return values, known, np.memmap(folder / "times", np.int64, "r").view(np.ndarray) if has_times else None
 
 
 def regularity(values: npt.NDArray[Any], *, tolerance: float = SAME_STEP) -> float:
@@ -110,22 +140,21 @@ def resample(times: Times, rows: npt.NDArray[Any], reading: Reading) -> tuple[Ti
         told = f"data.resample_s: {count:,} rows would be made of {len(times):,}"
         raise UserError(told, hint="Give a longer step")
     grid = first + step * np.arange(count)
-    found = np.full((count, rows.shape[1]), np.nan, np.float32)
-    for column, out in zip(rows.T, found.T, strict=True):
-        t, values = times[~np.isnan(column)], column[~np.isnan(column)].astype(np.float64)
-        place = (t - first) // step
-        if how == "last":
-            out[place] = values  # of several, the last stays
-        elif how == "mean":
-            sums, counts = (np.bincount(place, weights, count) for weights in (values, None))
-            np.divide(sums, counts, out=out, where=counts > 0, casting="same_kind")
-        elif len(t):
-            out[:] = np.interp(grid, t, values, left=np.nan, right=np.nan)
-            after = np.clip(np.searchsorted(t, grid), 0, len(t) - 1)
-            out[(t[after] != grid) & (t[after] - t[np.maximum(after - 1, 0)] > (limit + 1) * step)] = np.nan
+    if how == "linear":
+        found = np.full((count, rows.shape[1]), np.nan, np.float32)
+        for column, out in zip(rows.T, found.T, strict=True):
+            t, values = times[~np.isnan(column)], column[~np.isnan(column)]
+            if len(t):
+                out[:] = np.interp(grid, t, values, left=np.nan, right=np.nan)
+                after = np.clip(np.searchsorted(t, grid), 0, len(t) - 1)
+                out[(t[after] != grid) & (t[after] - t[np.maximum(after - 1, 0)] > (limit + 1) * step)] = (
+                    np.nan
+                )
+    else:
+        by_step = pd.DataFrame(rows.astype(np.float64)).groupby((times - first) // step).agg(how)
+        found = by_step.reindex(range(count)).to_numpy(np.float32)
     empty: npt.NDArray[np.bool_] = np.logical_and.reduce(np.isnan(found), axis=1)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], empty, [False]]).astype(np.int8))).reshape(-1, 2)
-    for a, b in edges:
+    for a, b in _runs([empty]):
         if b - a <= limit and a > 0 and b < count:
             weight = np.arange(1, b - a + 1)[:, None] / (b - a + 1)
             found[a:b] = found[a - 1] if how == "last" else found[a - 1] + weight * (found[b] - found[a - 1])
@@ -162,3 +191,110 @@ def derive(times: Times, reading: Reading, *, before: int) -> npt.NDArray[np.flo
         angle = 2 * np.pi * (turns[name] % 1)
         columns += [np.sin(angle), np.cos(angle)]
     return np.array(columns, np.float32).reshape(len(columns), len(times)).T
+
+
+def split_future(
+    stretches: Sequence[Stretch], values: Rows
+) -> tuple[list[Stretch], dict[str, tuple[int, int]]]:
+    """Set rows without any feature at the end of each recording apart."""
+    kept, future = [], {}
+    for stretch in stretches:
+        end = stretch.end
+        while end > stretch.first and np.isnan(values[end - 1]).all():
+            end -= 1
+        if end == stretch.first:
+            raise UserError(f"{stretch.name}: not one row with features")
+        kept.append(replace(stretch, end=end))
+        if end < stretch.end:
+            future[stretch.recording] = end, stretch.end
+    return kept, future
+
+
+def cut(
+    stretches: Sequence[Stretch],
+    columns: Sequence[Rows],
+    times: Times | None,
+    reading: Reading,
+    notes: Counter[str],
+) -> list[Stretch]:
+    """Fill short holes in place, and give the pieces of at least 2 rows without a hole or a jump in time.
+
+    The columns are arrays (N, C), NaN where a value is missing; the stretches are whole recordings. The effect is
+    counted in the notes.
+
+    Returns:
+        Pieces named ``name#1``, ``name#2``, … if a recording has several.
+    """
+    limit = reading.missing_limit if reading.missing == "interpolate" else 0
+    pieces: list[Stretch] = []
+    for stretch in stretches:
+        starts = [stretch.first, *_jumps(stretch, times, reading)]
+        notes["gaps in time"] += len(starts) - 1
+        found, has_holes = list[tuple[int, int]](), False
+        for first, end in pairwise([*starts, stretch.end]):
+            holes = [hole for rows in columns for hole in _fill(rows[first:end], limit, notes)]
+            has_holes |= bool(holes)
+            start = 0
+            for a, b in [*sorted(holes), (end - first, end - first)]:
+                found += [(first + start, first + a)] if a > start else []
+                start = max(start, b)
+        if reading.missing == "drop" and has_holes:
+            notes["episodes dropped"] += 1
+            found = []
+        kept = [(a, b) for a, b in found if b - a >= 2]
+        notes["episodes too short"] += len(found) - len(kept)
+        notes["rows left out"] += stretch.end - stretch.first - sum(b - a for a, b in kept)
+        names = [f"{stretch.name}#{k}" for k in range(1, len(kept) + 1)] if len(kept) > 1 else [stretch.name]
+        pieces += [replace(stretch, name=n, first=a, end=b) for n, (a, b) in zip(names, kept, strict=False)]
+    return pieces
+
+
+def blocks(first: int, end: int) -> Iterator[slice]:
+    """Yield pieces of rows that fit into memory."""
+    return (slice(start, min(start + BLOCK, end)) for start in range(first, end, BLOCK))
+
+
+def _jumps(stretch: Stretch, times: Times | None, reading: Reading) -> list[int]:
+    """Rows that do not follow the one before them in time."""
+    found: list[int] = []
+    if times is None or stretch.step is None or reading.gaps == "keep":
+        return found
+    for rows in blocks(stretch.first, stretch.end - 1):
+        apart = np.abs(np.diff(times[rows.start : rows.stop + 1]) - stretch.step)
+        found += (rows.start + 1 + np.flatnonzero(apart > JUMP * stretch.step)).tolist()
+    return found
+
+
+def _fill(rows: Rows, limit: int, notes: Counter[str]) -> Iterator[tuple[int, int]]:
+    """Fill holes of at most ``limit`` rows between two values on a straight line; yield the others, set to 0.
+
+    Args:
+        rows: They follow each other. Shape (T, C).
+        limit: Rows of the longest hole that is filled.
+        notes: Where filled values are counted.
+    """
+    is_missing = np.zeros(rows.shape[1], bool)
+    for block in blocks(0, len(rows)):
+        is_missing |= np.isnan(rows[block]).any(axis=0)
+    for column in (rows[:, c] for c in np.flatnonzero(is_missing)):
+        for a, b in _runs(np.isnan(column[block]) for block in blocks(0, len(column))):
+            if a > 0 and b < len(column) and b - a <= limit:
+                column[a:b] = np.interp(np.arange(a, b), (a - 1, b), column[[a - 1, b]])
+                notes["values interpolated"] += b - a
+            else:
+                column[a:b] = 0  # in no piece, but finite
+                yield a, b
+
+
+def _runs(masks: Iterable[npt.NDArray[np.bool_]]) -> list[tuple[int, int]]:
+    """Give the first place and one past the last of each run of true values in masks that follow each other.
+
+    >>> _runs([np.array([True, False, True]), np.array([True])])
+    [(0, 1), (2, 4)]
+    """
+    edges, start, last = list[int](), 0, False
+    for mask in masks:
+        edges += (start + np.flatnonzero(np.diff(mask, prepend=last))).tolist()
+        start, last = start + len(mask), bool(mask[-1:].any())
+    edges += [start] * last
+    return list(zip(edges[::2], edges[1::2], strict=True))

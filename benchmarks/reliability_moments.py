@@ -150,7 +150,7 @@ def _workspace(folder: Path, case: Case) -> Path:
 
 def _import_everything() -> None:
     """Import what the commands need: each is forked from here, so that little of its time goes to imports."""
-    import foretrace.commands.apps
+    import foretrace.commands.cli
     import foretrace.commands.evaluate
     import foretrace.commands.export
     import foretrace.commands.runs
@@ -192,7 +192,7 @@ def _become(argv: tuple[str, ...], root: Path, output: Path, *, evaluate: bool) 
     status = 70
     try:
         from foretrace.commands import train
-        from foretrace.commands.apps import main
+        from foretrace.commands.cli import main
 
         if not evaluate:  # which takes most of the time of so short a training run
             train.run = partial(train.run, evaluate=False)

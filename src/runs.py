@@ -2,7 +2,7 @@
 
 import sys
 
-from foretrace.commands.apps import main
+from foretrace.commands.cli import main
 
 if __name__ == "__main__":
     sys.exit(main("runs"))

@@ -11,7 +11,7 @@ import mlflow
 import pytest
 from helpers import SMALL, client, only_run, train
 
-from foretrace.commands import apps, cli
+from foretrace.commands import cli
 
 
 def files(folder) -> set[str]:
@@ -123,8 +123,8 @@ def test_the_shell_completes_commands_and_settings(monkeypatch, capsys):
     def complete(line: str) -> list[str]:
         monkeypatch.setenv("COMP_LINE", line)
         monkeypatch.setattr("sys.argv", ["foretrace", "-sc", "query=bash"])
-        assert apps.main() == 0
+        assert cli.main() == 0
         return capsys.readouterr().out.split()
 
-    assert complete("foretrace tr") == [*apps.APPS, "runs", "ui"]
+    assert complete("foretrace tr") == [*cli.COMMANDS, "runs", "ui"]
     assert complete("foretrace train seed=2 data=half") == ["data=halfcheetah", "data=halfcheetah_ltc"]

@@ -135,7 +135,7 @@ def _compose(command: str, overrides: list[str]) -> Any:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return compose(command, overrides=overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise from_hydra(error, conf=CONF) from error
+        raise from_hydra(error) from error
 
 
 def _data_overrides(data: Any, workspace: Workspace) -> list[str]:

@@ -72,11 +72,14 @@ def ui(*, workspace: Workspace, port: int) -> int:
     # Its job runners, a dozen processes, are for what MLflow does with language models.
     alone = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with subprocess.Popen([sys.executable, "-m", "mlflow", "ui", *where], env=alone) as server:  # noqa: S603
-        while server.poll() is None and not _answers(port):
-            time.sleep(0.2)
-        print(f"{address}  (Ctrl+C ends it)", flush=True)
-        webbrowser.open(address)
-        return server.wait()
+        try:
+            while server.poll() is None and not _answers(port):
+                time.sleep(0.2)
+            print(f"{address}  (Ctrl+C ends it)", flush=True)
+            webbrowser.open(address)
+            return server.wait()
+        finally:
+            server.terminate()
 
 
 def recover(run_ids: Sequence[str], *, workspace: Workspace) -> int:

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from hydra.errors import MissingConfigException, OverrideParseException
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from foretrace.config.commands import DescribeConfig, EvaluateConfig, ExportConfig, PredictConfig, TrainConfig
 from foretrace.config.data import DataConfig, Settings
 from foretrace.errors import UserError, suggest
+from foretrace.workspace import CONF
 
 RENAMED = {  # since 0.1.0
     "data.inputs": "data.covariates",
@@ -54,13 +54,8 @@ def known_keys() -> list[str]:
     return list(dict.fromkeys(key for kind in kinds for key in _keys(kind, "")))
 
 
-def from_hydra(error: Exception, *, conf: Path) -> UserError:
-    """Word what Hydra found wrong with the command line.
-
-    Args:
-        error: What it raised.
-        conf: The folder of the settings, whose files are the options of each group.
-    """
+def from_hydra(error: Exception) -> UserError:
+    """Word what Hydra found wrong with the command line."""
     cause = error.__cause__
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
@@ -69,7 +64,7 @@ def from_hydra(error: Exception, *, conf: Path) -> UserError:
             hint = 'Run: pip install "foretrace[sweeps]"'
         return UserError(f"{group}: no option {option or 'given'!r}", hint=hint)
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.full_key:
-        return _from_missing_key(str(cause.full_key), conf)
+        return _from_missing_key(str(cause.full_key))
     if isinstance(error, OverrideParseException):
         hint = "Write KEY=VALUE; quote special characters twice: 'tracking.run_name=\"a, b\"'."
         return UserError(f"cannot read {error.override!r}", hint=hint)
@@ -79,16 +74,16 @@ def from_hydra(error: Exception, *, conf: Path) -> UserError:
     return UserError(f"{error} ({str(cause).partition(chr(10))[0]})" if cause else str(error))
 
 
-def _from_missing_key(key: str, conf: Path) -> UserError:
+def _from_missing_key(key: str) -> UserError:
     group, _, name = key.rpartition(".")
     root = key.partition(".")[0]
-    if key == root and (options := sorted(f"{key}={file.stem}" for file in conf.glob(f"{key}/*.yaml"))):
+    if key == root and (options := sorted(f"{key}={file.stem}" for file in CONF.glob(f"{key}/*.yaml"))):
         hint = f"Write one before its settings: {', '.join(options)}."
         return UserError(f"{key}: choose one first", hint=hint)
     if key not in known_keys() or key in RENAMED:
         return _unknown(key)
-    if (conf / root).is_dir() and group == root:
-        files = sorted((conf / root).glob("*.yaml"))
+    if (CONF / root).is_dir() and group == root:
+        files = sorted((CONF / root).glob("*.yaml"))
         held = [f"{root}={file.stem}" for file in files if f"\n{name}:" in f"\n{file.read_text('utf-8')}"]
         hint = f"Add {' or '.join(held)}." if held else ""
         return UserError(f"{key}: belongs to another choice of {root}=…", hint=hint)

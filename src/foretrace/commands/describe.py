@@ -3,7 +3,7 @@
 Shapes: N rows of all episodes, F features, K covariates.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from foretrace.config import DescribeConfig, PublishedData
 from foretrace.data import sources
 from foretrace.data.sequences import Sequences, blocks
 from foretrace.data.windows import Windows
-from foretrace.errors import UserError
+from foretrace.errors import UserError, sanitize
+from foretrace.reports import console
 from foretrace.workspace import Workspace, atomic_write, check_target
 
 FIRST_ROWS, FIRST_EPISODES = 3, 8
@@ -50,9 +51,17 @@ def run(config: DescribeConfig, *, workspace: Workspace) -> str:
     _print_columns(sequences, report)
     _print_rows(sequences, report)
     print(f"parts    windows of {length} steps, one every {stride}")
-    for name, part in windows.items():
-        size = f"{len(part.sequences):>6,} episodes{part.sequences.num_rows:>11,} rows{len(part):>9,} windows"
-        print(f"  {name:<7}{size}{_span(part.sequences)}")
+    rows = [
+        (
+            name,
+            f"{len(part.sequences):,}",
+            f"{part.sequences.num_rows:,}",
+            f"{len(part):,}",
+            _span(part.sequences),
+        )
+        for name, part in windows.items()
+    ]
+    print(console.table(("part", "episodes", "rows", "windows", "time"), rows, indent="  "))
     print(f"  {sequences.num_rows - sum(map(_covered, windows.values())):,} rows are in no window")
     if not all(map(len, windows.values())):
         warnings.append("a part has no window: data.window is too long for it")
@@ -75,32 +84,30 @@ def _print_columns(sequences: Sequences, report: Mapping[str, Any]) -> None:
     print(f"data     {sequences.origin}")
     if report.get("files"):
         print(", ".join(filter(None, [f"files    {report['files']:,}", report.get("dialect")])))
-    uses = dict.fromkeys(sequences.feature_names, "feature")
-    uses |= dict.fromkeys(sequences.covariate_names, "covariate") | dict.fromkeys(
-        report.get("time", ()), "time"
-    )
-    uses |= {report["episode"]: "episode"} if report.get("episode") else {}
-    uses |= {
-        n: f"passed over{reason and f': {reason}'}" for n, reason in report.get("passed over", {}).items()
+    episode = [report["episode"]] if report.get("episode") else []
+    named: dict[str, Iterable[str]] = {
+        "feature": sequences.feature_names,
+        "covariate": sequences.covariate_names,
     }
-    known = pd.DataFrame(report.get("columns", ()), columns=["name", *FIGURES]).set_index("name")
-    table = known.reindex(list(uses)[:SHOWN])
-    for name, shape in FIGURES.items():
-        table[name] = [shape.format(value) if pd.notna(value) else "" for value in table[name]]
+    named |= {"time": report.get("time", ()), "episode": episode}
+    uses = {name: use for use, names in named.items() for name in names}
+    for name, reason in report.get("passed over", {}).items():
+        uses[name] = f"passed over: {reason}" if reason else "passed over"
     units = dict(zip(sequences.feature_names, sequences.units, strict=True))
-    table.insert(0, "unit", [units.get(name, "") for name in table.index])
-    table.insert(
-        0, "use", pd.Series(uses).reindex(table.index).str.pad(max(map(len, uses.values())), "right")
-    )
-    table.index = [name if len(name) <= SHOWN else f"{name[: SHOWN - 1]}…" for name in table.index]
-    print(table.rename_axis("column").reset_index().to_string(index=False, justify="left"))
+    known = {column["name"]: column for column in report.get("columns", ())}
+    rows = []
+    for name, use in list(uses.items())[:SHOWN]:
+        found = [(shape, known.get(name, {}).get(figure)) for figure, shape in FIGURES.items()]
+        told = [shape.format(value) if pd.notna(value) else "" for shape, value in found]
+        rows.append((sanitize(name, longest=SHOWN), use, units.get(name, ""), *told))
+    print(console.table(("column", "use", "unit", *FIGURES), rows))
 
 
 def _print_rows(sequences: Sequences, report: Mapping[str, Any]) -> None:
     step = "unknown or not constant" if sequences.dt_s is None else f"{sequences.dt_s:g} s"
     if steps := report.get("steps"):
         step += f" (between rows {steps['min']:g} to {steps['max']:g} s, median {steps['median']:g})"
-    print(f"time     step {step}{_span(sequences)}")
+    print(f"time     step {step}  {_span(sequences)}".rstrip())
     counted = ", ".join(f"{name}: {count:,}" for name, count in sequences.notes.items() if count)
     print(f"rows     {counted or f'{sequences.num_rows:,}'}")
     lengths = zip(sequences.episode_names, sequences.lengths.tolist(), strict=True)
@@ -126,7 +133,7 @@ def _span(part: Sequences) -> str:
         return ""
     firsts, lasts = part.bounds[:, 0], part.bounds[:, 1] - 1
     ends = firsts[np.argmin(part.times[firsts])], lasts[np.argmax(part.times[lasts])]
-    return "  " + " to ".join(_date(part, row) for row in ends)
+    return " to ".join(_date(part, row) for row in ends)
 
 
 def _date(sequences: Sequences, row: int) -> str:
@@ -143,8 +150,8 @@ def _write(sequences: Sequences, output: Path) -> None:
     kinds = {"episode": pa.string()}
     if sequences.times is not None:
         kinds["time"] = pa.timestamp("ns") if sequences.has_dates else pa.float64()
-    schema = pa.schema([*((name + "_" * (name in names), kind) for name, kind in kinds.items()),
-                        *((name, pa.float32()) for name in names)])  # fmt: skip
+    own = [(name + "_" * (name in names), kind) for name, kind in kinds.items()]
+    schema = pa.schema([*own, *((name, pa.float32()) for name in names)])
     with atomic_write(output) as aside, parquet.ParquetWriter(str(aside), schema) as writer:
         for name, bounds in zip(sequences.episode_names, sequences.bounds, strict=True):
             for first, end, _ in blocks(bounds[None], ROW_GROUP):
@@ -152,8 +159,5 @@ def _write(sequences: Sequences, output: Path) -> None:
                 if sequences.times is not None:
                     times = sequences.times[first:end]
                     columns.append(times if sequences.has_dates else times / 1e9)
-                columns += [*sequences.values[first:end].T, *sequences.covariates[first:end].T]
-                arrays = [
-                    pa.array(np.asarray(c), kind) for c, kind in zip(columns, schema.types, strict=True)
-                ]
-                writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+                columns += [*sequences.values[first:end].T.copy(), *sequences.covariates[first:end].T.copy()]
+                writer.write_table(pa.Table.from_arrays(columns, schema=schema))

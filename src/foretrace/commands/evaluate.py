@@ -45,34 +45,40 @@ def run(
     if config.runs is not None:
         ours, theirs = (_evaluation_of(run_id, workspace) for run_id in config.runs)
         return _compare(ours, theirs, (config.runs[0][:8], config.runs[1][:8]))
-    trained = None
+    trained, recorded = None, None
     if config.run is not None:
-        trained = find_trained(config.run, workspace)
-        predictor = load_ensemble(config.run, workspace)
+        trained, predictor = find_trained(config.run, workspace), load_ensemble(config.run, workspace)
+        recorded = read_data_config(trained.download_artifact("config.yaml"))
+        title, tags = config.run, {"evaluated_run": config.run}
     else:
-        predictor = load_path(Path(str(config.checkpoint)).expanduser())
-    recorded = read_data_config(trained.download_artifact("config.yaml")) if trained else None
+        path = Path(str(config.checkpoint)).expanduser()
+        predictor, title, tags = load_path(path), path.name, {"evaluated_checkpoint": str(config.checkpoint)}
     settings = config.data or recorded
     assert settings is not None, "a checkpoint comes with data"
     sources.check(settings)
     is_split = any(text.lstrip("+").startswith(("data.split=", "data.split.")) for text in overrides)
     data, same_data = _load_data(predictor.card, settings, recorded, workspace, is_split=is_split)
-    folder = "" if same_data else f"evaluations/{settings.source}"
-    prefix = "" if same_data or config.log_to == "new_run" else f"{settings.source}/"
-    title = f"{config.run or Path(str(config.checkpoint)).name} on {settings.source}"
-    with _tracked(config, predictor.run_ids, settings.source, overrides, workspace, folder) as tracked:
-        record_data(settings.source, data, tracked)
+    source, members, prefix = settings.source, predictor.run_ids, ""
+    if config.run is not None and config.log_to == "evaluated_run":
+        tracked = store.find_run(config.run, workspace, ended=True)
+        if not same_data:  # beside what training found
+            tracked.folder, prefix = tracked.folder / f"evaluations/{source}", f"{source}/"
+    else:
+        tags |= {"ensemble": ", ".join(members)} if len(members) > 1 else {}
+        tracked = create_run(config.tracking, overrides, workspace, name=f"evaluation on {source}", tags=tags)
+    with tracked:
+        record_data(source, data, tracked)
         with show_progress():
             metrics, _ = evaluate_and_report(
-                predictor.model, data, tracked, config.evaluation, title=title, prefix=prefix
+                predictor.model, data, tracked, config.evaluation, title=f"{title} on {source}", prefix=prefix
             )
         if trained and metrics and (name := trained.tags.get("initialized_from")):
             ratios = _compare_with_ancestor(name, data, tracked, config, workspace)
             tracked.log_metrics({f"{prefix}ancestor/{what}": value for what, value in ratios.items()}, step=0)
         if config.tracking.csv:
             log_curves(tracked)
-    if len(predictor.run_ids) > 1 and metrics and same_data:
-        _tell_members(predictor.run_ids, tracked, workspace)
+    if len(members) > 1 and metrics and same_data:
+        _tell_members(members, tracked, workspace)
     print(f"report   {tracked.folder / 'report.html'}")
     print(console.last_line(tracked.id, "FINISHED", metrics), flush=True)
     return metrics
@@ -136,24 +142,6 @@ def _load_data(
         return WindowDataModule(splits, **windows, seed=0, random_offset=False), False
     except ValueError as error:
         raise UserError(f"data.window: {error}", hint="Set a shorter data.window.") from error
-
-
-def _tracked(
-    config: EvaluateConfig,
-    run_ids: Sequence[str],
-    source: str,
-    overrides: Sequence[str],
-    workspace: Workspace,
-    folder: str,
-) -> TrackedRun:
-    """Return the run that the evaluation is recorded in: the evaluated one, in a folder of it, or a new one."""
-    if config.log_to == "evaluated_run" and config.run is not None:
-        trained = store.find_run(config.run, workspace, ended=True)
-        trained.folder = trained.folder / folder
-        return trained
-    of = {"evaluated_run": config.run} if config.run else {"evaluated_checkpoint": str(config.checkpoint)}
-    of |= {"ensemble": ", ".join(run_ids)} if len(run_ids) > 1 else {}
-    return create_run(config.tracking, overrides, workspace, name=f"evaluation on {source}", tags=of)
 
 
 def _compare_with_ancestor(

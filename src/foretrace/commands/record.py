@@ -50,26 +50,19 @@ def create_run(
 
 
 def record(
-    start: StartPoint,
-    data: WindowDataModule,
-    module: Forecaster,
-    trainer: Trainer,
-    tracked: TrackedRun,
-    *,
-    overrides: Sequence[str],
-    workspace: Workspace,
+    start: StartPoint, data: WindowDataModule, module: Forecaster, trainer: Trainer, tracked: TrackedRun
 ) -> None:
     """Record this start of a run; of one that is not resumed also its code, libraries, machine, data and size.
 
     Where it repeats a run, what differs from that is printed and recorded.
     """
-    _record_start(start, overrides, tracked, workspace)
+    _record_start(start, tracked)
     processes = {"processes": trainer.world_size} if trainer.world_size > 1 else {}
     tracked.set_tags({"precision": trainer.precision, **processes})
     config = start.config.model_dump(exclude=NOT_RECORDED)
     if start.kind != "resume":
         tracked.log_params(pd.json_normalize(config).to_dict("records")[0])
-        environment, patch = provenance.collect(workspace.root, device=trainer.strategy.root_device)
+        environment, patch = provenance.collect(start.workspace.root, device=trainer.strategy.root_device)
         tracked.set_tags(provenance.tags(environment))
         tracked.log_text(provenance.ENVIRONMENT, json.dumps(environment, indent=1) + "\n")
         if patch:
@@ -86,13 +79,11 @@ def record(
     tracked.log_text(CONFIG, OmegaConf.to_yaml(OmegaConf.create(config)))
 
 
-def _record_start(
-    start: StartPoint, overrides: Sequence[str], tracked: TrackedRun, workspace: Workspace
-) -> None:
+def _record_start(start: StartPoint, tracked: TrackedRun) -> None:
     """Add a line about this start: a run that was cut has several. Settings that it changed become tags."""
     of = start.repeated.id if start.repeated else None
     what = {"kind": start.kind, "changed": start.changes, "step": start.step, "of": of}
-    line = provenance.start(workspace.root, overrides, **what)
+    line = provenance.start(start.workspace.root, start.overrides, **what)
     log = tracked.folder / provenance.STARTS
     tracked.log_text(provenance.STARTS, (log.read_text() if log.exists() else "") + line)
     if start.kind == "resume":

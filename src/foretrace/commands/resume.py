@@ -44,6 +44,8 @@ class StartPoint:
     """What a training run starts from."""
 
     config: TrainConfig
+    workspace: Workspace  # where its runs are
+    overrides: Sequence[str]  # what was typed
     kind: Literal["new", "resume", "rerun"] = "new"
     run: TrackedRun | None = None  # that is resumed
     checkpoint: Path | None = None  # where it is resumed; None at the beginning
@@ -86,12 +88,13 @@ def resolve_start(
     Raises:
         UserError: If that is not possible.
     """
+    workspace = replace(workspace, uri=cfg.tracking.uri)
     if isinstance(cfg, TrainConfig):
-        return StartPoint(cfg)
+        return StartPoint(cfg, workspace, overrides)
     if cfg.resume is not None and cfg.rerun is not None:
         raise UserError("resume: cannot be combined with rerun")
     if cfg.resume is None and cfg.rerun is None:
-        start = StartPoint(parse(cfg, TrainConfig))
+        start = StartPoint(parse(cfg, TrainConfig), workspace, overrides)
     else:
         start = _from_record(cfg, overrides, workspace)
     check_optimizer(start.config)
@@ -100,12 +103,13 @@ def resolve_start(
 
 def _from_record(composed: DictConfig, overrides: Sequence[str], workspace: Workspace) -> StartPoint:
     key: Literal["resume", "rerun"] = "rerun" if composed.rerun is not None else "resume"
-    run = _find_run(str(composed[key]), key, replace(workspace, uri=composed.tracking.uri))
+    run = _find_run(str(composed[key]), key, workspace)
     recorded = _read_settings(run, key)
     # A sweep's job asks for what it began with, and its groups (`experiment=…`) are no settings of a run.
     config, changed = merge_settings(recorded, composed, [] if composed.sweep.parent else overrides)
+    start = StartPoint(config, workspace, overrides, kind=key, changes=changed)
     if key == "rerun":
-        return StartPoint(config, kind=key, repeated=run, changes=changed)
+        return replace(start, repeated=run)
     for name, (then, now) in changed.items():
         if not name.startswith(RESUMABLE_KEYS):
             message = f"{name}: the run began with {then}, and cannot be resumed with {now}"
@@ -115,7 +119,7 @@ def _from_record(composed: DictConfig, overrides: Sequence[str], workspace: Work
     epochs = recorded["trainer"]["max_epochs"]
     stretched = stretch_schedule(config, epochs=epochs)
     changed = changed | changes(config.model_dump(), stretched.model_dump())
-    return _at_checkpoint(StartPoint(stretched, kind=key, run=run, epochs=epochs, changes=changed), run)
+    return _at_checkpoint(replace(start, config=stretched, run=run, epochs=epochs, changes=changed), run)
 
 
 def _at_checkpoint(start: StartPoint, run: TrackedRun) -> StartPoint:

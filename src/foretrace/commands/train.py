@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -44,14 +44,6 @@ from foretrace.training.trainer import build_trainer
 from foretrace.workspace import Workspace
 
 
-class Plan(NamedTuple):
-    """What all processes train that train together."""
-
-    config: TrainConfig
-    precision: str
-    checkpoint: Path | None
-
-
 def run(
     cfg: TrainConfig | DictConfig,
     *,
@@ -79,32 +71,31 @@ def run(
     if DistributedEnv.from_environ().rank:
         return work(workspace)
     start = resolve_start(cfg, overrides=overrides, workspace=workspace)
-    config = start.config
+    config, workspace = start.config, start.workspace
     precision, why = resolve_precision(config.trainer.precision)
-    workspace = replace(workspace, uri=config.tracking.uri)
     env = plan_processes(config.trainer.devices, batch_size=config.data.batch_size)
     bar = show_simulation if config.trainer.progress else None
     data = sources.load(config.data, cache=workspace.cache, seed=config.seed, progress=bar)
     start.check(precision, data)
     train = data.windows["train"].sequences
     ancestor = None if start.checkpoint else find_ancestor(config.model, train, workspace)
-    job = own(overrides)
     tracked = start.run or create_run(
-        config.tracking, job, workspace, name=default_name(config), tags=_labels(start, job)
+        config.tracking, own(overrides), workspace, name=default_name(config), tags=_labels(start)
     )
     with last_words(tracked, config) as metrics, tracked:
         plan = Plan(config, precision, start.checkpoint)
         watching = [*_watch(config, data, tracked, workspace), *callbacks]
-        module, trainer = build(plan, data, env, tracked.signals, tracked, watching)
+        job = Job.build(plan, data, env, tracked.signals, tracked, watching)
         if ancestor:
-            begin_from(ancestor, module.model, tracked)
-        record(start, data, module, trainer, tracked, overrides=overrides, workspace=workspace)
-        _announce(config, data, module, trainer, f"{precision} ({why})")
+            begin_from(ancestor, job.module.model, tracked)
+        record(start, data, job.module, job.trainer, tracked)
+        _announce(job, f"{precision} ({why})")
         began = time.monotonic()
         with process_group(env, worker=partial(work, workspace)):
-            fit(broadcast(plan), module, trainer, data)
+            broadcast(plan)
+            job.fit()
         trained = time.monotonic()
-        metrics |= _conclude(config, module, trainer, data, tracked, evaluate=evaluate)
+        metrics |= _conclude(job, tracked, evaluate=evaluate)
         if config.tracking.csv:
             log_curves(tracked)
         spent = {"training": trained - began, "evaluation and pictures": time.monotonic() - trained}
@@ -129,6 +120,66 @@ def last_words(tracked: TrackedRun, config: TrainConfig) -> Iterator[dict[str, f
             print(console.last_line(tracked.id, tracked.status, metrics), flush=True)
 
 
+class Plan(NamedTuple):
+    """What all processes train that train together."""
+
+    config: TrainConfig
+    precision: str
+    checkpoint: Path | None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one process trains: the module on its data, by its trainer."""
+
+    plan: Plan
+    data: WindowDataModule
+    module: Forecaster
+    trainer: Trainer
+
+    @classmethod
+    def build(
+        cls,
+        plan: Plan,
+        data: WindowDataModule,
+        env: DistributedEnv,
+        signals: Signals,
+        tracked: TrackedRun | None = None,
+        watching: Sequence[Callback] = (),
+    ) -> "Job":
+        """Return the module at its beginning, and its trainer."""
+        # Not Lightning's `seed_everything`: it changes the environment, while threads of the run read it.
+        torch.manual_seed(plan.config.seed)
+        trainer = build_trainer(
+            plan.config.trainer,
+            precision=plan.precision,
+            run=tracked,
+            signals=signals,
+            env=env,
+            watching=watching,
+            logger=RunLogger(tracked) if tracked else None,
+        )
+        return cls(plan, data, build_module(plan.config, data), trainer)
+
+    def fit(self) -> None:
+        """Train to the end, or for as long as the settings allow.
+
+        Raises:
+            UserError: If the processes that train together have different data.
+        """
+        trainer, data, checkpoint = self.trainer, self.data, self.plan.checkpoint
+        digest = data.windows["train"].sequences.digest
+        for rank, theirs in enumerate(all_gather(digest)):
+            if theirs != digest and trainer.is_global_zero:
+                raise UserError(f"data: not the same in all processes, as process {rank + 1} says: {theirs}")
+        with retain_freed_memory(trainer.strategy.root_device):
+            try:
+                trainer.fit(self.module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+            except TimeIsUpError as stop:
+                if trainer.is_global_zero:
+                    print(f"stopped  {stop}; resume=<id> continues", flush=True)
+
+
 def work(workspace: Workspace) -> dict[str, float]:
     """Train along with rank 0, which alone keeps a record, and end with it.
 
@@ -145,55 +196,14 @@ def work(workspace: Workspace) -> dict[str, float]:
             try:
                 data = sources.load(plan.config.data, cache=workspace.cache, seed=plan.config.seed)
             except UserError as error:
-                all_gather(str(error))  # in place of the digest, see `fit`
+                all_gather(str(error))  # in place of the digest, see `Job.fit`
                 sys.exit(1)
-            fit(plan, *build(plan, data, env, signals), data)
+            Job.build(plan, data, env, signals).fit()
     except Interrupted as interruption:
         sys.exit(interruption.exit_status)
     except (ChildProcessError, DivergedError):
         sys.exit(1)
     return {}
-
-
-def build(
-    plan: Plan,
-    data: WindowDataModule,
-    env: DistributedEnv,
-    signals: Signals,
-    tracked: TrackedRun | None = None,
-    watching: Sequence[Callback] = (),
-) -> tuple[Forecaster, Trainer]:
-    """Return the module at its beginning, and its trainer."""
-    # Not Lightning's `seed_everything`: it changes the environment, while threads of the run read it.
-    torch.manual_seed(plan.config.seed)
-    trainer = build_trainer(
-        plan.config.trainer,
-        precision=plan.precision,
-        run=tracked,
-        signals=signals,
-        env=env,
-        watching=watching,
-        logger=RunLogger(tracked) if tracked else None,
-    )
-    return build_module(plan.config, data), trainer
-
-
-def fit(plan: Plan, module: Forecaster, trainer: Trainer, data: WindowDataModule) -> None:
-    """Train to the end, or for as long as the settings allow.
-
-    Raises:
-        UserError: If the processes that train together have different data.
-    """
-    digest = data.windows["train"].sequences.digest
-    for rank, theirs in enumerate(all_gather(digest)):
-        if theirs != digest and trainer.is_global_zero:
-            raise UserError(f"data: not the same in all processes, as process {rank + 1} says: {theirs}")
-    with retain_freed_memory(trainer.strategy.root_device):
-        try:
-            trainer.fit(module, datamodule=data, ckpt_path=plan.checkpoint, weights_only=True)
-        except TimeIsUpError as stop:
-            if trainer.is_global_zero:
-                print(f"stopped  {stop}; resume=<id> continues", flush=True)
 
 
 def _watch(
@@ -210,28 +220,20 @@ def _watch(
     return [*watching, TrainingBar()] if config.trainer.progress else watching
 
 
-def _announce(
-    config: TrainConfig, data: WindowDataModule, module: Forecaster, trainer: Trainer, precision: str
-) -> None:
+def _announce(job: Job, precision: str) -> None:
     """Say what is trained on which data, and what computes it."""
-    print(console.data(config.data.source, data))
-    print(console.parameters(count_parameters(module.model)).text())
+    print(console.data(job.plan.config.data.source, job.data))
+    print(console.parameters(count_parameters(job.module.model)).text())
     if reason := unusable_gpu():
         print(f"warning  the GPU is not used: {reason}", file=sys.stderr, flush=True)
-    shared = f" in each of {trainer.world_size} processes" if trainer.world_size > 1 else ""
-    print(f"device   {trainer.strategy.root_device}{shared}, {precision}", flush=True)
+    device, processes = job.trainer.strategy.root_device, job.trainer.world_size
+    shared = f" in each of {processes} processes" if processes > 1 else ""
+    print(f"device   {device}{shared}, {precision}", flush=True)
 
 
-def _conclude(
-    config: TrainConfig,
-    module: Forecaster,
-    trainer: Trainer,
-    data: WindowDataModule,
-    tracked: TrackedRun,
-    *,
-    evaluate: bool,
-) -> dict[str, float]:
+def _conclude(job: Job, tracked: TrackedRun, *, evaluate: bool) -> dict[str, float]:
     """Keep and evaluate the best model; of a search's trial that was given up, return its validation error alone."""
+    config, module, trainer = job.plan.config, job.module, job.trainer
     epoch, score = load_best(module, tracked.folder / "checkpoints")
     metrics = {} if score is None else {VALID_MSE: score}
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
@@ -250,7 +252,7 @@ def _conclude(
         model = module.model.to(trainer.strategy.root_device)
         with show_progress(config.trainer.progress):
             found, calibration = evaluate_and_report(
-                model, data, tracked, config.evaluation, title=default_name(config)
+                model, job.data, tracked, config.evaluation, title=default_name(config)
             )
         metrics |= found
     card = ModelCard.from_training(module.hparams["features"], module.hparams["model"])
@@ -259,7 +261,7 @@ def _conclude(
     return metrics
 
 
-def _labels(start: StartPoint, job: Sequence[str]) -> dict[str, str]:
+def _labels(start: StartPoint) -> dict[str, str]:
     """Return a new run's tags: what it repeats, whether it is a trial, and its place in a sweep."""
     config, sweep, tags = start.config, start.config.sweep, dict[str, str]()
     if start.repeated:
@@ -267,7 +269,7 @@ def _labels(start: StartPoint, job: Sequence[str]) -> dict[str, str]:
     if config.trainer.limit_batches:
         tags["trial"] = f"trainer.limit_batches={config.trainer.limit_batches}: its errors mean nothing"
     if sweep.parent is not None:  # by these a sweep finds its jobs again
-        tags |= {MLFLOW_PARENT_RUN_ID: sweep.parent, "sweep.job": json.dumps(job)}
+        tags |= {MLFLOW_PARENT_RUN_ID: sweep.parent, "sweep.job": json.dumps(own(start.overrides))}
         tags |= {} if sweep.trial is None else {"sweep.trial": str(sweep.trial)}
     return tags
 

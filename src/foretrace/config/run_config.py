@@ -168,15 +168,11 @@ def _read(path: Path, load: Callable[[str], Any], *, largest: int, key: str) -> 
         if path.stat().st_size > largest:
             raise ValueError(f"more than {largest:,} bytes")
         found = load(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+            raise ValueError("no mapping of names to values")
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise _unusable(path, key, str(error)) from error
-    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
-        raise _unusable(path, key, "no mapping of names to values")
+        raise UserError(f"{key}: {path} cannot be used: {error}", hint="Start a new run instead.") from error
     return found
-
-
-def _unusable(path: Path, key: str, reason: str) -> UserError:
-    return UserError(f"{key}: {path} cannot be used: {reason}", hint="Start a new run instead.")
 
 
 def _plain_yaml(text: str) -> Any:

@@ -91,15 +91,19 @@ def atomic_write(target: Path) -> Iterator[Path]:
         os.close(folder)
 
 
-def check_target(target: Path, *, overwrite: bool) -> None:
-    """Make sure that a file which the user asked for can be written.
+def check_target(output: str, *, overwrite: bool, endings: tuple[str, ...] = ()) -> Path:
+    """Return the path of a file that the user asked for, which can be written.
 
     Raises:
-        UserError: If it exists and is not to be replaced, or there is no such folder.
+        UserError: If it has another ending, exists and is not to be replaced, or there is no such folder.
     """
+    target = Path(output).expanduser()
+    if endings and target.suffix not in endings:
+        raise UserError(f"output: must end in {' or '.join(endings)}, got {output!r}")
     if not target.parent.is_dir():
         raise UserError(f"output: there is no folder {str(target.parent)!r}")
     if target.is_dir():
         raise UserError(f"output: {str(target)!r} is a folder")
     if target.exists() and not overwrite:
         raise UserError(f"output: {str(target)!r} exists", hint="Set overwrite=true to replace it.")
+    return target

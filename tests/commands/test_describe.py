@@ -50,5 +50,5 @@ def test_the_table_that_is_written_is_read_as_the_same_data(said, tmp_path):
 
 
 def test_a_table_of_another_format_is_refused(said):
-    with pytest.raises(UserError, match=r"output: clean\.csv does not end in \.parquet"):
+    with pytest.raises(UserError, match=r"output: must end in \.parquet, got 'clean\.csv'"):
         said("output=clean.csv")

@@ -4,6 +4,7 @@ from copy import deepcopy
 
 import pytest
 
+from foretrace.commands.api import _written
 from foretrace.config import TrainConfig
 from foretrace.config.parse import parse
 from foretrace.config.run_config import NOT_RECORDED, changes, merge_settings
@@ -32,29 +33,20 @@ def get(settings, key):
     return settings
 
 
-def written(value) -> str:
-    """A value in Hydra's grammar."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{name}: {written(inner)}" for name, inner in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(written(inner) for inner in value) + "]"
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def dotted(key, value) -> list[str]:
     if isinstance(value, dict) and key not in OPTIONAL:
         return [one for name, inner in value.items() for one in dotted(f"{key}.{name}", inner)]
-    return [f"{key}={written(value)}"]
+    return [f"{key}={_written(value)}"]
 
 
 def mapping(key, value) -> list[str]:
     """The setting within a mapping of its group; Hydra takes none for a group of conf/."""
     group, _, rest = key.partition(".")
     if group in ("data", "model", "optimizer", "scheduler") and "." not in rest:
-        return [f"{key}={written(value)}"]
+        return [f"{key}={_written(value)}"]
     for name in reversed(rest.split(".") if rest else []):
         value = {name: value}
-    return [f"{group}={written(value)}"]
+    return [f"{group}={_written(value)}"]
 
 
 @pytest.fixture

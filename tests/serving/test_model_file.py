@@ -67,7 +67,7 @@ FILES = {
     "a pickle": pickle.dumps({"a": 1}), "torch's": saved(TENSORS), "an array of NumPy's": np.zeros(3).tobytes(),
 }  # fmt: skip
 CHANGED = {
-    "a later format": (file({"format": "9"}), "format 9"),
+    "a later format": (file({"format": "9", "foretrace_version": '"9.1"'}), "format 9. Use foretrace 9.1 or later"),
     "no format": (file({"format": "null"}), "format null"),
     "a format of text": (file({"format": '"3"'}), "format "),
     "no SHA-256": (file(sealed=False), "differs from its SHA-256"),

@@ -113,29 +113,6 @@ def test_a_file_holds_all_that_it_takes(tmp_path, settings):
     assert [path.name for path in (tmp_path / "a folder").iterdir()] == ["model.safetensors"]
 
 
-def test_what_is_no_model_is_named(tmp_path):
-    predictor = made()
-    path = tmp_path / "model.safetensors"
-    save_model(path, predictor.card, predictor.model)
-    whole = path.read_bytes()
-    later = predictor.card.model_copy(update={"format": 4, "foretrace_version": "9.1"})
-    other = predictor.card.model_copy(update={"feature_names": ("height",), "units": ("m",)})
-    for card, message in (
-        (later, "format 4. Use foretrace 9.1"),
-        (other, "size mismatch"),
-    ):
-        save_model(path, card, predictor.model)
-        with pytest.raises(UserError, match=message):
-            foretrace.load(path)
-    for content in (whole[:-40], b"text", b""):
-        path.write_bytes(content)
-        with pytest.raises(UserError, match="model file"):
-            foretrace.load(path)
-    for nothing in (tmp_path / "none", tmp_path / "none.ckpt", tmp_path.parent / "x"):
-        with pytest.raises(UserError, match="no file"):
-            foretrace.load(nothing)
-
-
 def test_importing_foretrace_loads_no_library():
     code = (
         "import foretrace, sys; print([n for n in ('torch', 'numpy', 'mlflow', 'hydra') if n in sys.modules])"

@@ -5,7 +5,6 @@ Errors are exceptions (`foretrace.errors.UserError` for what the caller can fix)
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from lightning.pytorch.callbacks import LambdaCallback
 from omegaconf.errors import OmegaConfBaseException
@@ -143,7 +143,7 @@ def _data_overrides(data: Any, workspace: Workspace) -> list[str]:
         return []
     if isinstance(data, Mapping) and isinstance(data.get("source"), str):
         settings = {name: value for name, value in data.items() if name != "source"}
-        return [f"data={data['source']}", *(_overrides({"data": settings}) if settings else [])]
+        return [f"data={data['source']}", *_overrides({"data": settings})]
     if isinstance(data, str) and (CONF / "data" / f"{data}.yaml").is_file():
         return [f"data={data}"]
     if isinstance(data, str | Path):
@@ -207,7 +207,7 @@ def _overrides(settings: Mapping[str, Any]) -> list[str]:
     """
     written = []
     for group, value in settings.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping):
             written += [f"{group}.{name}={_written(inner)}" for name, inner in value.items()]
         else:
             written.append(f"{group}={value if isinstance(value, str) else _written(value)}")
@@ -226,6 +226,6 @@ def _written(value: Any) -> str:
         return "{" + ", ".join(f"{name}: {_written(inner)}" for name, inner in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(_written(inner) for inner in value) + "]"
-    if isinstance(value, str):  # backslashes count double before a quote and at the end, and nowhere else
-        return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (r"\'" if m[2] else ""), value) + "'"
+    if isinstance(value, str):
+        return QuotedString(value, Quote.single).with_quotes()
     return str(value)

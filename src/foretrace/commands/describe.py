@@ -35,11 +35,9 @@ def run(config: DescribeConfig, *, workspace: Workspace) -> str:
     Raises:
         UserError: If the data cannot be read as asked for.
     """
-    output = Path(config.output).expanduser() if config.output is not None else None
-    if output is not None:
-        if output.suffix != ".parquet":
-            raise UserError(f"output: {output.name} does not end in .parquet")
-        check_target(output, overwrite=config.overwrite)
+    output = None
+    if config.output is not None:
+        output = check_target(config.output, overwrite=config.overwrite, endings=(".parquet",))
     if isinstance(config.data, PublishedData):
         told = "has its own files, windows and parts, described in docs/results.md"
         raise UserError(f"data={config.data.source}: {told}")

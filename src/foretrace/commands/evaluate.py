@@ -55,7 +55,6 @@ def run(
         predictor, title, tags = load_path(path), path.name, {"evaluated_checkpoint": str(config.checkpoint)}
     settings = config.data or recorded
     assert settings is not None, "a checkpoint comes with data"
-    sources.check(settings)
     is_split = any(text.lstrip("+").startswith(("data.split=", "data.split.")) for text in overrides)
     data, same_data = _load_data(predictor.card, settings, recorded, workspace, is_split=is_split)
     source, members, prefix = settings.source, predictor.run_ids, ""

@@ -1,7 +1,6 @@
 """A trained model in another form, or under a name: what it takes to hand it over."""
 
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -39,8 +38,7 @@ def run(config: ExportConfig, *, workspace: Workspace) -> Path | None:
     filter_library_logs()
     target = None
     if config.format is not None:
-        target = Path(config.output or f"model.{config.format}").expanduser()
-        check_target(target, overwrite=config.overwrite)
+        target = check_target(config.output or f"model.{config.format}", overwrite=config.overwrite)
     workspace = replace(workspace, uri=config.tracking.uri)
     trained = find_trained(config.run, workspace)
     predictor = load_stored(trained)
@@ -75,8 +73,7 @@ def register(run: StoredRun, predictor: Predictor, *, name: str) -> int:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        source = f"{client.get_run(run.id).info.artifact_uri}/{MODEL}"
-        version = client.create_model_version(name, source, run_id=run.id)
+        version = client.create_model_version(name, f"{run.info.artifact_uri}/{MODEL}", run_id=run.id)
         client.set_registered_model_alias(name, CHAMPION, version.version)
     except MlflowException as error:
         raise UserError(f"register_as: {name!r} is refused ({str(error).splitlines()[0]})") from error
@@ -84,12 +81,11 @@ def register(run: StoredRun, predictor: Predictor, *, name: str) -> int:
 
 
 def _write_onnx(target: Path, predictor: Predictor, episodes: list[FloatArray]) -> None:
-    for name in ("onnx", "onnxruntime"):
-        if find_spec(name) is None:
-            hint = "pip install 'foretrace[serving]', in the checkout '.[serving]'."
-            raise UserError(f"format: onnx needs {name}, which is not installed", hint=hint)
-    from foretrace.serving.onnx import OnnxRunner, check_parity, write_onnx
-
+    try:
+        from foretrace.serving.onnx import OnnxRunner, check_parity, write_onnx
+    except ModuleNotFoundError as error:
+        hint = "pip install 'foretrace[serving]', in the checkout '.[serving]'."
+        raise UserError(f"format: onnx needs {error.name}, which is not installed", hint=hint) from error
     with atomic_write(target) as aside, TemporaryDirectory() as folder:
         write_onnx(aside, predictor)
         write_mlflow_model(Path(folder) / "model", predictor)
@@ -104,7 +100,6 @@ def _episodes(
 ) -> list[FloatArray]:
     """Real recordings with the model's columns, each (T, C)."""
     settings = config.data or read_data_config(trained.download_artifact("config.yaml"))
-    sources.check(settings)
     data = sources.load(settings, cache=workspace.cache)
     sequences = data.windows.get("test", data.windows["valid"]).sequences
     predictor.card.check_columns(sequences)

@@ -46,7 +46,8 @@ def run(config: PredictConfig, *, workspace: Workspace) -> Path:
     Raises:
         UserError: If something that the user gave cannot be used; then there is neither table nor picture.
     """
-    table, picture = _targets(config)
+    table = check_target(config.output, overwrite=config.overwrite, endings=FORMATS)
+    picture = check_target(str(table.with_suffix(".png")), overwrite=config.overwrite)
     workspace = replace(workspace, uri=config.tracking.uri)
     files = find_files(config.data.path, cache=workspace.cache)
     predictor = load_ensemble(config.run, workspace) if config.run is not None else load(str(config.model))
@@ -248,13 +249,3 @@ def _reading(config: PredictConfig, predictor: Predictor, *, is_array: bool) -> 
         return Reading(features=columns[:features], covariates=columns[features:], missing=reading.missing,
                        missing_limit=reading.missing_limit)  # fmt: skip
     return reading
-
-
-def _targets(config: PredictConfig) -> tuple[Path, Path]:
-    table = Path(config.output).expanduser()
-    if table.suffix not in FORMATS:
-        raise UserError(f"output: must end in {' or '.join(FORMATS)}, got {config.output!r}")
-    picture = table.with_suffix(".png")
-    for path in (table, picture):
-        check_target(path, overwrite=config.overwrite)
-    return table, picture

@@ -172,6 +172,11 @@ def evaluate_and_report(
     references = fit_references(model, train=train, valid=valid, settings=settings)
     epoch, metrics = len(tracked.history(VALID_MSE)[0]), dict[str, float]()
     result: EvaluationResult | None = None
+
+    def log(values: Mapping[str, float], step: int) -> None:
+        named = {prefix + name: value for name, value in values.items()}
+        tracked.log_metrics(named, step=step, replace=True)
+
     if (windows := data.windows.get("test")) is None:
         print(f"test     not done: {data.test_missing}")
         tracked.set_tags({f"{prefix}test": f"not done: {data.test_missing}"})
@@ -179,18 +184,14 @@ def evaluate_and_report(
         result = evaluate(model, windows, references, settings=settings)
         print(console.evaluation(result, windows=len(windows), length=windows.length), flush=True)
         metrics, curves = evaluation_metrics(result)
-        tracked.log_metrics(
-            {prefix + name: value for name, value in metrics.items()}, step=epoch, replace=True
-        )
+        log(metrics, epoch)
         for name, curve in curves.items():
             for ahead, value in curve.items():
-                tracked.log_metrics({prefix + name: value}, step=ahead, replace=True)
+                log({name: value}, ahead)
         tracked.set_tags({f"{prefix}worse_than": ", ".join(result.worse_than) or "none"})
         save_evaluation(result, tracked.folder / EVALUATION)
     inside = look_inside(model, data.windows["valid"], shown_part(data))
-    tracked.log_metrics(
-        {prefix + name: value for name, value in inside.metrics.items()}, step=epoch, replace=True
-    )
+    log(inside.metrics, epoch)
     tracked.flush()
     found = Findings(
         title=title, run=tracked, model=model, data=data, references=references, result=result, inside=inside

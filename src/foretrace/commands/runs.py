@@ -63,15 +63,10 @@ def ui(*, workspace: Workspace, port: int) -> int:
         except OSError as error:
             hint = "Choose another: --port 5001."
             raise UserError(f"--port: {port} cannot be served at: {error.strerror}", hint=hint) from error
-    where = [
-        f"--backend-store-uri={client.tracking_uri}",
-        "--host=127.0.0.1",
-        f"--port={port}",
-        "--workers=1",
-    ]
+    where = ["--host=127.0.0.1", f"--port={port}", f"--backend-store-uri={client.tracking_uri}"]
     # Its job runners, a dozen processes, are for what MLflow does with language models.
     alone = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with subprocess.Popen([sys.executable, "-m", "mlflow", "ui", *where], env=alone) as server:  # noqa: S603
+    with subprocess.Popen([sys.executable, "-m", "mlflow", "ui", "--workers=1", *where], env=alone) as server:  # noqa: S603
         try:
             while server.poll() is None and not _answers(port):
                 time.sleep(0.2)
@@ -138,11 +133,7 @@ def line(run: Run, *, now_ms: int) -> str:
     """Return a run as a line of the list."""
     info, metrics, tags = run.info, run.data.metrics, run.data.tags
     began = info.start_time or now_ms
-    name = (
-        f"{info.run_name} from {tags['initialized_from'][:8]}"
-        if "initialized_from" in tags
-        else info.run_name
-    )
+    from_ancestor = f" from {tags['initialized_from'][:8]}" if "initialized_from" in tags else ""
     return ROW.format(
         info.run_id,
         "dead?" if recovery.is_dead(run) else info.status,
@@ -151,7 +142,7 @@ def line(run: Run, *, now_ms: int) -> str:
         _span((info.end_time or now_ms) - began),
         f"{metrics['val/mse']:.4g}" if "val/mse" in metrics else "",
         f"{metrics['skill']:.3g}" if "skill" in metrics else "",
-        sanitize(str(name)),
+        sanitize(f"{info.run_name}{from_ancestor}"),
     )
 
 

@@ -50,9 +50,8 @@ class Ancestor(NamedTuple):
                 for key, given in source.items():
                     tensor = layer.get_parameter(key)
                     if name == "skip" or (name, key) == ("lstm.0", "weight_ih_l0"):
-                        by_name = given.new_zeros(len(given), tensor.shape[1])
-                        by_name[:, inputs[0]] = given[:, inputs[1]]
-                        given = by_name
+                        nothing = given.new_zeros(len(given), tensor.shape[1])
+                        given = nothing.index_copy(1, inputs[0], given[:, inputs[1]])
                     if name in ("head", "skip"):  # where a head gives the spread, as many rows again
                         parts = torch.split(tensor, len(ours.feature_names))
                         sources = torch.split(given, len(theirs.feature_names))

@@ -140,9 +140,8 @@ def registered_run(address: str, workspace: Workspace) -> str:
     name, _, alias = address.removeprefix("models:/").partition("@")
     name, _, version = name.partition("/")
     try:
-        if alias:
-            return str(client.get_model_version_by_alias(name, alias).run_id)
-        return str(client.get_model_version(name, version).run_id)
+        by_alias = client.get_model_version_by_alias
+        return str((by_alias(name, alias) if alias else client.get_model_version(name, version)).run_id)
     except MlflowException as error:
         problem = f"model: no {address} in the registry ({str(error).splitlines()[0]})"
         raise UserError(problem, hint="Write models:/<name>@<alias> or models:/<name>/<version>.") from error

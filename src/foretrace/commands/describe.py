@@ -59,7 +59,7 @@ def run(config: DescribeConfig, *, workspace: Workspace) -> str:
         )
         for name, part in windows.items()
     ]
-    print(console.table(("part", "episodes", "rows", "windows", "time"), rows, indent="  "))
+    print(console.Table("Parts", ("part", "episodes", "rows", "windows", "time"), rows).text(indent="  "))
     print(f"  {sequences.num_rows - sum(map(_covered, windows.values())):,} rows are in no window")
     if not all(map(len, windows.values())):
         warnings.append("a part has no window: data.window is too long for it")
@@ -98,7 +98,7 @@ def _print_columns(sequences: Sequences, report: Mapping[str, Any]) -> None:
         found = [(shape, known.get(name, {}).get(figure)) for figure, shape in FIGURES.items()]
         told = [shape.format(value) if pd.notna(value) else "" for shape, value in found]
         rows.append((sanitize(name, longest=SHOWN), use, units.get(name, ""), *told))
-    print(console.table(("column", "use", "unit", *FIGURES), rows))
+    print(console.Table("Columns", ("column", "use", "unit", *FIGURES), rows).text())
 
 
 def _print_rows(sequences: Sequences, report: Mapping[str, Any]) -> None:

@@ -14,10 +14,10 @@ from foretrace.data import sources
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.splits import Splits
 from foretrace.errors import UserError
-from foretrace.evaluation.progress import show_progress
 from foretrace.evaluation.references import References
 from foretrace.evaluation.result import EvaluationResult, evaluate
 from foretrace.evaluation.storage import EVALUATION, load_evaluation
+from foretrace.progress import show_progress
 from foretrace.reports import console
 from foretrace.serving.ancestor import load_ancestor
 from foretrace.serving.loading import find_trained, load_ensemble, load_path

@@ -21,8 +21,8 @@ from foretrace.config import TrainConfig
 from foretrace.data import sources
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.errors import DivergedError, Interrupted, UserError, sanitize
-from foretrace.evaluation.progress import show_progress
 from foretrace.model.next_step import count_parameters
+from foretrace.progress import show_progress
 from foretrace.reports import console
 from foretrace.serving.ancestor import begin_from, find_ancestor
 from foretrace.serving.model_file import MODEL, ModelCard, write_mlflow_model
@@ -32,7 +32,7 @@ from foretrace.tracking.logger import BatchLoss, RunLogger
 from foretrace.tracking.redaction import redact
 from foretrace.tracking.run import TrackedRun
 from foretrace.tracking.signals import Signals
-from foretrace.training.callbacks import Diagnostics, TrainingBar, show_simulation
+from foretrace.training.callbacks import Diagnostics, TrainingBar
 from foretrace.training.checkpoint_io import load_best
 from foretrace.training.checkpoints import TimeIsUpError
 from foretrace.training.distributed import DistributedEnv
@@ -74,8 +74,8 @@ def run(
     config, workspace = start.config, start.workspace
     precision, why = resolve_precision(config.trainer.precision)
     env = plan_processes(config.trainer.devices, batch_size=config.data.batch_size)
-    bar = show_simulation if config.trainer.progress else None
-    data = sources.load(config.data, cache=workspace.cache, seed=config.seed, progress=bar)
+    with show_progress(config.trainer.progress):
+        data = sources.load(config.data, cache=workspace.cache, seed=config.seed)
     start.check(precision, data)
     train = data.windows["train"].sequences
     ancestor = None if start.checkpoint else find_ancestor(config.model, train, workspace)

@@ -1,6 +1,5 @@
 """From settings to the three parts of a data set."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from foretrace.data.sequences import Sequences
 from foretrace.data.splits import Splits, overlaps, split
 from foretrace.errors import UserError
 
-Progress = Callable[[int, int], None]
 UnsplitData = SimulatedData | FilesData | LeRobotData | MinariData
 DataSettings = PublishedData | UnsplitData
 
@@ -35,7 +33,6 @@ def load(
     *,
     cache: Path,
     seed: int = 0,
-    progress: Progress | None = None,
 ) -> WindowDataModule:
     """Simulate or read the data, split them, and cut the parts into windows.
 
@@ -43,7 +40,6 @@ def load(
         settings: What data.
         cache: Where simulated data, and what was read from files, are kept.
         seed: Of the order of training batches.
-        progress: Told how many episodes of how many have been simulated.
 
     Raises:
         UserError: If they cannot be had as asked for, a part has no window, or training or validation has no share.
@@ -62,7 +58,7 @@ def load(
         }
         splits, warnings = loaders[settings.source](Path(settings.root)), list[str]()
     else:
-        splits, warnings = split_up(settings, read(settings, cache=cache, progress=progress)[0])
+        splits, warnings = split_up(settings, read(settings, cache=cache)[0])
     try:
         return WindowDataModule(
             splits,
@@ -84,9 +80,7 @@ def load(
         raise UserError(f"data.window: {error}", hint=hint) from error
 
 
-def read(
-    settings: UnsplitData, *, cache: Path, progress: Progress | None = None
-) -> tuple[Sequences, dict[str, Any]]:
+def read(settings: UnsplitData, *, cache: Path) -> tuple[Sequences, dict[str, Any]]:
     """Simulate or read the data as a whole.
 
     Returns:
@@ -106,7 +100,6 @@ def read(
             frame_skip=settings.frame_skip,
             seed=settings.seed,
             cache=cache,
-            progress=progress,
         )
         return sequences, {}
     from foretrace.data.published import load_lerobot, load_minari

@@ -18,9 +18,9 @@ from foretrace.data.windows import Windows
 from foretrace.evaluation.baselines import PERSISTENCE, LinearForecast
 from foretrace.evaluation.chunks import Scalings, num_targets, read_chunks
 from foretrace.evaluation.forecast_errors import MODEL, FloatArray, ForecastErrors, Groups
-from foretrace.evaluation.progress import track
 from foretrace.model.lstm import State
 from foretrace.model.next_step import NextStepModel
+from foretrace.progress import track
 
 BATCH = 256  # windows at once
 

@@ -24,8 +24,8 @@ from foretrace.evaluation.forecast_errors import (
     ForecastErrors,
     Groups,
 )
-from foretrace.evaluation.progress import track
 from foretrace.model.next_step import NextStepModel
+from foretrace.progress import track
 
 MOST_ROWS = 200_000  # of the training part, for its quantiles
 MOST_PAIRS, AT_ONCE = 20_000, 4096  # of the training part, for gradient boosting

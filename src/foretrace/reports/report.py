@@ -17,9 +17,9 @@ from foretrace.evaluation.calibration import Calibration
 from foretrace.evaluation.forecast_errors import CALIBRATED, MODEL
 from foretrace.evaluation.one_step import forecast_episodes
 from foretrace.evaluation.open_loop import OpenLoop
-from foretrace.evaluation.progress import track
 from foretrace.evaluation.result import EvaluationResult
 from foretrace.model.next_step import NextStepModel
+from foretrace.progress import track
 from foretrace.reports import page
 from foretrace.reports.figures import forecasts, learning, quality, robot
 from foretrace.reports.page import Findings

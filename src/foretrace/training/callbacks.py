@@ -176,14 +176,6 @@ class Divergence(Callback):
         raise DivergedError(f"training diverged: {told}. Checkpoints are those of before")
 
 
-def show_simulation(done: int, total: int) -> None:
-    """Show how many episodes have been simulated; where that is no terminal, only the last of them."""
-    terminal = sys.stderr.isatty()
-    if terminal or done == total:
-        start, end = "\r" if terminal else "", "\n" if done == total else ""
-        print(f"{start}simulating {done}/{total} episodes", end=end, file=sys.stderr, flush=True)
-
-
 class TrainingBar(TQDMProgressBar):
     """Lightning's bar on standard error; where that is no terminal, a line every half minute."""
 

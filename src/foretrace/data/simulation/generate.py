@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,11 @@ from filelock import FileLock
 from foretrace.data.sequences import FloatArray, Sequences
 from foretrace.data.simulation.robots import ROBOTS, Robot
 from foretrace.errors import UserError
+from foretrace.progress import track
 from foretrace.workspace import atomic_write
 
 RECIPE_VERSION = 1  # raise it when the same settings would give other values
 FREQUENCY_HZ = (0.5, 3.0)  # a stride in 2 s to 3 a second; faster is filtered out by the legs' inertia
-
-Progress = Callable[[int, int], None]
 
 
 def simulate(
@@ -35,7 +34,6 @@ def simulate(
     frame_skip: int,
     seed: int,
     cache: Path,
-    progress: Progress | None = None,
 ) -> Sequences:
     """Return episodes of a robot, each with a random gait of its own.
 
@@ -50,7 +48,6 @@ def simulate(
         frame_skip: Physics steps (halfcheetah: 10 ms, walker2d: 2 ms) per row.
         seed: Of gaits and first states, >= 0.
         cache: Folder in which data are kept, each under a name that says what they were made from.
-        progress: Told how many episodes of how many have been simulated.
 
     Raises:
         UserError: If the simulator is not installed or ``cache`` cannot be written.
@@ -66,7 +63,7 @@ def simulate(
             cache.mkdir(parents=True, exist_ok=True)
             with FileLock(file.with_suffix(".lock")):
                 if not _is_whole(file, recipe):  # else another process made it while this one waited
-                    _make(file, kind, recipe, progress, **numbers)
+                    _make(file, kind, recipe, **numbers)
     except OSError as error:
         problem = f"simulated data cannot be kept in {cache} ({error.strerror or error})"
         raise UserError(problem, hint="Free some space, or set FORETRACE_HOME to another folder.") from error
@@ -135,7 +132,6 @@ def _make(
     file: Path,
     robot: Robot,
     recipe: dict[str, Any],
-    progress: Progress | None,
     *,
     episodes: int,
     **numbers: int,
@@ -145,12 +141,8 @@ def _make(
     with atomic_write(file) as aside, aside.open("wb") as out:
         header = {"descr": "<f4", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(out, header)
-        done = 0
         for rows in _roll_out(robot, episodes=episodes, **numbers):
             out.write(rows.astype("<f4").tobytes())
-            done += len(rows)
-            if progress is not None:
-                progress(done, episodes)
     with file.open("rb") as values:
         note = {"recipe": recipe, "values_sha256": hashlib.file_digest(values, "sha256").hexdigest()}
     with atomic_write(file.with_suffix(".json")) as aside:
@@ -176,7 +168,7 @@ def _roll_out(
     # `os.sched_getaffinity` counts the cores that this process may use, but only Linux has it.
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     threads = [mujoco.MjData(model) for _ in range(min(cores, episodes))]
-    for first in range(0, episodes, len(threads)):
+    for first in track(range(0, episodes, len(threads)), f"simulating, {len(threads)} episodes at a time"):
         starts, solver_starts, torques = [], [], []
         for episode in range(first, min(first + len(threads), episodes)):
             rng = np.random.default_rng([seed, episode])

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
+from foretrace.config.data import Windowing
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.sequences import Sequences
 from foretrace.data.splits import Splits
@@ -211,9 +212,8 @@ def data_module(plan: Plan, batch: int) -> WindowDataModule:
     """Return the windows as a run has them."""
     part = recordings(plan)
     splits = Splits(train=part, valid=part, test=part)
-    return WindowDataModule(
-        splits, window=LENGTH, stride=LENGTH, batch_size=batch, seed=1, random_offset=True
-    )
+    cut = Windowing(window=LENGTH, stride=LENGTH, batch_size=batch, random_offset=True)
+    return WindowDataModule(splits, cut, seed=1)
 
 
 def forecaster(

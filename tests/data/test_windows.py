@@ -8,6 +8,7 @@ from helpers import numbered
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foretrace.config.data import Windowing
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.sequences import Sequences
 from foretrace.data.splits import split
@@ -151,9 +152,8 @@ def test_an_epoch_counts_from_its_start_even_if_it_is_cut_short():
 
 def test_training_windows_may_be_shorter_than_those_that_judge():
     parts = split(numbered([100]), (0.6, 0.2, 0.2))
-    data = WindowDataModule(
-        parts, window=10, stride=5, train_window=4, batch_size=100, seed=1, random_offset=False
-    )
+    cut = Windowing(window=10, stride=5, train_window=4, batch_size=100, random_offset=False)
+    data = WindowDataModule(parts, cut, seed=1)
     trained = next(iter(data.train_dataloader())).values[:, :, 0]
     assert sorted(trained.flatten().tolist()) == list(
         range(56)

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from foretrace.config.data import Windowing
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.splits import Splits
 from foretrace.reports import console
@@ -19,7 +20,7 @@ def test_data_are_told_with_covariates_and_what_was_lost(waves):
     lost = replace(waves, notes={"rows": 900, "rows left out": 12, "gaps in time": 0})
     parts = Splits(train=lost, valid=waves, test=None, test_missing="none was given")
     told = console.data(
-        "files", WindowDataModule(parts, window=10, stride=10, batch_size=4, seed=0, random_offset=False)
+        "files", WindowDataModule(parts, Windowing(window=10, stride=10, batch_size=4, random_offset=False))
     )
     assert "2 features (left, right); time step 0.1 s" in told
     assert "900 rows; 12 rows left out" in told

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from foretrace.config import Evaluation
+from foretrace.config.data import Windowing
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.splits import Splits
 from foretrace.evaluation.inside import look_inside
@@ -22,9 +23,9 @@ def found(waves, tmp_path):
     """What is known about a run whose every name is an attack."""
     named = replace(waves, feature_names=(EVIL, "b"), units=(EVIL, ""), origin=EVIL, notes={EVIL: 2})
     splits = Splits(train=named, valid=named, test=named)
-    how = {"window": 10, "stride": 7, "batch_size": 4, "seed": 0, "random_offset": False, "warnings": [EVIL]}
+    cut = Windowing(window=10, stride=7, batch_size=4, random_offset=False)
     data, model = (
-        WindowDataModule(splits, **how),
+        WindowDataModule(splits, cut, warnings=[EVIL]),
         NextStepModel(hidden_sizes=[4], num_features=2, output="change"),
     )
     model.set_statistics(**{name: torch.from_numpy(a) for name, a in vars(waves.statistics).items()})

@@ -136,9 +136,8 @@ def _load_data(
     print(f"note     {what}, beside baselines that are fitted to the training data, read again")
     train, valid = (parts.windows[part].sequences for part in ("train", "valid"))
     splits = Splits(train=train, valid=valid, test=test, test_missing=data.test_missing if data else "")
-    windows = {name: getattr(settings, name) for name in ("window", "stride", "batch_size")}
     try:
-        return WindowDataModule(splits, **windows, seed=0, random_offset=False), False
+        return WindowDataModule(splits, settings.model_copy(update={"train_window": None})), False
     except ValueError as error:
         raise UserError(f"data.window: {error}", hint="Set a shorter data.window.") from error
 

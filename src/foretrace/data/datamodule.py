@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 
+from foretrace.config.data import Windowing
 from foretrace.data.splits import Splits
 from foretrace.data.windows import Batch, WindowLoader, Windows
 
@@ -16,12 +17,8 @@ class WindowDataModule(LightningDataModule):
 
     Args:
         splits: The three parts.
-        window: Steps in a window.
-        stride: Steps from one window's start to the next one's.
-        train_window: Steps in a training window, each of which starts where the one before ends; None: as the others.
-        batch_size: Windows in a batch.
+        cut: How they are cut into windows and batches.
         seed: Of the order of training batches.
-        random_offset: Whether training windows start elsewhere each epoch.
         warnings: What a person should know about the data before training; episodes without a window join them.
 
     Raises:
@@ -29,29 +26,18 @@ class WindowDataModule(LightningDataModule):
     """
 
     def __init__(
-        self,
-        splits: Splits,
-        *,
-        window: int,
-        stride: int,
-        train_window: int | None = None,
-        batch_size: int,
-        seed: int,
-        random_offset: bool,
-        warnings: Sequence[str] = (),
+        self, splits: Splits, cut: Windowing, *, seed: int = 0, warnings: Sequence[str] = ()
     ) -> None:
         super().__init__()
-        self.batch_size, self.seed, self.random_offset = batch_size, seed, random_offset
+        self.cut, self.seed = cut, seed
         self.test_missing, self.warnings = splits.test_missing, list(warnings)
-        parts = {"train": splits.train, "valid": splits.valid, "test": splits.test}
-        cuts = dict.fromkeys(parts, (window, stride))
-        if train_window is not None:
-            cuts["train"] = train_window, train_window
+        own = cut.train_window
         self.windows = {
-            name: Windows(part, length=cuts[name][0], stride=cuts[name][1])
-            for name, part in parts.items()
-            if part is not None
+            "train": Windows(splits.train, length=own or cut.window, stride=own or cut.stride),
+            "valid": Windows(splits.valid, length=cut.window, stride=cut.stride),
         }
+        if splits.test is not None:
+            self.windows["test"] = Windows(splits.test, length=cut.window, stride=cut.stride)
         total, short = 0, list[str]()
         for name, windows in self.windows.items():
             sequences = windows.sequences
@@ -75,7 +61,9 @@ class WindowDataModule(LightningDataModule):
 
     def train_dataloader(self) -> WindowLoader:
         """Return training windows, shuffled anew each epoch; of each batch this process's part."""
-        return self._loader("train", seed=self.seed, random_offset=self.random_offset, shard=self._shard())
+        return self._loader(
+            "train", seed=self.seed, random_offset=self.cut.random_offset, shard=self._shard()
+        )
 
     def val_dataloader(self) -> WindowLoader:
         """Return validation windows, in order; of each batch this process's part."""
@@ -93,4 +81,4 @@ class WindowDataModule(LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
     def _loader(self, part: str, **how: Any) -> WindowLoader:
-        return WindowLoader(self.windows[part], batch_size=self.batch_size, **how)
+        return WindowLoader(self.windows[part], batch_size=self.cut.batch_size, **how)

@@ -60,16 +60,7 @@ def load(
     else:
         splits, warnings = split_up(settings, read(settings, cache=cache)[0])
     try:
-        return WindowDataModule(
-            splits,
-            window=settings.window,
-            stride=settings.stride,
-            train_window=settings.train_window,
-            batch_size=settings.batch_size,
-            seed=seed,
-            random_offset=settings.random_offset,
-            warnings=warnings,
-        )
+        return WindowDataModule(splits, settings, seed=seed, warnings=warnings)
     except ValueError as error:
         notes = splits.train.notes
         gaps = "data.gaps=keep, which spans the gaps in time" if notes.get("gaps in time") else ""

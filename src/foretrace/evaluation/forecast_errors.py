@@ -16,7 +16,7 @@ Shapes: B rows of a batch, E episodes, G groups, H steps ahead, F features, R re
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -97,14 +97,11 @@ class ForecastErrors:
 
     def at(self, steps: int) -> "ForecastErrors":
         """Return the errors that many steps ahead, (G, F), of open-loop ones (G, H, F)."""
-        return ForecastErrors(
-            squared=self.squared[:, steps - 1], absolute=self.absolute[:, steps - 1], count=self.count
-        )
+        return replace(self, squared=self.squared[:, steps - 1], absolute=self.absolute[:, steps - 1])
 
     def in_units(self, scale: FloatArray) -> "ForecastErrors":
         """Return the errors with each feature's multiplied by its ``scale`` (F,), e.g. in its own unit."""
-        squared, absolute = self.squared * scale**2, self.absolute * scale
-        return ForecastErrors(squared=squared, absolute=absolute, count=self.count)
+        return replace(self, squared=self.squared * scale**2, absolute=self.absolute * scale)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

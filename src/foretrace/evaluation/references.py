@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 
 from foretrace.config import Evaluation
@@ -35,7 +34,7 @@ MOST_PAIRS, AT_ONCE = 20_000, 4096  # of the training part, for gradient boostin
 class Boosting:
     """Forecasts of certain steps ahead, each made directly from the last rows and their covariates."""
 
-    regressors: dict[int, list[Any]]  # one for each feature, by steps ahead
+    regressors: dict[int, Any]  # by steps ahead
     scalings: Scalings  # of what they read and forecast
     lags: int  # rows that they read, P
 
@@ -44,15 +43,15 @@ class Boosting:
         """Fit scikit-learn's histogram gradient boosting with its own settings to at most 20,000 rows."""
         # Takes a second to import, and few ask for it.
         from sklearn.ensemble import HistGradientBoostingRegressor
+        from sklearn.multioutput import MultiOutputRegressor
 
         regressors, stride = {}, max(1, train.num_rows // MOST_PAIRS)
-        for steps in ahead:
+        for steps in track(ahead, "boosting, one step ahead and the farthest"):
             windows = Windows(train, length=lags + steps - 1, stride=stride)
-            inputs, targets = _pairs(windows, scalings, lags, lags, steps)
-            regressors[steps] = [
-                HistGradientBoostingRegressor(random_state=0).fit(inputs, targets[:, f])
-                for f in track(range(targets.shape[1]), f"boosting, {steps} steps ahead")
-            ]
+            pairs = _pairs(windows, scalings, lags, lags, steps)
+            regressors[steps] = MultiOutputRegressor(HistGradientBoostingRegressor(random_state=0)).fit(
+                *pairs
+            )
         return cls(regressors=regressors, scalings=scalings, lags=lags)
 
     def evaluate(
@@ -63,11 +62,10 @@ class Boosting:
         origins = windows.origins(torch.arange(len(windows)))
         group = groups.find(origins[:, 0], origins[:, 1] + warmup - 1)
         errors = {}
-        for steps, regressors in self.regressors.items():
+        for steps, regressor in self.regressors.items():
             inputs, targets = _pairs(windows, self.scalings, self.lags, warmup, steps)
-            forecast = np.stack([regressor.predict(inputs) for regressor in regressors], axis=1)
             errors[steps] = ForecastErrors.none(groups.number, targets.shape[1:])
-            errors[steps].add(group, torch.from_numpy(forecast - targets))
+            errors[steps].add(group, torch.from_numpy(regressor.predict(inputs) - targets))
         return errors
 
 

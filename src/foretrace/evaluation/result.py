@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from foretrace.config import Evaluation
 from foretrace.data.windows import Windows
@@ -99,7 +100,7 @@ class EvaluationResult:
     def skill(self) -> float:
         """1 - MSE / MSE of repeating the last value, from a state of zero: 1 is perfect, 0 no better."""
         errors = self.zero_state.errors
-        return skill(float(errors[MODEL].mean_mse), float(errors[PERSISTENCE].mean_mse))
+        return float(skill(errors[MODEL].mean_mse, errors[PERSISTENCE].mean_mse))
 
     @cached_property
     def verdicts(self) -> tuple[Comparison, ...]:
@@ -249,12 +250,12 @@ def evaluate(
     )
 
 
-def skill(mse: float, reference_mse: float) -> float:
-    """Return the share of the reference's mean squared error that is saved.
+def skill(mse: npt.ArrayLike, reference_mse: npt.ArrayLike) -> FloatArray:
+    """Return the share of the reference's mean squared errors that is saved; any shapes that broadcast.
 
-    >>> skill(0.25, 1.0), skill(0.0, 0.0)
-    (0.75, 0.0)
+    >>> skill([0.25, 0.0, 1.0], [1.0, 0.0, 0.0]).tolist()
+    [0.75, 0.0, -inf]
     """
-    if reference_mse == 0:
-        return 0.0 if mse == 0 else -np.inf
-    return 1 - mse / reference_mse
+    ours, reference = np.asarray(mse), np.asarray(reference_mse)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(reference > 0, 1 - ours / reference, np.where(ours > 0, -np.inf, 0.0))

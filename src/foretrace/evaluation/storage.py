@@ -60,8 +60,8 @@ def evaluation_metrics(result: EvaluationResult) -> tuple[dict[str, float], dict
         carried = result.carried_state.errors
         scalars |= {_name("carried_state", name, "mse"): float(e.mean_mse) for name, e in carried.items()}
         scalars["carried_state/l1"] = float(carried[MODEL].mean_l1)
-        ours = float(carried[MODEL].mean_mse)
-        scalars |= {f"skill/{n}": skill(ours, float(e.mean_mse)) for n, e in carried.items() if n != MODEL}
+        skills = {name: skill(carried[MODEL].mean_mse, e.mean_mse) for name, e in carried.items()}
+        scalars |= {f"skill/{name}": float(value) for name, value in skills.items() if name != MODEL}
     if (loop := result.open_loop) is not None:
         curves |= {_name("open_loop", n, "mse"): _curve(e.mean_mse) for n, e in loop.errors.items()}
         if (mase := result.mase(loop.given)) is not None:

@@ -100,10 +100,12 @@ def _errors(result: EvaluationResult) -> dict[str, Any]:
     rows = [(name, f"{e.mean_mse:.5g}", f"{e.mean_l1:.5g}") for name, e in forecasts.items()]
     caption = "Test errors in units of each feature's training standard deviation"
     ours, last = (result.zero_state.errors[name].in_units(result.scale) for name in (MODEL, PERSISTENCE))
-    columns = zip(result.feature_names, result.units, ours.mse, ours.l1, last.mse, strict=True)
+    columns = ours.mse**0.5, ours.l1, last.mse**0.5, skill(ours.mse, last.mse)
     by_feature = [
-        (name, unit, f"{mse**0.5:.4g}", f"{l1:.4g}", f"{then**0.5:.4g}", f"{skill(mse, then):.3f}")
-        for name, unit, mse, l1, then in columns
+        (name, unit, f"{rmse:.4g}", f"{l1:.4g}", f"{then:.4g}", f"{saved:.3f}")
+        for name, unit, rmse, l1, then, saved in zip(
+            result.feature_names, result.units, *columns, strict=True
+        )
     ]
     heading = ("feature", "unit", "RMSE", "L1", "RMSE of the last value", "skill")
     return {

@@ -17,7 +17,7 @@ from foretrace.evaluation.calibration import Calibration
 from foretrace.evaluation.forecast_errors import CALIBRATED, MODEL
 from foretrace.evaluation.one_step import forecast_episodes
 from foretrace.evaluation.open_loop import OpenLoop
-from foretrace.evaluation.result import EvaluationResult
+from foretrace.evaluation.result import EvaluationResult, skill
 from foretrace.model.next_step import NextStepModel
 from foretrace.progress import track
 from foretrace.reports import page
@@ -188,11 +188,8 @@ def _quality(result: EvaluationResult) -> Iterator[tuple[str, Figure]]:
         band = (found.low, found.high) if found.known else None
         nominal = [level / 100 for level in scores.levels]
         yield "coverage", quality.coverage(nominal, found.value, band=band)
-    # Skill against persistence. Shape (F, reported horizons).
     at = [steps - 1 for steps in loop.horizons]
-    ours, last = (one.mse[at].T for one in (loop.given, loop.errors[PERSISTENCE]))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        skills = np.where(last > 0, 1 - ours / last, np.where(ours > 0, -np.inf, 0.0))
+    skills = skill(loop.given.mse[at].T, loop.errors[PERSISTENCE].mse[at].T)  # (F, reported horizons)
     yield "skill_map", quality.skill_map(skills, feature_names=result.feature_names, horizons=loop.horizons)
 
 

@@ -28,12 +28,7 @@ def check(settings: DataSettings) -> None:
         installed_versions()
 
 
-def load(
-    settings: DataSettings,
-    *,
-    cache: Path,
-    seed: int = 0,
-) -> WindowDataModule:
+def load(settings: DataSettings, *, cache: Path, seed: int = 0) -> WindowDataModule:
     """Simulate or read the data, split them, and cut the parts into windows.
 
     Args:

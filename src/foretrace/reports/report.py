@@ -5,9 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.sequences import Sequences
@@ -18,6 +16,7 @@ from foretrace.evaluation.forecast_errors import CALIBRATED, MODEL
 from foretrace.evaluation.one_step import forecast_episodes
 from foretrace.evaluation.open_loop import OpenLoop
 from foretrace.evaluation.result import EvaluationResult, skill
+from foretrace.evaluation.rollout import Rollouts, iterate_rollouts
 from foretrace.model.next_step import NextStepModel
 from foretrace.progress import track
 from foretrace.reports import page
@@ -127,45 +126,33 @@ def _forecasts(model: NextStepModel, sequences: Sequences) -> Iterator[tuple[str
     yield "residuals", quality.residuals([(prediction - truth) / scale for prediction, truth in pairs])
 
 
-def _rollout(
-    model: NextStepModel, sequences: Sequences, loop: OpenLoop
-) -> tuple[Sequences, Tensor, Tensor, Tensor | None]:
-    """Forecast in open loop the first episode that has room for it.
-
-    Returns:
-        The episode, its values (W + H, F) in raw units, scaled forecasts (1, H, F) and their spread.
-    """
+def _rollout(model: NextStepModel, sequences: Sequences, loop: OpenLoop) -> tuple[Sequences, Rollouts]:
+    """Forecast in open loop from the beginning of the first episode that has room for it, which comes with it."""
     rows = loop.warmup + loop.horizon
     chosen = sequences.select([int((sequences.lengths >= rows).argmax())])
-    first = int(chosen.bounds[0, 0])
-    values, known = (
-        torch.from_numpy(part[first : first + rows].copy()).to(model.change.device)
-        for part in (sequences.values, sequences.covariates)
-    )
-    with torch.inference_mode():
-        warmup = model.scaling(values[None, : loop.warmup])
-        return chosen, values, *model.rollout(warmup, known[None, :-1], horizon=loop.horizon)
+    how = {"warmup": loop.warmup, "horizon": loop.horizon, "stride": rows}
+    return chosen, next(iterate_rollouts(model, [], chosen, **how))
 
 
 def _fan_chart(
     model: NextStepModel, sequences: Sequences, calibration: Calibration, loop: OpenLoop
 ) -> Figure:
     """Show a forecast as it is given, and what came."""
-    chosen, values, raw, spread = _rollout(model, sequences, loop)
+    chosen, found = _rollout(model, sequences, loop)
     mean, scale = _scaling(model)
-    limits = calibration.limits(raw.cpu().numpy(), None if spread is None else spread.cpu().numpy())
+    spread = None if found.spread is None else found.spread[:1].numpy()
+    limits = calibration.limits(found.forecasts[MODEL][:1].numpy(), spread)
     point, lower, upper = (mean + scale * some for some in limits)
-    ends = zip(calibration.levels, lower[:, 0], upper[:, 0], strict=True)
-    recorded, truth = np.split(values.cpu().numpy(), [loop.warmup])
+    recorded, truth = np.split(chosen.episode(0)[: loop.warmup + loop.horizon], [loop.warmup])
     return forecasts.fan_chart(
         recorded,
         point[0],
-        bands={level: (low, high) for level, low, high in ends},
+        bands=dict(zip(calibration.levels, zip(lower[:, 0], upper[:, 0], strict=True), strict=True)),
         truth=truth,
         feature_names=sequences.feature_names,
         units=sequences.units,
         dt_s=sequences.dt_s,
-        dates=dates_of(chosen, 0, len(values)),
+        dates=dates_of(chosen, 0, loop.warmup + loop.horizon),
         title=f"{chosen.episode_names[0]}: a forecast of {loop.horizon} steps with its intervals",
     )
 
@@ -198,9 +185,9 @@ def draw_motion(path: Path, model: NextStepModel, sequences: Sequences, loop: Op
     kind = next((n for n, known in ROBOTS.items() if known.feature_names == sequences.feature_names), None)
     if kind is None or sequences.dt_s is None or not can_locate_limbs():
         return
-    _, values, forecast, _ = _rollout(model, sequences, loop)
-    truth = values[loop.warmup :]
-    error = (forecast[0] - model.scaling(truth)).square().mean(dim=-1).sqrt().cpu().numpy()
-    states = [run.cpu().numpy() for run in (truth, model.scaling.inverse(forecast[0]))]
-    limbs = [locate_limbs(kind, state, dt_s=sequences.dt_s) for state in states]
+    mean, scale = _scaling(model)
+    _, found = _rollout(model, sequences, loop)
+    truth, forecast = found.truth[0].numpy(), found.forecasts[MODEL][0].numpy()
+    error = np.sqrt(np.square(forecast - truth).mean(axis=-1))
+    limbs = [locate_limbs(kind, mean + scale * scaled, dt_s=sequences.dt_s) for scaled in (truth, forecast)]
     robot.animate(path, *limbs, error=error, dt_s=sequences.dt_s)

@@ -120,22 +120,18 @@ def draw_gait(rng: np.random.Generator, *, robot: Robot, steps: int, dt_s: float
 
 def _is_whole(file: Path, recipe: dict[str, Any]) -> bool:
     try:
-        note = json.loads(file.with_suffix(".json").read_bytes())
-        with file.open("rb") as values:
-            found = hashlib.file_digest(values, "sha256").hexdigest()
-        return bool(note == {"recipe": recipe, "values_sha256": found})
+        return bool(json.loads(file.with_suffix(".json").read_bytes()) == _note(file, recipe))
     except (FileNotFoundError, ValueError):
         return False
 
 
-def _make(
-    file: Path,
-    robot: Robot,
-    recipe: dict[str, Any],
-    *,
-    episodes: int,
-    **numbers: int,
-) -> None:
+def _note(file: Path, recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return what is written beside the values."""
+    with file.open("rb") as values:
+        return {"recipe": recipe, "values_sha256": hashlib.file_digest(values, "sha256").hexdigest()}
+
+
+def _make(file: Path, robot: Robot, recipe: dict[str, Any], *, episodes: int, **numbers: int) -> None:
     """Write the values, then the note without which they do not count."""
     shape = (episodes * (numbers["steps"] + 1), len(robot.feature_names))
     with atomic_write(file) as aside, aside.open("wb") as out:
@@ -143,10 +139,8 @@ def _make(
         np.lib.format.write_array_header_1_0(out, header)
         for rows in _roll_out(robot, episodes=episodes, **numbers):
             out.write(rows.astype("<f4").tobytes())
-    with file.open("rb") as values:
-        note = {"recipe": recipe, "values_sha256": hashlib.file_digest(values, "sha256").hexdigest()}
     with atomic_write(file.with_suffix(".json")) as aside:
-        aside.write_text(json.dumps(note, indent=2))
+        aside.write_text(json.dumps(_note(file, recipe), indent=2))
 
 
 def _roll_out(

@@ -4,7 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from foretrace.model.gates import gates
+from foretrace.model.gates import Gates, unroll
+
+
+def gates(layer, x, state=None):
+    """All steps together, each (B, T, H)."""
+    return Gates(*(torch.stack(steps, dim=1) for steps in zip(*unroll(layer, x, state), strict=True)))
 
 
 @pytest.fixture(autouse=True)

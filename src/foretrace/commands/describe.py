@@ -120,7 +120,7 @@ def _print_rows(sequences: Sequences, report: Mapping[str, Any]) -> None:
 def _covered(windows: Windows) -> int:
     """Rows that some window reads or has as its target."""
     last = windows.last_start // windows.stride * windows.stride
-    ahead = windows.length + (1 if windows.sequences.next_values is None else 0)
+    ahead = windows.length + int(windows.sequences.next_values is None)
     if windows.stride > ahead:
         return len(windows) * ahead
     return int(np.where(windows.last_start >= 0, last + ahead, 0).sum())

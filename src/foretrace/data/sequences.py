@@ -149,6 +149,15 @@ class Sequences:
         """Rows in all episodes together."""
         return int(self.lengths.sum())
 
+    @property
+    def num_targets(self) -> IntArray:
+        """Rows of each episode that have a known next one. Shape (E,)."""
+        return self.lengths if self.next_values is not None else self.lengths - 1
+
+    def following(self, rows: IntArray) -> FloatArray:
+        """Return what came after rows (…), which have a known next one. Shape (…, F)."""
+        return self.values[rows + 1] if self.next_values is None else self.next_values[rows]
+
     def episode(self, index: int) -> FloatArray:
         """Return the values of one episode, as a view. Shape (T_e, F)."""
         first, end = self.bounds[index]

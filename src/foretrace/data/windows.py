@@ -51,8 +51,7 @@ class Windows:
 
     def __init__(self, sequences: Sequences, *, length: int, stride: int) -> None:
         self.sequences, self.length, self.stride = sequences, length, stride
-        targets_within = sequences.next_values is None
-        self.last_start = sequences.lengths - length - (1 if targets_within else 0)  # (E,), < 0: too short
+        self.last_start = sequences.num_targets - length  # (E,), < 0: too short
         per_episode = np.maximum(self.last_start // stride + 1, 0)
         self._count = int(per_episode.sum())
         # Numbers of each episode's windows, (E,). A table of all windows would grow with data that lie on disk.
@@ -62,7 +61,8 @@ class Windows:
         self._last_start = torch.from_numpy(self.last_start)
         self._values = torch.from_numpy(sequences.values)
         self._covariates = torch.from_numpy(sequences.covariates)
-        self._next = None if targets_within else torch.from_numpy(sequences.next_values)
+        following = sequences.next_values
+        self._next = None if following is None else torch.from_numpy(following)
 
     def __len__(self) -> int:
         """Return the number of windows, W."""

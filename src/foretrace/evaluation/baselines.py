@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from foretrace.data.sequences import Sequences
-from foretrace.evaluation.chunks import Scalings, num_targets, read_chunks
+from foretrace.evaluation.chunks import Scalings, read_chunks
 from foretrace.evaluation.forecast_errors import FloatArray
 
 PERSISTENCE, SEASONAL = "persistence", "seasonal"
@@ -156,7 +156,7 @@ def fit_ridge(train: Sequences, valid: Sequences, *, scalings: Scalings, longest
     may exceed memory, and one eigendecomposition serves all strengths.
     """
     width = train.values.shape[1] + train.covariates.shape[1]
-    room = min(int(num_targets(part).max(initial=0)) for part in (train, valid))
+    room = min(int(part.num_targets.max(initial=0)) for part in (train, valid))
     lags = [p for p in LAGS if p <= min(room, longest) and (p == 1 or p * width <= MOST_INPUTS)]
     candidates = [ridge for p in lags for ridge in _solve(train, p, scalings)]
     errors = torch.zeros(len(candidates), dtype=torch.float64)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foretrace.data.sequences import IntArray, Sequences
+from foretrace.data.sequences import Sequences
 from foretrace.model.next_step import NextStepModel
 from foretrace.model.scaling import Standardizer
 from foretrace.progress import track
@@ -62,11 +62,10 @@ def read_chunks(
     A forecast counts after so many steps of history, the present one included; ``lookback`` < ``history`` steps before
     a chunk come with it. ``what`` tells whoever waits what is done with them.
     """
-    steps = num_targets(sequences)  # (E,)
+    steps = sequences.num_targets  # (E,)
     # Episodes of about one length together, and none that has nothing to count.
     order = np.argsort(-steps, kind="stable")
     order = order[steps[order] >= history]
-    after, shift = (sequences.values, 1) if sequences.next_values is None else (sequences.next_values, 0)
     groups = np.split(order, range(EPISODES, len(order), EPISODES)) if len(order) else []
     places = [(chosen, first) for chosen in groups for first in range(0, int(steps[chosen].max()), STEPS)]
     for chosen, first in track(places, what):
@@ -78,12 +77,6 @@ def read_chunks(
             steps=torch.from_numpy(number),
             x=scalings.values(torch.from_numpy(sequences.values[rows])),
             covariates=torch.from_numpy(sequences.covariates[rows]),
-            targets=scalings.values(torch.from_numpy(after[rows[:, lookback:] + shift])),
+            targets=scalings.values(torch.from_numpy(sequences.following(rows[:, lookback:]))),
             mask=torch.from_numpy((number >= history - 1) & (number <= last)),
         )
-
-
-def num_targets(sequences: Sequences) -> IntArray:
-    """Return how many steps of each episode have a known next one. Shape (E,)."""
-    followed: IntArray = sequences.lengths - (1 if sequences.next_values is None else 0)
-    return followed

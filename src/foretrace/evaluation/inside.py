@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from foretrace.data.sequences import FloatArray, Sequences
 from foretrace.data.windows import Batch, Windows
-from foretrace.model import gates as equations
+from foretrace.model.gates import Gates, unroll_stack
 from foretrace.model.next_step import NextStepModel
 
 DoubleArray = npt.NDArray[np.float64]
@@ -77,7 +77,7 @@ def gradient_flow(model: NextStepModel, batch: Batch) -> GradientFlow:
         x, target = model.scaling(batch.values), model.scaling(batch.targets[:, -1])
         # Needed on the way, whatever is frozen; so the inputs ask for a gradient that nobody reads.
         inputs = model.inputs(x, batch.covariates).detach().requires_grad_()
-        layers = equations.unroll_stack(model.stack, inputs)
+        layers = unroll_stack(model.stack, inputs)
         forecast = model.forecast(x[:, -1], inputs[:, -1], model.stack.head(layers[-1][-1].h))
         loss = (forecast - target).square().mean(dim=-1).sum()
         states = [state for steps in layers for step in steps for state in (step.h, step.c)]
@@ -149,15 +149,13 @@ def episode_gates(
     device = model.change.device
     values = torch.from_numpy(sequences.values[None, rows]).to(device)
     covariates = torch.from_numpy(sequences.covariates[None, rows]).to(device)
-    inside = {}
     with torch.no_grad():
-        x = model.inputs(model.scaling(values), covariates)
-        for depth, layer in enumerate(model.stack.lstm):
-            assert isinstance(layer, torch.nn.LSTM)
-            found = equations.gates(layer, x)
-            x = found.h
-            inside[f"lstm.{depth}"] = {name: gate[0].cpu().numpy() for name, gate in found._asdict().items()}
-    return inside
+        layers = unroll_stack(model.stack, model.inputs(model.scaling(values), covariates))
+    over_time = [Gates(*map(torch.cat, zip(*steps, strict=True))) for steps in layers]  # each (T, H)
+    return {
+        f"lstm.{depth}": {name: gate.cpu().numpy() for name, gate in found._asdict().items()}
+        for depth, found in enumerate(over_time)
+    }
 
 
 def describe_gates(layer: str, named: Mapping[str, FloatArray]) -> tuple[str, dict[str, float]]:

@@ -16,7 +16,7 @@ import torch
 from foretrace.data.sequences import Sequences
 from foretrace.data.windows import Windows
 from foretrace.evaluation.baselines import PERSISTENCE, LinearForecast
-from foretrace.evaluation.chunks import Scalings, num_targets, read_chunks
+from foretrace.evaluation.chunks import Scalings, read_chunks
 from foretrace.evaluation.forecast_errors import MODEL, FloatArray, ForecastErrors, Groups
 from foretrace.model.lstm import State
 from foretrace.model.next_step import NextStepModel
@@ -100,7 +100,7 @@ def evaluate_carried_state(
 
 def carried_state_unavailable(sequences: Sequences, *, warmup: int) -> str:
     """Say why there are no errors with the state carried; empty if there are."""
-    longest = int(num_targets(sequences).max(initial=0))
+    longest = int(sequences.num_targets.max(initial=0))
     if longest >= warmup:
         return ""
     return f"no episode has {warmup} steps to read and one more: the longest has {longest} with a next one"
@@ -113,17 +113,15 @@ def forecast_episodes(
 
     Returns forecasts and what came of each episode, in raw units; each (T, F) with T <= max_steps.
     """
-    after, shift = (sequences.values, 1) if sequences.next_values is None else (sequences.next_values, 0)
-    steps = np.minimum(num_targets(sequences)[:count], max_steps)
-    first, rows = sequences.bounds[: len(steps), :1], np.arange(steps.max())
+    steps = np.minimum(sequences.num_targets[:count], max_steps)
     # What an episode lacks is its last row.
-    chosen = first + np.minimum(rows, np.maximum(steps[:, None] - 1, 0))
-    device = model.change.device
+    inside = np.minimum(np.arange(steps.max()), np.maximum(steps[:, None] - 1, 0))
+    rows, device = sequences.bounds[: len(steps), :1] + inside, model.change.device
     values, covariates = (
-        torch.from_numpy(a[chosen]).to(device) for a in (sequences.values, sequences.covariates)
+        torch.from_numpy(a[rows]).to(device) for a in (sequences.values, sequences.covariates)
     )
     model.eval()
     with torch.inference_mode():
         forecast = model(values, covariates)[0].cpu().numpy()
-    pairs = zip(forecast, first[:, 0], steps, strict=True)
-    return [(found[:many], after[start + shift : start + shift + many]) for found, start, many in pairs]
+    pairs = zip(forecast, sequences.following(rows), steps, strict=True)
+    return [(found[:many], came[:many]) for found, came, many in pairs]

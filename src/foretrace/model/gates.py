@@ -12,7 +12,7 @@ from foretrace.model.lstm import StackedLSTM
 
 
 class Gates(NamedTuple):
-    """What a layer holds at one step, each (B, H), or at all steps, each (B, T, H).
+    """What a layer holds at one step, each (B, H).
 
     With z_t = W_ih x_t + b_ih + W_hh h_{t−1} + b_hh, cut into four in PyTorch's order i, f, g, o:
 
@@ -25,9 +25,9 @@ class Gates(NamedTuple):
     `torch.nn.LSTM` computes them.
 
     >>> layer = nn.LSTM(3, 5, batch_first=True)
-    >>> inside, (h, _) = gates(layer, torch.ones(2, 7, 3)), layer(torch.ones(2, 7, 3))
-    >>> inside.f.shape, torch.allclose(inside.h, h, atol=1e-6)
-    (torch.Size([2, 7, 5]), True)
+    >>> steps, (h, _) = unroll(layer, torch.ones(2, 7, 3)), layer(torch.ones(2, 7, 3))
+    >>> steps[6].f.shape, torch.allclose(steps[6].h, h[:, 6], atol=1e-6)
+    (torch.Size([2, 5]), True)
     """
 
     i: Tensor
@@ -38,29 +38,19 @@ class Gates(NamedTuple):
     h: Tensor
 
 
-def gates(layer: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> Gates:
-    """Compute all gates of a layer over a sequence; gradients pass to x, to the weights and to the state.
+def unroll(layer: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> list[Gates]:
+    """Compute all gates of a layer at each of T steps; gradients pass to x, to the weights and to the state.
+
+    These tensors are the very nodes that the next step is computed from, so the gradient with respect to one of
+    them holds all paths to the loss, through later steps too. That of `torch.nn.LSTM`'s output does not.
 
     Args:
         layer: One layer, in one direction.
         x: What the layer reads. Shape (B, T, F).
         state: h and c before the first step, each (1, B, H) as `torch.nn.LSTM` has them; None is zero.
 
-    Returns:
-        Each (B, T, H).
-
     Raises:
         ValueError: If the layer is another kind of LSTM.
-    """
-    steps = unroll(layer, x, state)
-    return Gates(*(torch.stack(over_time, dim=1) for over_time in zip(*steps, strict=True)))
-
-
-def unroll(layer: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> list[Gates]:
-    """Compute the same as `gates`, as one `Gates` of (B, H) for each of T steps.
-
-    These tensors are the very nodes that the next step is computed from, so the gradient with respect to one of
-    them holds all paths to the loss, through later steps too. That of `torch.nn.LSTM`'s output does not.
     """
     if layer.num_layers > 1 or layer.bidirectional or layer.proj_size or not layer.bias:
         raise ValueError(f"expected one layer in one direction, with biases, received {layer}")

@@ -48,10 +48,8 @@ class Boosting:
         regressors, stride = {}, max(1, train.num_rows // MOST_PAIRS)
         for steps in track(ahead, "boosting, one step ahead and the farthest"):
             windows = Windows(train, length=lags + steps - 1, stride=stride)
-            pairs = _pairs(windows, scalings, lags, lags, steps)
-            regressors[steps] = MultiOutputRegressor(HistGradientBoostingRegressor(random_state=0)).fit(
-                *pairs
-            )
+            regressor = MultiOutputRegressor(HistGradientBoostingRegressor(random_state=0))
+            regressors[steps] = regressor.fit(*_pairs(windows, scalings, lags, lags, steps))
         return cls(regressors=regressors, scalings=scalings, lags=lags)
 
     def evaluate(

@@ -49,16 +49,10 @@ def run(config: DescribeConfig, *, workspace: Workspace) -> str:
     _print_columns(sequences, report)
     _print_rows(sequences, report)
     print(f"parts    windows of {length} steps, one every {stride}")
-    rows = [
-        (
-            name,
-            f"{len(part.sequences):,}",
-            f"{part.sequences.num_rows:,}",
-            f"{len(part):,}",
-            _span(part.sequences),
-        )
-        for name, part in windows.items()
-    ]
+    rows = []
+    for name, part in windows.items():
+        sizes = len(part.sequences), part.sequences.num_rows, len(part)
+        rows.append((name, *(f"{size:,}" for size in sizes), _span(part.sequences)))
     print(console.Table("Parts", ("part", "episodes", "rows", "windows", "time"), rows).text(indent="  "))
     print(f"  {sequences.num_rows - sum(map(_covered, windows.values())):,} rows are in no window")
     if not all(map(len, windows.values())):

@@ -119,13 +119,13 @@ def differences(recorded: Mapping[str, Any], today: Mapping[str, Any]) -> list[s
     ['torch.threads: 4 then, 2 now']
     """
     found = changes(dict(recorded), {name: group for name, group in today.items() if name in recorded})
-    lines = dict[str, str]()
-    for name in (name for group in COMPARED for name in sorted(found) if name.startswith(group)):
-        then, now = found[name]
+    ranked = [name for group in COMPARED for name in sorted(found) if name.startswith(group)]
+    return [
+        f"{name.removeprefix('libraries.installed.')}: {found[name][0]} then, {found[name][1]} now"
+        for name in dict.fromkeys(ranked)
         # Not what one of the two versions does not record; but a library or a variable that came or went.
-        if ABSENT not in (then, now) or name.startswith(("libraries.", "variables.")):
-            lines[name] = f"{name.removeprefix('libraries.installed.')}: {then} then, {now} now"
-    return list(lines.values())
+        if ABSENT not in found[name] or name.startswith(("libraries.", "variables."))
+    ]
 
 
 def record_data(name: str, data: WindowDataModule, tracked: TrackedRun) -> None:

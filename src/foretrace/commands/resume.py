@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from omegaconf import DictConfig
 
@@ -104,9 +104,15 @@ def resolve_start(
 def _from_record(composed: DictConfig, overrides: Sequence[str], workspace: Workspace) -> StartPoint:
     key: Literal["resume", "rerun"] = "rerun" if composed.rerun is not None else "resume"
     run = _find_run(str(composed[key]), key, workspace)
-    recorded = _read_settings(run, key)
+    try:
+        path = run.download_artifact("config.yaml")
+    except UserError as error:
+        message = f"{key}: run {run.id} has no recorded settings: it ended before that, or is no training run"
+        hint = "Start a new run with the command in its tag `command`."
+        raise UserError(message, hint=hint) from error
     # A sweep's job asks for what it began with, and its groups (`experiment=…`) are no settings of a run.
-    config, changed = merge_settings(recorded, composed, [] if composed.sweep.parent else overrides)
+    asked = [] if composed.sweep.parent else overrides
+    config, changed = merge_settings(read_run_config(path, key=key), composed, asked)
     start = StartPoint(config, workspace, overrides, kind=key, changes=changed)
     if key == "rerun":
         return replace(start, repeated=run)
@@ -116,7 +122,7 @@ def _from_record(composed: DictConfig, overrides: Sequence[str], workspace: Work
             raise UserError(message, hint=NEW_RUN)
     if process := run.at_work():
         raise UserError(f"resume: {process} is at work on {run.id}", hint="Wait for it, or end that process.")
-    epochs = recorded["trainer"]["max_epochs"]
+    epochs, _ = changed.get("trainer.max_epochs", (config.trainer.max_epochs, None))
     stretched = stretch_schedule(config, epochs=epochs)
     changed = changed | changes(config.model_dump(), stretched.model_dump())
     return _at_checkpoint(replace(start, config=stretched, run=run, epochs=epochs, changes=changed), run)
@@ -149,20 +155,6 @@ def _at_checkpoint(start: StartPoint, run: TrackedRun) -> StartPoint:
     step = int(content["global_step"])
     print(f"resume   after {step} batches, in epoch {content['epoch'] + 1}")
     return replace(start, checkpoint=path, step=step, data_digest=card.data_digest)
-
-
-def _read_settings(run: TrackedRun, key: str) -> dict[str, Any]:
-    try:
-        path = run.download_artifact("config.yaml")
-    except UserError as error:
-        message = f"{key}: run {run.id} has no recorded settings: it ended before that, or is no training run"
-        hint = "Start a new run with the command in its tag `command`."
-        raise UserError(message, hint=hint) from error
-    settings = read_run_config(path, key=key)
-    trainer = settings.get("trainer")
-    if not isinstance(trainer, dict) or type(trainer.get("max_epochs")) is not int:
-        raise UserError(f"{key}: {path} has no trainer.max_epochs, so it is not of a training run")
-    return settings
 
 
 def _find_run(run_id: str, key: str, workspace: Workspace) -> TrackedRun:

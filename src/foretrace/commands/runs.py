@@ -102,25 +102,21 @@ def recover(run_ids: Sequence[str], *, workspace: Workspace) -> int:
 
 def sync(*, workspace: Workspace) -> int:
     """Send the store what processes of this checkout could not; return the exit status."""
-    client, waiting = store.open_store(workspace), _waiting(workspace)
-    sent = [_sync(client, folder) for folder in waiting]
+    client, waiting, status = store.open_store(workspace), _waiting(workspace), 0
+    for folder in waiting:
+        try:
+            with FileLock(folder / recovery.LOCK, timeout=0):
+                number = StoredRun(client, client.get_run(folder.name), staging=folder.parent).sync()
+                recovery.clear(folder)
+                print(f"{folder.name}: {number} records sent, {client.get_run(folder.name).info.status}")
+        except Timeout:  # it was resumed this moment: its process sends them
+            continue
+        except (MlflowException, RequestException, OSError) as error:
+            print(f"{folder.name}: not sent: {sanitize(redact(str(error)))}")
+            status = 1
     if not waiting:
         print("nothing waits")
-    return 0 if all(sent) else 1
-
-
-def _sync(client: MlflowClient, folder: Path) -> bool:
-    try:
-        with FileLock(folder / recovery.LOCK, timeout=0):
-            number = StoredRun(client, client.get_run(folder.name), staging=folder.parent).sync()
-            recovery.clear(folder)
-            print(f"{folder.name}: {number} records sent, {client.get_run(folder.name).info.status}")
-    except Timeout:  # it was resumed this moment: its process sends them
-        pass
-    except (MlflowException, RequestException, OSError) as error:
-        print(f"{folder.name}: not sent: {sanitize(redact(str(error)))}")
-        return False
-    return True
+    return status
 
 
 def _waiting(workspace: Workspace) -> list[Path]:

@@ -131,13 +131,9 @@ def check_parity(
     whole = [episode[:LONGEST] for episode in episodes]
     for rows in (one[:length] for one in whole for length in sorted({*LENGTHS, len(one)} - {0})):
         ours, *_ = predictor.forecast_steps(rows, predictor.start())
-        cuts = {
-            "at once": [],
-            "in two parts": [len(rows) // 2],
-            "step by step": [*range(1, len(rows))][:STEPS],
-        }
-        for how, places in cuts.items():
-            theirs = _in_parts(runner, rows, places)
+        steps = [*range(1, len(rows))][:STEPS]
+        for how, cuts in (("at once", []), ("in two parts", [len(rows) // 2]), ("step by step", steps)):
+            theirs = _in_parts(runner, rows, cuts)
             difference = _difference(predictor, ours, theirs, f"{len(rows)} rows {how}")
             found["ONNX Runtime"] = max(found["ONNX Runtime"], difference)
         frame = pd.DataFrame(rows.astype(np.float64), columns=list(predictor.columns))

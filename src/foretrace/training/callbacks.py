@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import TQDMProgressBar
-from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
+from tqdm import tqdm
 
 from foretrace.data.windows import Batch, Windows
 from foretrace.errors import DivergedError, sanitize
@@ -176,47 +175,34 @@ class Divergence(Callback):
         raise DivergedError(f"training diverged: {told}. Checkpoints are those of before")
 
 
-class TrainingBar(TQDMProgressBar):
-    """Lightning's bar on standard error; where that is no terminal, a line every half minute."""
+class TrainingBar(Callback):
+    """A bar on standard error; where that is no terminal, a line every half minute."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Make the bar."""
         self._every_s, self._drawn_at = 0.2 if sys.stderr.isatty() else 30.0, 0.0
-        self._shown = dict[str, str]()
+        self._bar = tqdm(unit="batch", dynamic_ncols=True, file=sys.stderr, disable=not sys.stderr.isatty())
 
-    def init_train_tqdm(self) -> Tqdm:
-        """Return the bar of an epoch."""
-        how = {"dynamic_ncols": True, "bar_format": self.BAR_FORMAT, "unit": "batch"}
-        return Tqdm(file=sys.stderr, disable=not sys.stderr.isatty(), **how)
-
-    def init_validation_tqdm(self) -> Tqdm:
-        """Return none: a validation is a tenth of an epoch."""
-        return Tqdm(disable=True)
-
-    def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
-        """Name the epoch, counted from 1."""
-        super().on_train_epoch_start(trainer, *args)
-        self.train_progress_bar.set_description(_epoch(trainer))
+    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Let it begin anew."""
+        self._bar.reset(trainer.num_training_batches)
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Draw now and then: the loss is read only then."""
-        if time.monotonic() - self._drawn_at > self._every_s:
-            self._shown["loss"] = f"{float(outputs['loss']):.5f}"
-            super().on_train_batch_end(trainer, module, outputs, batch, batch_idx)
-            self._drawn_at = time.monotonic()
-            if self.train_progress_bar.disable:
-                shown = self.get_metrics(trainer, module)
-                losses = ", ".join(f"{name} {value}" for name, value in shown.items())
-                place = f"{_epoch(trainer)}, batch {batch_idx + 1}/{self.total_train_batches}"
-                print(f"{place}: {losses}", file=sys.stderr, flush=True)
+        """Draw now and then: the losses are read only then."""
+        if time.monotonic() - self._drawn_at < self._every_s:
+            return
+        self._drawn_at, epoch = time.monotonic(), f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        losses = f"loss {float(outputs['loss']):.5f}"
+        if VALID_MSE in trainer.callback_metrics:
+            losses += f", valid {float(trainer.callback_metrics[VALID_MSE]):.5f}"
+        self._bar.n = batch_idx + 1
+        self._bar.set_description(epoch, refresh=False)
+        self._bar.set_postfix_str(losses)
+        if self._bar.disable:
+            print(f"{epoch}, batch {batch_idx + 1}/{self._bar.total}: {losses}", file=sys.stderr, flush=True)
 
-    def get_metrics(self, trainer: Trainer, module: LightningModule) -> dict[str, Any]:
-        """Return the latest losses."""
-        valid = trainer.callback_metrics.get(VALID_MSE)
-        return self._shown | ({} if valid is None else {"valid": f"{float(valid):.5f}"})
-
-
-def _epoch(trainer: Trainer) -> str:
-    return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Leave it as it is."""
+        self._bar.close()

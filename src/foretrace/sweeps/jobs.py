@@ -151,18 +151,16 @@ def sweep_to_resume(typed: Sequence[str]) -> str | None:
     """Return the id of the sweep to resume, if that is what is asked for.
 
     Raises:
-        UserError: If settings stand beside it, as those of the jobs are recorded; if a single run is to be
-            resumed; or if something is typed that the sweep sets for each job.
+        UserError: If settings stand beside it, as those of the jobs are recorded; or if something is typed that the
+            sweep sets for each job.
 
     >>> sweep_to_resume(["sweep.resume=0a1b", "tracking.uri=http://somewhere"])
     '0a1b'
     """
     for one in (one.lstrip("+") for one in typed):
-        if one.startswith("resume="):
-            hint = "Leave out -m, or resume a whole sweep: sweep.resume=<id>."
-            raise UserError("resume: names a single run, but -m asks for a sweep", hint=hint)
-        if one.startswith(("sweep.", "sweep=")) and not one.startswith(RESUME):
-            raise UserError(f"{one.partition('=')[0]}: the sweep sets it for each of its jobs")
+        if one.startswith(("resume=", "sweep.", "sweep=")) and not one.startswith(RESUME):
+            hint = "A single run: resume=<id> without -m. A whole sweep: sweep.resume=<id>."
+            raise UserError(f"{one.partition('=')[0]}: a sweep sets it for each of its jobs", hint=hint)
     ids = [one.removeprefix(RESUME) for one in typed if one.startswith(RESUME)]
     if not ids or ids[-1] in ("", "null"):
         return None

@@ -20,8 +20,8 @@ import onnxruntime
 import pandas as pd
 import pytest
 import torch
-from helpers import ROOT, artifacts, client
-from hydra import compose, initialize_config_dir
+from conftest import composed_with
+from helpers import artifacts, client
 
 import foretrace
 from foretrace.commands import export as export_command
@@ -43,10 +43,8 @@ def at(trained_on_files, bare, tmp_path_factory, monkeypatch):
 
 
 def run_export(*overrides: str) -> None:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        export_command.run(
-            parse(compose("export", overrides=list(overrides)), ExportConfig), workspace=Workspace.default()
-        )
+    config = parse(composed_with(*overrides, command="export"), ExportConfig)
+    export_command.run(config, workspace=Workspace.default())
 
 
 def recording(place: Path, rows: int) -> pd.DataFrame:

@@ -12,9 +12,8 @@ from foretrace.reports.figures.style import (
     MUTED,
     VERMILLION,
     count_on_x,
-    dress,
     house_style,
-    new_figure,
+    new_panels,
 )
 from foretrace.tracking import store
 from foretrace.training.log_filters import filter_library_logs
@@ -47,9 +46,8 @@ def main() -> None:
     filter_library_logs()
     runs = [read(run_id) for run_id in parser.parse_args().runs]
     colors = dict(zip(sorted({trained for trained, _, _ in runs}, reverse=True), COLORS, strict=False))
-    figure = new_figure(3.6)
-    axes = figure.add_subplot(xlabel="epoch", ylabel="MSE, standard units", yscale="log")
-    dress(axes)
+    figure, [[axes]] = new_panels(1, 1, height_in=3.6)
+    axes.set(xlabel="epoch", ylabel="MSE, standard units", yscale="log")
     count_on_x(axes)
     for trained, _, curves in runs:
         for name, line in CURVES:

@@ -23,8 +23,8 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from foretrace.config.data import Windowing
-from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.sequences import Sequences
+from foretrace.data.sources import WindowDataModule
 from foretrace.data.splits import Splits
 from foretrace.model.next_step import NextStepModel
 from foretrace.training.cuda_graphs import Graphed

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from foretrace.config import DataConfig
 from foretrace.data import sources
 from foretrace.evaluation.storage import EVALUATION, load_evaluation
-from foretrace.reports.figures.style import BLUE, INK, MUTED, VERMILLION, dress, house_style, new_figure
+from foretrace.reports.figures.style import BLUE, INK, MUTED, VERMILLION, house_style, new_panels
 from foretrace.tracking import store
 from foretrace.training.log_filters import filter_library_logs
 from foretrace.workspace import Workspace
@@ -96,11 +96,10 @@ def read(run_id: str) -> Scaled:
 @house_style()
 def draw(runs: list[Scaled]) -> None:
     """Draws the error over the step, a line per data set and set of frozen layers."""
-    figure = new_figure(3.4)
-    axes = figure.add_subplot(
+    figure, [[axes]] = new_panels(1, 1, height_in=3.4)
+    axes.set(
         xlabel="from one row to the next, ms", ylabel="test MSE, min-max units", xscale="log", yscale="log"
     )
-    dress(axes)
     kinds = list(dict.fromkeys((run.data, run.frozen) for run in runs))
     for kind, (look, color) in zip(kinds, LOOKS, strict=False):
         own = sorted((run.step_ms or math.nan, run.mse) for run in runs if (run.data, run.frozen) == kind)

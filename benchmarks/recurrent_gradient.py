@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from foretrace.reports.figures.style import BLUE, INK, VERMILLION, house_style, new_figure
+from foretrace.reports.figures.style import BLUE, INK, VERMILLION, house_style, new_panels
 
 STEPS = 30
 LOOKS = {3.0: (BLUE, "--"), 4.0: (INK, "-"), 5.0: (VERMILLION, "-.")}
@@ -27,8 +27,8 @@ def gradients(weight: float) -> list[float]:
 @house_style()
 def main() -> None:
     """Draws the picture, and prints what is left after all steps."""
-    figure = new_figure(3.2)
-    axes = figure.add_subplot(xlabel="steps back", ylabel="|∂h_T / ∂h_(T−k)|", yscale="log")
+    figure, [[axes]] = new_panels(1, 1, height_in=3.2, grid=False)
+    axes.set(xlabel="steps back", ylabel="|∂h_T / ∂h_(T−k)|", yscale="log")
     for weight, (color, line) in LOOKS.items():
         norms = gradients(weight)
         axes.plot(norms, line, color=color)

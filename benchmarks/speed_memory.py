@@ -25,7 +25,7 @@ from speed_steps import WARM, stepper
 
 from foretrace.config import TrainConfig
 from foretrace.data import sources
-from foretrace.data.datamodule import WindowDataModule
+from foretrace.data.sources import WindowDataModule
 from foretrace.training.hardware import retain_freed_memory
 from foretrace.training.module import build_module
 

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from foretrace.commands import train
 from foretrace.config import TrainConfig
 from foretrace.data import sources
-from foretrace.data.datamodule import WindowDataModule
+from foretrace.data.sources import WindowDataModule
 from foretrace.data.windows import Windows
 from foretrace.model.next_step import NextStepModel
 from foretrace.training.hardware import resolve_precision

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foretrace.config.data import Windowing
-from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.sequences import Sequences
+from foretrace.data.sources import WindowDataModule
 from foretrace.data.splits import split
 from foretrace.data.windows import WindowLoader, Windows
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from foretrace.config.data import Windowing
-from foretrace.data.datamodule import WindowDataModule
+from foretrace.data.sources import WindowDataModule
 from foretrace.data.splits import Splits
 from foretrace.reports import console
 

@@ -7,7 +7,7 @@ import torch
 
 from foretrace.config import Evaluation
 from foretrace.config.data import Windowing
-from foretrace.data.datamodule import WindowDataModule
+from foretrace.data.sources import WindowDataModule
 from foretrace.data.splits import Splits
 from foretrace.evaluation.inside import look_inside
 from foretrace.evaluation.references import fit_references

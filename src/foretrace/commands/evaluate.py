@@ -11,7 +11,7 @@ from foretrace.config import EvaluateConfig, PublishedData
 from foretrace.config.parse import parse
 from foretrace.config.run_config import read_data_config
 from foretrace.data import sources
-from foretrace.data.datamodule import WindowDataModule
+from foretrace.data.sources import WindowDataModule
 from foretrace.data.splits import Splits
 from foretrace.errors import UserError
 from foretrace.evaluation.references import References

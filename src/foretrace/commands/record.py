@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from foretrace.commands.resume import StartPoint
 from foretrace.config import Evaluation, Tracking
 from foretrace.config.run_config import ABSENT, NOT_RECORDED, changes, read_json
-from foretrace.data.datamodule import WindowDataModule
+from foretrace.data.sources import WindowDataModule
 from foretrace.errors import sanitize
 from foretrace.evaluation.calibration import Calibration
 from foretrace.evaluation.inside import look_inside

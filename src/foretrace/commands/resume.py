@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from foretrace.config import TrainConfig
 from foretrace.config.parse import parse
 from foretrace.config.run_config import Changes, changes, merge_settings, read_run_config
-from foretrace.data.datamodule import WindowDataModule
+from foretrace.data.sources import WindowDataModule
 from foretrace.errors import UserError
 from foretrace.serving.loading import trained_model
 from foretrace.tracking import store

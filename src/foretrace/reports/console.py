@@ -7,7 +7,7 @@ from shutil import get_terminal_size
 
 import numpy as np
 
-from foretrace.data.datamodule import WindowDataModule
+from foretrace.data.sources import WindowDataModule
 from foretrace.errors import sanitize
 from foretrace.evaluation.baselines import PERSISTENCE
 from foretrace.evaluation.forecast_errors import CALIBRATED, MODEL, ForecastErrors

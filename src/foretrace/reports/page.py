@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from foretrace.data.datamodule import WindowDataModule
+from foretrace.data.sources import WindowDataModule
 from foretrace.evaluation.baselines import PERSISTENCE
 from foretrace.evaluation.forecast_errors import MODEL
 from foretrace.evaluation.inside import Inside

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.sequences import Sequences
 from foretrace.data.simulation.robots import ROBOTS, can_locate_limbs, locate_limbs
+from foretrace.data.sources import WindowDataModule
 from foretrace.evaluation.baselines import PERSISTENCE
 from foretrace.evaluation.calibration import Calibration
 from foretrace.evaluation.forecast_errors import CALIBRATED, MODEL

@@ -13,8 +13,8 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
 
-from foretrace.data.datamodule import WindowDataModule
 from foretrace.data.sequences import Statistics
+from foretrace.data.sources import WindowDataModule
 from foretrace.data.windows import Batch
 from foretrace.model.next_step import NextStepModel
 from foretrace.training.cuda_graphs import Graphed

@@ -69,16 +69,14 @@ def house_style() -> ContextDecorator:
     )
 
 
-def new_figure(height_in: float) -> Figure:
-    """Return an empty figure of the house's width, outside pyplot's global list, so that it is freed after use."""
-    return Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, layout="constrained")
-
-
 def new_panels(
     rows: int, columns: int, *, height_in: float, grid: bool = True, labelsize: float = 8.5, **options: Any
 ) -> tuple[Figure, npt.NDArray[np.object_]]:
-    """Return a figure of the house's width, and its axes (rows, columns); ``options`` are `Figure.subplots`'s."""
-    figure = new_figure(height_in)
+    """Return a figure of the house's width, and its axes (rows, columns); ``options`` are `Figure.subplots`'s.
+
+    It is outside pyplot's global list, so that it is freed after use.
+    """
+    figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, **options)
     for axes in panels.flat:
         dress(axes, grid=grid, labelsize=labelsize)

@@ -273,10 +273,11 @@ def _measure(sequences: Sequences, first: int, end: int, lasts: IntArray) -> Mom
     values = sequences.values[first : end + 1].T.astype(np.float64, order="C")
     if sequences.next_values is None:
         changes = np.diff(values, axis=1)
-        changes = np.delete(changes, lasts[lasts < first + changes.shape[1]] - first, axis=1)
+        without = lasts[lasts < first + changes.shape[1]] - first
+        changes[:, without] = 0
     else:
-        changes = sequences.next_values[first:end].T - values[:, : end - first]
+        without, changes = lasts[:0], sequences.next_values[first:end].T - values[:, : end - first]
     columns = np.concatenate([values[:, : end - first], sequences.covariates[first:end].T])
     mean = columns.mean(axis=1)
     squares, squared_changes = (np.einsum("ij,ij->i", a, a) for a in (columns - mean[:, None], changes))
-    return Moments(end - first, mean, squares, changes.shape[1], squared_changes)
+    return Moments(end - first, mean, squares, changes.shape[1] - len(without), squared_changes)

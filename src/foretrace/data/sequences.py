@@ -224,10 +224,8 @@ def measure(sequences: Sequences) -> tuple[Statistics, str]:
     sha = hashlib.sha256(repr(named).encode())
     is_one_stream = not sequences.covariate_names and sequences.next_values is None
     parts: deque[Future[Moments]] = deque()
-    features, none = (
-        len(sequences.feature_names),
-        np.zeros(len(sequences.feature_names + sequences.covariate_names)),
-    )
+    features = len(sequences.feature_names)
+    none = np.zeros(features + len(sequences.covariate_names))
     total = Moments(0, none, none, 0, none[:features])
     with ThreadPoolExecutor() as pool:
         for first, end, lasts in blocks(sequences.bounds, BLOCK):

@@ -69,9 +69,8 @@ class WindowDataModule(LightningDataModule):
 
     def train_dataloader(self) -> WindowLoader:
         """Return training windows, shuffled anew each epoch; of each batch this process's part."""
-        return self._loader(
-            "train", seed=self.seed, random_offset=self.cut.random_offset, shard=self._shard()
-        )
+        how = {"seed": self.seed, "random_offset": self.cut.random_offset}
+        return self._loader("train", **how, shard=self._shard())
 
     def val_dataloader(self) -> WindowLoader:
         """Return validation windows, in order; of each batch this process's part."""
@@ -155,15 +154,8 @@ def read(settings: UnsplitData, *, cache: Path) -> tuple[Sequences, dict[str, An
     if isinstance(settings, SimulatedData):
         from foretrace.data.simulation.generate import simulate
 
-        sequences = simulate(
-            settings.source,
-            episodes=settings.episodes,
-            steps=settings.steps,
-            frame_skip=settings.frame_skip,
-            seed=settings.seed,
-            cache=cache,
-        )
-        return sequences, {}
+        numbers = settings.model_dump(include={"episodes", "steps", "frame_skip", "seed"})
+        return simulate(settings.source, **numbers, cache=cache), {}
     from foretrace.data.published import load_lerobot, load_minari
     from foretrace.data.tables.read import read_recordings
 
@@ -200,15 +192,13 @@ def split_up(settings: UnsplitData, sequences: Sequences) -> tuple[Splits, list[
 def _without_absent_categories(sequences: Sequences, train: Sequences) -> tuple[Sequences, list[str]]:
     """Return the data without covariates for categories that no training row has, and what is said about these."""
     categories = train.reading.get("categories") or {}
-    columns = (
-        {f"{name}={text}" for name, texts in categories.items() for text in texts} if len(train) else set()
-    )
+    columns = {f"{name}={text}" for name, texts in categories.items() for text in texts}
     absent = [
         name
         for c, name in enumerate(train.covariate_names)
         if name in columns and not any(train.covariates[a:b, c].any() for a, b in train.bounds)
     ]
-    if not absent:
+    if not (absent and len(train)):
         return sequences, []
     kept = [c for c, name in enumerate(sequences.covariate_names) if name not in absent]
     known = {name: [t for t in texts if f"{name}={t}" not in absent] for name, texts in categories.items()}

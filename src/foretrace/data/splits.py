@@ -175,9 +175,8 @@ def overlaps(splits: Splits) -> list[str]:
 
 def _runs(part: Sequences, every: np.uint64) -> Iterator[tuple[str, npt.NDArray[np.uint64]]]:
     """Hash runs of rows that vary, of each episode; of many rows, those runs whose first row's hash is a multiple."""
-    factors = np.random.default_rng(0).integers(
-        1, 2**63, max(part.values.shape[1], RUN), np.uint64
-    ) | np.uint64(1)
+    drawn = np.random.default_rng(0).integers(1, 2**63, max(part.values.shape[1], RUN), np.uint64)
+    factors = drawn | np.uint64(1)
     for name, (first, end) in zip(part.episode_names, part.bounds.tolist(), strict=True):
         found = []
         for start in range(first, end - RUN + 1, BLOCK):

@@ -161,10 +161,9 @@ class WindowLoader:
             self._epoch, self._batch = self._epoch + 1, 0
         self._is_restored = False
         order, offset = self._draw(self._epoch)
-        for first in range(
-            self._batch * self.batch_size, len(self.windows), BATCHES_PER_LOOKUP * self.batch_size
-        ):
-            several = order(first, min(first + BATCHES_PER_LOOKUP * self.batch_size, len(self.windows)))
+        count, many = len(self.windows), BATCHES_PER_LOOKUP * self.batch_size
+        for first in range(self._batch * self.batch_size, count, many):
+            several = order(first, min(first + many, count))
             for whole in torch.split(self.windows.first_rows(several, offset=offset), self.batch_size):
                 self._batch += 1
                 if self._batch == len(self):

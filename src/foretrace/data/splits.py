@@ -53,18 +53,12 @@ def split(sequences: Sequences, shares: tuple[float, float, float], *, by: str =
     recordings: dict[str, list[int]] = {}
     for episode, recording in enumerate(sequences.recordings):
         recordings.setdefault(recording, []).append(episode)
-    if by == "auto":
-        by = "time" if len(recordings) < FEWEST_TO_SPLIT_WHOLE else "episode"
-    if by == "time":
-        return _split_by_time(sequences, list(recordings.values()), shares)
-    edges = np.cumsum([0, *divide(len(recordings), shares)])
     groups = list(recordings.values())
-    return _splits(
-        *(
-            sequences.select([e for group in groups[first:end] for e in group])
-            for first, end in pairwise(edges)
-        )
-    )
+    if by == "time" or (by == "auto" and len(groups) < FEWEST_TO_SPLIT_WHOLE):
+        return _split_by_time(sequences, groups, shares)
+    edges = np.cumsum([0, *divide(len(groups), shares)])
+    chosen = [[e for group in groups[first:end] for e in group] for first, end in pairwise(edges)]
+    return _splits(*map(sequences.select, chosen))
 
 
 def divide(total: int, shares: tuple[float, float, float]) -> list[int]:
@@ -107,18 +101,15 @@ def _split_by_time(
             before += end - first
     if not all(rows or not share for rows, share in zip(found.values(), shares, strict=True)):
         raise ValueError("the dates of the recordings leave a part without rows: set data.split_by=episode")
-    return _splits(
-        *(
-            replace(
-                sequences.select([episode for episode, _, _ in pieces]),
-                bounds=np.array([rows for _, *rows in pieces], np.int64).reshape(-1, 2),
-                episode_names=tuple(
-                    f"{sequences.episode_names[episode]} ({part})" for episode, _, _ in pieces
-                ),
-            )
-            for part, pieces in found.items()
+
+    def part(name: str) -> Sequences:
+        whole = sequences.select([episode for episode, _, _ in found[name]])
+        bounds = np.array([rows for _, *rows in found[name]], np.int64).reshape(-1, 2)
+        return replace(
+            whole, bounds=bounds, episode_names=tuple(f"{n} ({name})" for n in whole.episode_names)
         )
-    )
+
+    return _splits(*map(part, PARTS))
 
 
 def _splits(train: Sequences, valid: Sequences, test: Sequences) -> Splits:

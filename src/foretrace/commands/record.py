@@ -66,7 +66,7 @@ def record(
         tracked.set_tags(provenance.tags(environment))
         tracked.log_text(provenance.ENVIRONMENT, json.dumps(environment, indent=1) + "\n")
         if patch:
-            tracked.log_bytes(provenance.PATCH, patch)
+            tracked.log_text(provenance.PATCH, patch)
         record_data(start.config.data.source, data, tracked)
         counts = count_parameters(module.model)
         tracked.log_text("parameters.txt", console.parameters(counts).text() + "\n")

@@ -194,8 +194,9 @@ def run(sweep: Sweep, start: Callable[[Sequence[str]], Worker], *, places: int) 
             done = f", {known} of them done before" if known else ""
             print(f"sweep    {sweep.id}: {sweep.number} jobs{done}, {places} at a time", flush=True)
             work_off(sweep.propose, begin, conclude, places=places)
-            if sum(child.is_done for child in sweep.children()) < sweep.number:
-                raise UnfinishedError(sweep.summary().verdict(sweep.number))
+            summary = sweep.summary()
+            if summary.counts["done"] < sweep.number:
+                raise UnfinishedError(summary.verdict(sweep.number))
     except UnfinishedError:
         return 1
     return 0

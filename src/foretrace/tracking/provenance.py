@@ -36,7 +36,6 @@ PREFIXES = (
     *("MUJOCO_GL", "LANG", "LC_ALL", "LC_NUMERIC", "TZ", "SOURCE_DATE_EPOCH"),
 )
 GIT_SECONDS = 10.0  # for one call of git; a few milliseconds in a repository of usual size
-UNKNOWN = "unknown"
 FILE_LIMIT, TOTAL_LIMIT = 1_000_000, 20_000_000  # bytes of one new file in a patch, and of all of them
 PRIVATE = (
     *(".env", ".env.*", ".netrc", ".pypirc", "*.pem", "*.key", "id_rsa*", "id_ed25519*"),
@@ -91,8 +90,8 @@ def read_commit(root: Path) -> dict[str, str]:
         dirty = bool(_git(root, "status", "--porcelain"))
         return {"commit": head, "dirty": str(dirty).lower(), "problem": ""}
     except GitError as error:
-        commit = os.environ.get("FORETRACE_COMMIT", UNKNOWN)
-        return {"commit": commit, "dirty": UNKNOWN, "problem": str(error)}
+        commit = os.environ.get("FORETRACE_COMMIT", "unknown")
+        return {"commit": commit, "dirty": "unknown", "problem": str(error)}
 
 
 def uncommitted(root: Path) -> tuple[bytes, dict[str, str]]:

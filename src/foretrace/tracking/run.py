@@ -226,15 +226,11 @@ class TrackedRun(StoredRun):
         fields = {"name": name, "digest": digest, "source_type": "foretrace", "source": origin}
         self._record({"dataset": fields | {"schema": schema, "profile": profile, "context": context}})
 
-    def log_text(self, path: str, text: str) -> None:
-        """Keep a text as an artifact."""
-        self.log_bytes(path, text.encode())
-
-    def log_bytes(self, path: str, content: bytes) -> None:
-        """Keep a file's content as an artifact."""
+    def log_text(self, path: str, text: str | bytes) -> None:
+        """Keep a text, or what need not be one, as an artifact."""
         target = self.folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
+        target.write_bytes(text.encode() if isinstance(text, str) else text)
         self.upload(path)
 
     def log_figures(self, named: "Iterable[tuple[str, Figure]]") -> None:

@@ -102,14 +102,14 @@ def _split_by_time(
     if not all(rows or not share for rows, share in zip(found.values(), shares, strict=True)):
         raise ValueError("the dates of the recordings leave a part without rows: set data.split_by=episode")
 
-    def part(name: str) -> Sequences:
+    def cut(name: str) -> Sequences:
         whole = sequences.select([episode for episode, _, _ in found[name]])
         bounds = np.array([rows for _, *rows in found[name]], np.int64).reshape(-1, 2)
         return replace(
             whole, bounds=bounds, episode_names=tuple(f"{n} ({name})" for n in whole.episode_names)
         )
 
-    return _splits(*map(part, PARTS))
+    return _splits(*map(cut, PARTS))
 
 
 def _splits(train: Sequences, valid: Sequences, test: Sequences) -> Splits:

@@ -105,6 +105,11 @@ class Reading(Settings):
     calendar: list[Literal["hour", "weekday", "month", "yearday"]] = Field([])  # each as sine and cosine
     categories: dict[str, list[str]] | None = None  # of covariates that are text; None: those in the files
 
+    @property
+    def order(self) -> list[str]:
+        """Columns that give the time together; there may be none."""
+        return [self.order_column] if isinstance(self.order_column, str) else list(self.order_column or ())
+
 
 class Splitting(Windowing):
     """How recordings are split."""

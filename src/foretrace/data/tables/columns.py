@@ -18,7 +18,6 @@ from foretrace.data.tables.times import (
     find_label,
     find_time,
     is_monotonic,
-    order_columns,
 )
 from foretrace.errors import UserError, suggest
 
@@ -92,7 +91,7 @@ def choose_uses(engine: Engine, tables: Sequence[Table], given: Reading) -> Uses
             table.columns[name] = f"TRY_CAST({table.columns[name][0]} AS BOOLEAN)", "BOOLEAN"
     kinds = {name: column.kind for name, column in columns.items()}
     reading = find_time(engine, first, kinds, {name: c.texts for name, c in columns.items()}, reading, notes)
-    order = order_columns(reading)
+    order = reading.order
     found = as_setting(order) if order and given.order_column is None else ""
     if reading.time_format != given.time_format and reading.time_format not in ("iso", "s"):
         found = f"{found} data.time_format='{reading.time_format}'".strip()
@@ -243,7 +242,7 @@ def _check_named(tables: Sequence[Table], reading: Reading) -> None:
         raise UserError("data.features: names no column", hint="Name at least one, or leave it null for all")
     episode = [] if reading.episode_column is None else [reading.episode_column]
     named = {"features": reading.features or [], "covariates": reading.covariates, "episode_column": episode,
-             "order_column": order_columns(reading)}  # fmt: skip
+             "order_column": reading.order}  # fmt: skip
     taken = list[str]()
     for setting, name in ((setting, name) for setting, names in named.items() for name in names):
         if name in (episode if setting == "order_column" else taken):  # a feature may be the time as well

@@ -4,13 +4,13 @@ The engine parses the rows. Where they begin is settled here, by the first lines
 numbers for a row, or a row for a header, without a word.
 """
 
-import codecs
 import csv
 import io
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ from foretrace.errors import UserError
 
 UNSET = Reading()
 BOMB = 200  # rows of numbers take at most so many times the bytes of their file
-HEAD = 2**20  # bytes of a file by which its dialect is judged
+HEAD = 2**20  # characters of a file by which its dialect is judged
 LINES = 60
 ENDS = re.compile(r"\r\n|\n|\r")
 NAMES = {"\t": "tabs", ";": "semicolons", "|": "|", ",": "commas", " ": "spaces"}
@@ -32,6 +32,7 @@ ABSENT = frozenset(
 SIGNS = " \t%$€£¥"  # around numbers, without which they are read
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(?i:inf|infinity)", re.ASCII)
 VALUES = ("number", "date")
+Kinds = list[list[str]]  # of cells, row by row
 DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}.*|\d{4}-\d{2}|\d{1,2}:\d{2}.*")
 
 
@@ -44,17 +45,15 @@ class Dialect:
     # Place of each named column; those without a name and without values are left out.
     columns: dict[str, int]
     width: int  # values in a row
-    units: dict[str, str] = field(default_factory=dict)  # by column, where the file has a row of them
-    comment: str = ""  # with what lines that are passed over begin
-    above: tuple[str, ...] = ()  # lines above the header that are passed over
+    units: dict[str, str]  # by column, where the file has a row of them
+    above: tuple[str, ...]  # lines above the header that are passed over
     # Whether it is UTF-8, not compressed, with one separator between two values and one kind of line ends.
-    is_plain: bool = True
-    is_ragged: bool = False  # whether most rows lack the last columns, e.g. one of remarks
+    is_plain: bool
+    is_ragged: bool  # whether most rows lack the last columns, e.g. one of remarks
 
     def __str__(self) -> str:
-        comments = f", comments after {self.comment}" if self.comment else ""
         between = NAMES.get(self.separator, self.separator)
-        return f"values between {between}, {self.skip} line(s) above the first row{comments}"
+        return f"values between {between}, {self.skip} line(s) above the first row"
 
 
 def find_dialect(file: Path, reading: Reading) -> Dialect:
@@ -78,47 +77,48 @@ def find_dialect(file: Path, reading: Reading) -> Dialect:
     separator = separator or _separator([line for _, line in lines])
     cells = [_split(line, separator) for _, line in lines]
     check_width(str(file), len(cells[0]))
-    _check_comments(file, lines, cells, reading)
-    above = _lines_above(cells) if reading.header == "auto" else 0
+    kinds = [[_kind(cell, reading) for cell in row] for row in cells]
+    if reading.header == "auto":
+        _check_comments(file, lines, kinds, reading)
+    above = _lines_above(kinds) if reading.header == "auto" else 0
     if any(line.count('"') % 2 for _, line in lines[:above]):  # a quoted name over several lines
         above = 0
-    title, lines, cells = lines[:above], lines[above:], cells[above:]
-    width, body = max(len(cells[0]), 1), cells[1:] or cells
-    usual = Counter(map(len, body)).most_common(1)[0][0]
+    title, lines, cells, kinds = lines[:above], lines[above:], cells[above:], kinds[above:]
+    body = cells[1:] or cells
+    usual = _most_often(map(len, body))
     usual_rows = [row for row in body if len(row) == usual]
     numbered = [int(row[0]) for row in usual_rows if row[0].isdecimal()]
-    if usual == width + 1 and numbered[1:2] == [number + 1 for number in numbered[:1]] != []:
+    if usual == len(cells[0]) + 1 and numbered[1:2] == [number + 1 for number in numbered[:1]] != []:
         cells[0].insert(0, "")  # R gives row numbers no name
-        width += 1
+        kinds[0].insert(0, "absent")
+    width = max(len(cells[0]), 1)
     if usual > width and (usual > width + 1 or any(row[-1] for row in usual_rows)):
         raise UserError(
             f"{file}, line {lines[0][0] + 1}: {width} values where the lines below have {usual}",
             hint="Remove lines above the header, or set data.comment if they are comments, or data.separator",
         )
-    has_header = _has_header(file, cells, reading)
+    has_header = _has_header(file, cells[0], kinds, reading) if reading.header == "auto" else reading.header
     names = [name.strip() for name in cells[0]] if has_header else [f"column_{n}" for n in range(width)]
     if reading.units_row and (len(cells) < 2 or not has_header):
         raise UserError(f"{file}: data.units_row=true needs a header with a row of units under it")
     units = cells[1] if reading.units_row else []
     kept = [n for n, name in enumerate(names) if name or any("".join(row[n : n + 1]) for row in body)]
-    twice = [name for name, count in Counter(names[n] for n in kept).items() if count > 1]
-    if twice:
-        hint = "Rename one, or set data.header=false"
-        raise UserError(f"{file}: two columns called {twice[0]!r}", hint=hint)
     if not kept:
         raise UserError(f"{file}: no column with a name or a value")
+    twice, count = Counter(names[n] for n in kept).most_common(1)[0]
+    if count > 1:
+        hint = "Rename one, or set data.header=false"
+        raise UserError(f"{file}: two columns called {twice!r}", hint=hint)
     is_packed = file.suffix.lower() in (".gz", ".zst")  # the engine takes one that ends too soon for whole
     has_one_end = len({*ENDS.findall(text)}) < 2
-    is_plain = reading.encoding is None and separator != " " and has_one_end and not is_packed
     return Dialect(
         separator=separator,
-        skip=lines[1][0] + 1 if reading.units_row else lines[0][0] + 1 if has_header else 0,
+        skip=lines[reading.units_row][0] + 1 if has_header else 0,
         columns={names[n]: n for n in kept},
         width=width,
         units={name: unit.strip() for name, unit in zip(names, units, strict=False) if unit.strip()},
-        comment=reading.comment or "",
         above=tuple(line.strip() for _, line in title),
-        is_plain=is_plain,
+        is_plain=reading.encoding is None and separator != " " and has_one_end and not is_packed,
         is_ragged=usual < width,
     )
 
@@ -127,21 +127,18 @@ def plain_copy(file: Path, dialect: Dialect, reading: Reading, scratch: Path) ->
     """Return the file itself if it is plain, else a copy of it that is."""
     if dialect.is_plain:
         return file
-    copy, encoding = scratch / f"{abs(hash(file))}.txt", reading.encoding or "utf-8-sig"
-    has_spaces, most = dialect.separator == " ", BOMB * file.stat().st_size + BOMB * HEAD
+    copy, has_spaces = scratch / f"{abs(hash(file))}.txt", dialect.separator == " "
+    most = BOMB * file.stat().st_size + BOMB * HEAD
     try:
-        with (
-            io.TextIOWrapper(pa.input_stream(str(file)), encoding=encoding) as text,
-            copy.open("w", encoding="utf-8") as out,
-        ):
+        with _open(file, reading) as text, copy.open("w", encoding="utf-8") as out:
             for piece in iter(lambda: text.readline(HEAD) if has_spaces else text.read(HEAD), ""):
                 most -= out.write(f"{' '.join(piece.split())}\n" if has_spaces else piece)
                 if most < 0:
-                    raise UserError(
-                        f"{file}: over {BOMB} times as long as its bytes on disk", hint="Unpack it"
-                    )
+                    break
     except (OSError, UnicodeError) as error:
         raise UserError(f"{file}: cannot be read: {error}", hint="Set another data.encoding") from error
+    if most < 0:
+        raise UserError(f"{file}: over {BOMB} times as long as its bytes on disk", hint="Unpack it")
     return copy
 
 
@@ -151,33 +148,37 @@ def as_number(text: str, reading: Reading) -> str:
     return text.replace(reading.decimal, ".") if reading.decimal else text
 
 
+def _open(file: Path, reading: Reading, *, newline: str | None = None) -> io.TextIOWrapper:
+    """Open a text, unpacked and decoded."""
+    return io.TextIOWrapper(
+        pa.input_stream(str(file)), encoding=reading.encoding or "utf-8-sig", newline=newline
+    )
+
+
 def _head(file: Path, reading: Reading) -> str:
+    """Return the first lines, as they end."""
     try:
-        with pa.input_stream(str(file)) as stream:
-            head: bytes = stream.read(HEAD)
+        with _open(file, reading, newline="") as stream:
+            text = stream.read(HEAD).removeprefix("\ufeff")
+    except LookupError as error:
+        hint = "Give one of Python's, e.g. latin-1 or utf-16"
+        raise UserError(f"data.encoding: {error}", hint=hint) from error
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error}") from error
-    if reading.encoding is None and (head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head):
+    except UnicodeError as error:
+        head: bytes = getattr(error, "object", b"")
+        if reading.encoding or not (head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head):
+            hint = "Set data.encoding, e.g. data.encoding=latin-1"
+            raise UserError(f"{file}: not {reading.encoding or 'UTF-8'} text ({error})", hint=hint) from error
+        text = "\0"
+    if reading.encoding is None and "\0" in text:
         hint = "Set data.encoding=utf-16 if it is text; save a spreadsheet, HDF5 or MATLAB file as CSV or Parquet"
         raise UserError(f"{file}: bytes of zero, so not UTF-8 text", hint=hint)
-    whole = head if len(head) < HEAD else head[: head.rfind(b"\n") + 1]
-    if not whole and head:
+    whole = text if len(text) < HEAD else text[: text.rfind("\n") + 1]
+    if text and not whole:
         hint = "Is it text with a row for each line?"
-        raise UserError(f"{file}: a first line of more than {HEAD:,} bytes", hint=hint)
-    try:
-        return (
-            codecs.getincrementaldecoder(reading.encoding or "utf-8-sig")()
-            .decode(whole)
-            .removeprefix("\ufeff")
-        )
-    except LookupError as error:
-        raise UserError(
-            f"data.encoding: {error}", hint="Give one of Python's, e.g. latin-1 or utf-16"
-        ) from error
-    except UnicodeDecodeError as error:
-        hint = "Set data.encoding, e.g. data.encoding=latin-1"
-        told = f"not {reading.encoding or 'UTF-8'} text ({error.reason} at byte {error.start})"
-        raise UserError(f"{file}: {told}", hint=hint) from error
+        raise UserError(f"{file}: a first line of more than {HEAD:,} characters", hint=hint)
+    return whole
 
 
 def _split(line: str, separator: str) -> list[str]:
@@ -204,17 +205,14 @@ def _separator(lines: list[str]) -> str:
     return " " if agreement(" ") >= 0.5 and has_numbers else ","
 
 
-def _check_comments(
-    file: Path, lines: list[tuple[int, str]], cells: list[list[str]], reading: Reading
-) -> None:
+def _check_comments(file: Path, lines: list[tuple[int, str]], kinds: Kinds, reading: Reading) -> None:
     """Ask about a first line that looks like a comment: one of names may begin so, too."""
-    marks, widths = [line.lstrip()[0] for _, line in lines], [len(row) for row in cells]
-    if reading.comment or reading.header != "auto" or marks[0] not in "#%;!/":
+    marks, widths = [line.lstrip()[0] for _, line in lines], [len(row) for row in kinds]
+    if reading.comment or marks[0] not in "#%;!/":
         return
-    is_above_names = marks[0] != "#" and _are_units(cells[1:])
-    usual = Counter(widths[1:] or widths).most_common(1)[0][0]
-    if marks[1:2] == marks[:1] or is_above_names or widths[0] != usual:
-        later = [row for mark, row in zip(marks, cells, strict=True) if mark != marks[0]]
+    is_above_names = marks[0] != "#" and _are_units(kinds[1:])
+    if marks[1:2] == marks[:1] or is_above_names or widths[0] != _most_often(widths[1:] or widths):
+        later = [row for mark, row in zip(marks, kinds, strict=True) if mark != marks[0]]
         units = " data.units_row=true" if _are_units(later[1:]) else ""
         raise UserError(
             f"{file}, line {lines[0][0] + 1}: looks like a comment, not a header",
@@ -222,54 +220,45 @@ def _check_comments(
         )
 
 
-def _lines_above(cells: list[list[str]]) -> int:
+def _lines_above(kinds: Kinds) -> int:
     """Count the lines above one of names, with values under it, that are no names themselves."""
-    widths = [max((n + 1 for n, cell in enumerate(row) if cell.strip()), default=0) for row in cells]
-    usual = Counter(widths[1:] or widths).most_common(1)[0][0]
-    kinds = [[_kind(cell) for cell in row[:usual]] for row in cells]
-    filled = [n for n in range(usual) if _usual(row[n] for row in kinds if n < len(row)) in VALUES]
-    are_names = [width >= usual and {*row} == {"text"} for width, row in zip(widths, kinds, strict=True)]
+    widths = [max((n + 1 for n, kind in enumerate(row) if kind != "absent"), default=0) for row in kinds]
+    usual = _most_often(widths[1:] or widths)
+    is_value = _are_values(kinds, usual)
+    are_names = [w >= usual and {*row[:usual]} == {"text"} for w, row in zip(widths, kinds, strict=True)]
     for first in range(len(kinds)):
-        below = [[each[n] for n in filled if n < len(each)] for each in kinds[first + 1 : first + 3]]
-        are_values = any({*VALUES} & {*each} and "text" not in each for each in below)
-        if are_names[first] and are_values:
+        below = [list(compress(row, is_value)) for row in kinds[first + 1 : first + 3]]
+        if are_names[first] and any({*VALUES} & {*row} and "text" not in row for row in below):
             return 0 if first and are_names[first - 1] else first
     return 0
 
 
-def _has_header(file: Path, cells: list[list[str]], reading: Reading) -> bool:
-    if reading.header != "auto":
-        return bool(reading.header)
-    first, body = cells[0], cells[1:]
-    named = [_kind(name, reading) for name in first]
-    values = [_usual_kind([row[n] for row in body if n < len(row)], reading) for n in range(len(first))]
-    evidence = any(n == "text" and v in VALUES for n, v in zip(named, values, strict=True))
-    below = [
-        [_kind(cell, reading) for cell, v in zip(row, values, strict=False) if v in VALUES]
-        for row in body[:2]
-    ]
-    if len(below) == 2 and all("text" in kinds for kinds in below):
+def _has_header(file: Path, first: list[str], kinds: Kinds, reading: Reading) -> bool:
+    is_value = _are_values(kinds[1:], len(first))
+    below = [list(compress(row, is_value)) for row in kinds[1:3]]
+    if len(below) == 2 and all("text" in row for row in below):
         hint = "Keep one of them, e.g. with pandas.read_csv(…, header=[0, 1]), whose names can be joined"
         raise UserError(f"{file}, line 2: looks like a second line of names", hint=hint)
-    if evidence and _are_units(body) and not reading.units_row:
-        raise UserError(f"{file}, line 2: looks like units under the header", hint="Set data.units_row=true")
-    if evidence or not {"number", "date"} & {*named}:
-        return True
-    raise UserError(
-        f"{file}, line 1: may be a header or a row of values ({', '.join(first[:4])})",
-        hint="Set data.header=true if these are names, or data.header=false (columns column_0, column_1, …)",
-    )
+    if "text" in compress(kinds[0], is_value):
+        if _are_units(kinds[1:]) and not reading.units_row:
+            hint = "Set data.units_row=true"
+            raise UserError(f"{file}, line 2: looks like units under the header", hint=hint)
+    elif {*VALUES} & {*kinds[0]}:
+        raise UserError(
+            f"{file}, line 1: may be a header or a row of values ({', '.join(first[:4])})",
+            hint="Set data.header=true if these are names, or data.header=false (columns column_0, column_1, …)",
+        )
+    return True
 
 
-def _are_units(rows: list[list[str]]) -> bool:
+def _are_units(kinds: Kinds) -> bool:
     """Whether the first of some rows has texts where the others have numbers, and no value."""
-    kinds = [[_kind(cell) for cell in row] for row in rows[:2]]
-    if len(kinds) < 2 or {*VALUES} & {*kinds[0]}:
-        return False
-    return ("text", "number") in zip(kinds[0], kinds[1], strict=False)
+    is_above = len(kinds) > 1 and ("text", "number") in zip(kinds[0], kinds[1], strict=False)
+    return is_above and not {*VALUES} & {*kinds[0]}
 
 
-def _kind(cell: str, reading: Reading = UNSET) -> str:
+def _kind(cell: str, reading: Reading) -> str:
+    """Tell whether a cell holds a number, a date, a text, or nothing (absent)."""
     text = cell.strip()
     if text in ABSENT or text in map(str, reading.missing_values or ()):
         return "absent"
@@ -279,10 +268,11 @@ def _kind(cell: str, reading: Reading = UNSET) -> str:
     return "date" if DATE.fullmatch(text) else "text"
 
 
-def _usual_kind(texts: list[str], reading: Reading) -> str:
-    return _usual(_kind(text, reading) for text in texts)
+def _are_values(kinds: Kinds, width: int) -> list[bool]:
+    """Whether each column holds numbers or dates, in most rows that hold something."""
+    columns = (Counter(row[n] for row in kinds if n < len(row) and row[n] != "absent") for n in range(width))
+    return [bool(column) and column.most_common(1)[0][0] in VALUES for column in columns]
 
 
-def _usual(kinds: Iterable[str]) -> str:
-    counts = Counter(kind for kind in kinds if kind != "absent")
-    return counts.most_common(1)[0][0] if counts else "absent"
+def _most_often(numbers: Iterable[int]) -> int:
+    return Counter(numbers).most_common(1)[0][0]

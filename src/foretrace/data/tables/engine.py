@@ -3,9 +3,10 @@
 It reads within a memory limit, sorts on disk, loads no extensions, and answers broken bytes with an exception.
 """
 
+import glob
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -23,8 +24,22 @@ from foretrace.errors import UserError, is_plain
 
 # That the engine may hold, and more for each column; what needs more goes to disk.
 MEMORY_MB, COLUMN_MB = 128, 1
+BROKEN = (duckdb.Error, pa.ArrowException, OSError, UnicodeDecodeError, RuntimeError, MemoryError)
+ERROR_KIND = re.compile(r"^(Invalid Input|IO|Invalid|Binder|Conversion) Error: (CSV Error on Line: )?")
+WRONG_WIDTH = re.compile(r"(\d+) Original Line: (.*?) Expected Number of Columns: (\d+) Found: (\d+)")
 LONGEST_NAME = 1000  # characters
 ROWS, MOST_CELLS, COLUMNS = 2**15, 2**19, 100  # at once
+
+DAY = 86_400 * 10**9
+UNITS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1, "min": 60 * 10**9, "h": 3_600 * 10**9, "d": DAY}
+# Dates as one number: nanoseconds of one, the number of 1970-01-01, and between which numbers a date is one.
+DATE_NUMBERS = {
+    "excel": (DAY, 25_569, (20_000, 80_000)),
+    "matlab": (DAY, 719_529, (690_000, 780_000)),
+    "julian": (DAY, 2_440_587.5, (2_400_000, 2_500_000)),
+    "decimal_year": (31_556_952 * 10**9, 1970, (1_000, 2_300)),
+}
+END_OF_DAY = r"\b24([:.]?(00[:.]?)*)$"  # 24:00 is 00:00 of the next day
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +62,8 @@ class Table:
         text = f"trim({expression}, ' \t')" if kind == "VARCHAR" else f"CAST({expression} AS VARCHAR)"
         if kind in ("FLOAT", "DOUBLE"):  # 2024.0 is the year 2024
             text = f"regexp_replace({text}, '\\.0$', '')"
-        absent = "|".join(
-            map(re.escape, sorted(ABSENT | {str(value) for value in reading.missing_values or ()}))
-        )
         # A pattern, for each text of a list would take memory of its own in each of a thousand columns.
+        absent = "|".join(map(re.escape, sorted({*ABSENT, *map(str, reading.missing_values or ())})))
         return f"CASE WHEN regexp_full_match({text}, {literal(absent)}) THEN NULL ELSE {text} END"
 
     def number(self, name: str, reading: Reading) -> str:
@@ -75,6 +88,31 @@ class Table:
             numbers = [float(np.float32(number)) for number in numbers]
         return "(" + ", ".join(f"'{number}'::DOUBLE" for number in (np.nan, *numbers)) + ")"
 
+    def time(self, columns: Sequence[str], time_format: str | None, decimal: str | None) -> str:
+        """Return SQL of the time in nanoseconds that columns give together; NULL where it cannot be read."""
+        expression, kind = self.columns[columns[0]]
+        if len(columns) == 1 and kind.startswith(("TIMESTAMP", "DATE")):
+            return f"epoch_ns({expression})"
+        if len(columns) > 1 and time_format in UNITS:  # seconds and nanoseconds, as ROS writes them
+            parts = zip(columns, ("s", "ns"), strict=True)
+            return " + ".join(self.time([name], each, decimal) for name, each in parts)
+        if decimal and kind == "VARCHAR":
+            expression = f"replace({expression}, {literal(decimal)}, '.')"
+        number = f"TRY_CAST({expression} AS DECIMAL(28, 9))"  # which keeps all of 19 digits
+        if time_format in UNITS:
+            return f"TRY_CAST({number} * {UNITS[time_format]} AS BIGINT)"
+        if time_format in DATE_NUMBERS:
+            scale, zero, _ = DATE_NUMBERS[time_format]
+            return f"TRY_CAST(round(({number} - {zero}) * {scale // 10**6}) * 1000000 AS BIGINT)"
+        text = " || ' ' || ".join(f"({self.text(name)})" for name in columns)
+        if time_format == "iso":
+            time = f"replace(replace({text}, ' +', '+'), ' -', '-')"
+        else:
+            shape, next_day = literal(str(time_format)), f"regexp_replace({text}, '{END_OF_DAY}', '00\\1')"
+            times = f"try_strptime({text}, {shape})", f"try_strptime({next_day}, {shape}) + INTERVAL 1 DAY"
+            time = f"coalesce({', '.join(times)})"
+        return f"epoch_ns(TRY_CAST({time} AS TIMESTAMPTZ))"
+
 
 class Engine:
     """A connection that lives as long as the reading does.
@@ -98,10 +136,8 @@ class Engine:
         with suppress(duckdb.InvalidInputException):
             self._connection.execute("SET enable_progress_bar = false")
 
-    def __enter__(self) -> "Engine":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Close the connection; what it holds lies in its scratch folder."""
         self._connection.close()
 
     def rows(self, sql: str, where: str = "") -> list[tuple[Any, ...]]:
@@ -110,8 +146,20 @@ class Engine:
         Raises:
             UserError: If the file ``where`` cannot be read.
         """
-        with _told(where):
+        try:
             return self._connection.execute(sql).fetchall()
+        except BROKEN as error:
+            text = " ".join(re.split("Possible |\n  file = ", str(error))[0].split())
+            text = ERROR_KIND.sub("", text)
+            hint = "Is it whole? Else set data.separator, data.encoding or data.comment" * (
+                "CSV" in str(error)
+            )
+            if "not utf-8" in text:
+                hint = "Set data.encoding, e.g. data.encoding=latin-1"
+            if found := WRONG_WIDTH.match(text):
+                line, row, expected, values = found.groups()
+                text = f"line {line} has {values} values where {expected} are expected: {row[:100]!r}"
+            raise UserError(f"{where}: cannot be read: {text}" if where else text, hint=hint) from error
 
     def measure(self, aggregates: Sequence[Sequence[str]]) -> list[tuple[Any, ...]]:
         """Compute aggregates of columns of the table ``raw``; some columns at a time, to be planned fast."""
@@ -137,9 +185,7 @@ class Engine:
             kind = file_format(file)
             found = self._arrays(file, stem) if kind in ARRAYS else [self._table(file, stem, kind, reading)]
             for table in found:
-                _check_names(table)
-                if tables and reading.features is None:
-                    _check_same_columns(table, tables[0])
+                _check_columns(table, tables[0] if tables and reading.features is None else table)
                 tables.append(table)
         widest = min(max(len(table.columns) for table in tables), 4000)
         self.rows(f"SET memory_limit = '{MEMORY_MB + COLUMN_MB * widest}MB'")
@@ -162,7 +208,7 @@ class Engine:
     def _table(self, file: Path, stem: str, kind: str, reading: Reading) -> Table:
         where, dialect, repeats = str(file), None, "false"
         if kind == ".parquet":
-            path = literal(_no_pattern(file))
+            path = literal(glob.escape(str(file)))
             relation = f"read_parquet({path}, hive_partitioning = false)"
             leaves = f"SELECT count(*) FROM parquet_schema({path}) WHERE num_children IS NULL"
             check_width(where, self.rows(leaves, where)[0][0])  # to describe so many takes seconds
@@ -171,12 +217,13 @@ class Engine:
             columns = self._expand_lists(columns, relation, where)
         else:
             dialect = find_dialect(file, reading)
-            path = literal(_no_pattern(plain_copy(file, dialect, reading, self._scratch)))
+            comment = f", comment = {literal(reading.comment)}" if reading.comment else ""
+            path = literal(glob.escape(str(plain_copy(file, dialect, reading, self._scratch))))
             types = ", ".join(f"'c{n}': 'VARCHAR'" for n in range(dialect.width))
             relation = (
                 f"read_csv({path}, auto_detect = false, header = false, skip = {dialect.skip}, quote = '\"', "
                 f"escape = '\"', delim = {literal(dialect.separator)}, columns = {{{types}}}, "
-                f"null_padding = {dialect.is_ragged}{dialect.comment and ', comment = ' + literal(dialect.comment)})"
+                f"null_padding = {dialect.is_ragged}{comment})"
             )
             columns = {name: (f"c{n}", "VARCHAR") for name, n in dialect.columns.items()}
             same = [f"trim(c{n}) = {literal(name)}" for name, n in list(dialect.columns.items())[:3]]
@@ -200,9 +247,8 @@ class Engine:
             low, high = self.rows(lengths, where)[0]
             if low != high or not low:
                 hint = "Name the columns to read in data.features and data.covariates, without this one"
-                raise UserError(
-                    f"{where}, column {name!r}: lists of {low} to {high} values are no columns", hint=hint
-                )
+                told = f"{where}, column {name!r}: lists of {low} to {high} values are no columns"
+                raise UserError(told, hint=hint)
             check_width(where, low)
             expanded |= {f"{name}_{k}": (f"{expression}[{k + 1}]", element) for k in range(low)}
         return expanded
@@ -223,46 +269,17 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:8])) + (", …" if len(names) > 8 else "")
 
 
-def _no_pattern(file: Path) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in str(file))
-
-
-def _check_names(table: Table) -> None:
+def _check_columns(table: Table, like: Table) -> None:
+    """Refuse names that cannot be shown, and other columns than another table has."""
     check_width(table.where, len(table.columns))
     for name in table.columns:
         if not all(map(is_plain, name)):
             raise UserError(f"{table.where}: column {name!r} has control characters in its name")
         if len(name) > LONGEST_NAME:
             raise UserError(f"{table.where}: column {name!r} has a name of over {LONGEST_NAME} characters")
-
-
-def _check_same_columns(table: Table, first: Table) -> None:
-    further = [name for name in table.columns if name not in first.columns]
-    absent = [name for name in first.columns if name not in table.columns]
+    further = [name for name in table.columns if name not in like.columns]
+    absent = [name for name in like.columns if name not in table.columns]
     if further or absent:
         what = f"also has {listed(further)}" if further else f"lacks {listed(absent)}"
         hint = "Name the columns to predict in data.features"
-        raise UserError(f"{table.where}: {what}, unlike {first.where}", hint=hint)
-
-
-@contextmanager
-def _told(where: str) -> Iterator[None]:
-    """Say what is wrong with a file in one line."""
-    try:
-        yield
-    except (duckdb.Error, pa.ArrowException, OSError, UnicodeDecodeError, RuntimeError, MemoryError) as error:
-        text = " ".join(str(error).split("Possible ")[0].split("\n  file = ")[0].split())
-        text = re.sub(
-            r"^(Invalid Input|IO|Invalid|Binder|Conversion) Error: (CSV Error on Line: )?", "", text
-        )
-        hint = (
-            "Is it whole? Else set data.separator, data.encoding or data.comment"
-            if "CSV" in str(error)
-            else ""
-        )
-        width = re.match(r"(\d+) Original Line: (.*?) Expected Number of Columns: (\d+) Found: (\d+)", text)
-        if width:
-            text = f"line {width[1]} has {width[4]} values where {width[3]} are expected: {width[2][:100]!r}"
-        if "not utf-8" in text:
-            hint = "Set data.encoding, e.g. data.encoding=latin-1"
-        raise UserError(f"{where}: cannot be read: {text}" if where else text, hint=hint) from error
+        raise UserError(f"{table.where}: {what}, unlike {like.where}", hint=hint)

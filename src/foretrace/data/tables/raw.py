@@ -15,7 +15,7 @@ from foretrace.data.tables.columns import Uses, not_a_number, sample
 from foretrace.data.tables.dialect import BOMB, NUMBER, as_number
 from foretrace.data.tables.engine import Engine, Table, literal
 from foretrace.data.tables.steps import Rows, Times
-from foretrace.data.tables.times import FIRST_DATE_NS, episode_hint, order_columns, time_sql
+from foretrace.data.tables.times import FIRST_DATE_NS, episode_hint
 from foretrace.errors import UserError
 
 LARGEST = 1e36  # float32 ends at 3.4e38: differences and forecasts need room above what was recorded
@@ -48,7 +48,7 @@ class RawRows:
 
     def __init__(self, engine: Engine, tables: Sequence[Table], uses: Uses, notes: Counter[str]) -> None:
         self._engine, self._tables, self._uses, self._notes = engine, tables, uses, notes
-        self._reading, self._warnings, self._order = uses.reading, uses.warnings, order_columns(uses.reading)
+        self._reading, self._warnings, self._order = uses.reading, uses.warnings, uses.reading.order
         features, categories = self._reading.features or (), self._reading.categories or {}
         covariates = [
             (name, each) for name in self._reading.covariates for each in categories.get(name, [None])
@@ -71,9 +71,7 @@ class RawRows:
             label = table.text(episode) if episode else "''"
             alone = is_one_file and (episode is not None or table.array)
             group = "" if episode in table.folders else table.array if alone else table.name
-            time = (
-                time_sql(table, self._order, reading.time_format, reading.decimal) if self._order else "NULL"
-            )
+            time = table.time(self._order, reading.time_format, reading.decimal) if self._order else "NULL"
             written, numbers = list[str](), list[str]()
             for x, (name, category) in zip(self._x, self._columns, strict=True):
                 number = table.number(name, reading)

@@ -193,11 +193,9 @@ def derive(times: Times, reading: Reading, *, before: int) -> npt.NDArray[np.flo
     return np.array(columns, np.float32).reshape(len(columns), len(times)).T
 
 
-def split_future(
-    stretches: Sequence[Stretch], values: Rows
-) -> tuple[list[Stretch], dict[str, tuple[int, int]]]:
+def split_future(stretches: Sequence[Stretch], values: Rows) -> tuple[list[Stretch], dict[str, list[int]]]:
     """Set rows without any feature at the end of each recording apart."""
-    kept, future = [], {}
+    kept, future = list[Stretch](), dict[str, list[int]]()
     for stretch in stretches:
         end = stretch.end
         while end > stretch.first and np.isnan(values[end - 1]).all():
@@ -206,7 +204,7 @@ def split_future(
             raise UserError(f"{stretch.name}: not one row with features")
         kept.append(replace(stretch, end=end))
         if end < stretch.end:
-            future[stretch.recording] = end, stretch.end
+            future[stretch.recording] = [end, stretch.end]
     return kept, future
 
 

@@ -16,22 +16,13 @@ import numpy.typing as npt
 
 from foretrace.config.data import Reading
 from foretrace.data.tables.dialect import NUMBER
-from foretrace.data.tables.engine import Engine, Table, listed, literal
+from foretrace.data.tables.engine import DATE_NUMBERS, END_OF_DAY, UNITS, Engine, Table, listed
 from foretrace.data.tables.steps import Times, regularity
 from foretrace.errors import UserError
 
 Texts = Mapping[str, Sequence[str | None]]
 
-DAY = 86_400 * 10**9
-UNITS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1, "min": 60 * 10**9, "h": 3_600 * 10**9, "d": DAY}
 EPOCH_UNITS = ("s", "ms", "us", "ns")  # in which times since 1970 are written
-# Dates as one number: nanoseconds of one, the number of 1970-01-01, and between which numbers a date is one.
-DATE_NUMBERS = {
-    "excel": (DAY, 25_569, (20_000, 80_000)),
-    "matlab": (DAY, 719_529, (690_000, 780_000)),
-    "julian": (DAY, 2_440_587.5, (2_400_000, 2_500_000)),
-    "decimal_year": (31_556_952 * 10**9, 1970, (1_000, 2_300)),
-}
 DAYS = ("%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d.%m.%Y", "%Y.%m.%d", "%d-%m-%Y", "%m-%d-%Y", "%Y-%m-%d", "%Y%m%d",
         "%d/%m/%y", "%m/%d/%y", "%d.%m.%y", "%d-%m-%y", "%d-%b-%Y", "%d-%b-%y", "%d/%b/%Y", "%d %b %Y", "%d %B %Y",
         "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%a %d %b %Y", "%a, %d %b %Y", "%d%b%Y", "%Y %m %d")  # fmt: skip
@@ -46,7 +37,6 @@ DAYS_OF_YEAR = ("%Y-%j", "%Y %j", "%Y/%j", "%Y%j")  # which fit months as well, 
 DIGITS = {6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 ISO = re.compile(r"\d{4}-\d\d?-\d\d?([T ]\d\d?:[^,]*$|$)")
 ZONE = re.compile(r"(Z|[+-]\d\d:?\d\d)\s*$")
-END_OF_DAY = r"\b24([:.]?(00[:.]?)*)$"  # 24:00 is 00:00 of the next day
 SHAPES = (
     ("%z", "±"),
     ("%[abBp]", "A"),
@@ -76,12 +66,6 @@ PARTS = {"%Y": "year|yr|yyyy|jahr", "%m": "month|mon?|mm|monat", "%d": "day|dy|d
          "%M": "minute|min|mi", "%S": "second|sec|ss"}  # fmt: skip
 
 
-def order_columns(reading: Reading) -> list[str]:
-    """Return the columns that give the time, of which there may be none."""
-    order = reading.order_column
-    return [order] if isinstance(order, str) else list(order or ())
-
-
 def find_time(
     engine: Engine, table: Table, kinds: Mapping[str, str], texts: Texts, reading: Reading, notes: list[str]
 ) -> Reading:
@@ -94,7 +78,7 @@ def find_time(
     Raises:
         UserError: If it cannot be told how the time is written.
     """
-    named, given = order_columns(reading), reading.time_format
+    named, given = reading.order, reading.time_format
     if given is not None and "%" not in given and given not in (*UNITS, *DATE_NUMBERS, "iso"):
         units = ", ".join((*UNITS, *DATE_NUMBERS))
         hint = f"Give one as strptime takes it, e.g. '%d/%m/%Y %H:%M', or what the number counts: {units}"
@@ -129,32 +113,6 @@ def find_time(
             "or take the rows as they come by naming data.features",
         )
     return reading
-
-
-def time_sql(table: Table, columns: Sequence[str], time_format: str | None, decimal: str | None) -> str:
-    """Return SQL of the time in nanoseconds; NULL where it cannot be read."""
-    expression, kind = table.columns[columns[0]]
-    if len(columns) == 1 and kind.startswith(("TIMESTAMP", "DATE")):
-        return f"epoch_ns({expression})"
-    if len(columns) > 1 and time_format in UNITS:  # seconds and nanoseconds, as ROS writes them
-        parts = zip(columns, ("s", "ns"), strict=True)
-        return " + ".join(time_sql(table, [name], each, decimal) for name, each in parts)
-    number = (
-        f"replace({expression}, {literal(decimal)}, '.')" if decimal and kind == "VARCHAR" else expression
-    )
-    number = f"TRY_CAST({number} AS DECIMAL(28, 9))"  # which keeps all of 19 digits
-    if time_format in UNITS:
-        return f"TRY_CAST({number} * {UNITS[time_format]} AS BIGINT)"
-    if time_format in DATE_NUMBERS:
-        scale, zero, _ = DATE_NUMBERS[time_format]
-        return f"TRY_CAST(round(({number} - {zero}) * {scale // 10**6}) * 1000000 AS BIGINT)"
-    text = " || ' ' || ".join(f"({table.text(name)})" for name in columns)
-    if time_format == "iso":
-        time = f"replace(replace({text}, ' +', '+'), ' -', '-')"
-    else:
-        shape, next_day = literal(str(time_format)), f"regexp_replace({text}, '{END_OF_DAY}', '00\\1')"
-        time = f"coalesce(try_strptime({text}, {shape}), try_strptime({next_day}, {shape}) + INTERVAL 1 DAY)"
-    return f"epoch_ns(TRY_CAST({time} AS TIMESTAMPTZ))"
 
 
 def unit_of(name: str) -> str:
@@ -245,7 +203,7 @@ def _times(engine: Engine, table: Table, columns: Sequence[str], time_format: st
     """Return the times of the first rows, of one episode."""
     episode = reading.episode_column
     label = "''" if episode is None else table.text(episode)
-    time = time_sql(table, columns, time_format, reading.decimal)
+    time = table.time(columns, time_format, reading.decimal)
     found = engine.rows(f"SELECT {time}, {label} FROM {table.relation} LIMIT 20000", table.where)
     return np.array([t for t, name in found if t is not None and name == found[0][1]], np.int64)
 

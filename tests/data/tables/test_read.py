@@ -13,7 +13,7 @@ from helpers import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from pyarrow import parquet
+from pyarrow import csv, parquet
 
 from foretrace.config import Reading
 from foretrace.data.sequences import Sequences
@@ -292,6 +292,25 @@ def test_real_weather_is_cut_where_hours_are_missing(read):
     assert sequences.notes["gaps in time"] == 45
     assert sequences.notes["values interpolated"] == 2502
     assert sequences.notes["rows left out"] == 26115 - 25881
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "npy"])
+@pytest.mark.parametrize("order", [["t"], None])
+def test_rows_of_long_recordings_stay_in_their_order(read, tmp_path, kind, order):
+    """Over two of the engine's row groups, of 122,880 rows, which it reads side by side."""
+    rows, file = np.arange(300_000), tmp_path / f"run.{kind}"
+    table = pa.table({"t": rows, "who": rows // 100_000, "x": rows % 1000 / 8})
+    if kind == "csv":
+        csv.write_csv(table, file)
+    elif kind == "parquet":
+        parquet.write_table(table, file)
+    else:
+        np.save(file, np.stack([table["x"], table["who"]], axis=1))
+    names = {"features": ["feature_0"], "episode_column": "feature_1"}
+    settings = {"features": ["x"], "episode_column": "who", "order_column": order}
+    sequences = read(file, **(names if kind == "npy" else settings))
+    assert sequences.bounds.tolist() == [[0, 100_000], [100_000, 200_000], [200_000, 300_000]]
+    assert np.array_equal(sequences.values[:, 0], rows % 1000 / 8)
 
 
 def test_time_of_reading_grows_with_the_columns_and_not_with_their_square(read, write):

@@ -199,10 +199,16 @@ class RawRows:
             "FROM raw GROUP BY g, e")  # fmt: skip
         names = ["/".join(filter(None, labels)) for labels in run("SELECT g, e FROM episodes ORDER BY k")]
         changes, back, same = self._changes("SELECT g || '/' || e AS k, t FROM raw")
-        rows = f"SELECT k, t, {', '.join(self._x)} FROM raw JOIN episodes USING (g, e)"
+        columns = f"k, t, {', '.join(self._x)}"
         if changes + 1 == len(names) and not back and not same:
-            run(f"CREATE VIEW sorted AS {rows}")
+            # Counted along the rows: what is joined comes in any order, from the second row group of a table on.
+            number = "count(*) FILTER (label != label0) OVER (ROWS UNBOUNDED PRECEDING) AS k"
+            labels = (
+                "(SELECT *, lag(label) OVER () AS label0 FROM (SELECT *, g || '/' || e AS label FROM raw))"
+            )
+            run(f"CREATE VIEW sorted AS SELECT {columns} FROM (SELECT *, {number} FROM {labels})")
             return names
+        rows = f"SELECT {columns} FROM raw JOIN episodes USING (g, e)"
         if back:
             by = " and ".join(self._order)
             warnings.append(

@@ -47,7 +47,7 @@ from foretrace.data.tables.steps import (
 from foretrace.data.tables.times import FIRST_DATE_NS, TIME_NAME
 from foretrace.errors import UserError
 
-VERSION = 3  # of the canonical form
+VERSION = 4  # of the canonical form
 FILES = ("values", "covariates", "times")
 NOTES = ("rows", "missing values", "values interpolated", "gaps in time", "rows left out", "rows repeated",
          "rows without anything", "episodes dropped", "episodes too short")  # fmt: skip

@@ -135,6 +135,8 @@ def list_runs() -> int:
         if asked.command == "ui":
             return runs.ui(workspace=workspace, port=asked.port)
         return runs.show(asked.n, workspace=workspace)
+    except KeyboardInterrupt:  # how `ui` is ended
+        return SIGINT_STATUS
     except BrokenPipeError:  # `| head` has read enough
         _drop_output()
         return 0

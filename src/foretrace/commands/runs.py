@@ -15,7 +15,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from requests import RequestException
 
-from foretrace.errors import UserError, sanitize
+from foretrace.errors import Interrupted, UserError, sanitize
 from foretrace.tracking import recovery, store
 from foretrace.tracking.outbox import RECORDS
 from foretrace.tracking.redaction import redact
@@ -57,12 +57,8 @@ def ui(*, workspace: Workspace, port: int) -> int:
         webbrowser.open(address)
         return 0
     address = address.replace(LOCAL_UI, f"http://127.0.0.1:{port}", 1)
-    with socket.socket() as free:
-        try:
-            free.bind(("127.0.0.1", port))
-        except OSError as error:
-            hint = "Choose another: --port 5001."
-            raise UserError(f"--port: {port} cannot be served at: {error.strerror}", hint=hint) from error
+    if _answers(port):
+        raise UserError(f"--port: another program serves at {port}", hint="Choose another: --port 5001.")
     where = ["--host=127.0.0.1", f"--port={port}", f"--backend-store-uri={client.tracking_uri}"]
     # Its job runners, a dozen processes, are for what MLflow does with language models.
     alone = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
@@ -73,8 +69,9 @@ def ui(*, workspace: Workspace, port: int) -> int:
             print(f"{address}  (Ctrl+C ends it)", flush=True)
             webbrowser.open(address)
             return server.wait()
-        finally:
+        except Interrupted:  # Ctrl+C reaches the server, too; SIGTERM may not
             server.terminate()
+            raise
 
 
 def recover(run_ids: Sequence[str], *, workspace: Workspace) -> int:

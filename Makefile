@@ -28,10 +28,10 @@ train: $(READY)
 	$(BIN)/python src/train.py $(ARGS)
 
 test-fast: $(READY)
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 -m "not slow and not server and not browser and not image" $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m "not slow and not server and not browser and not image" $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 # Atheris is for CPython on Linux; nothing else needs it.
 fuzz: $(READY)

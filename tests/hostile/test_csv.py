@@ -54,7 +54,10 @@ REFUSED = {
     "a name of 1001 characters": ("a" * 1001 + ",b\n1,2\n3,4\n", "over 1000 characters"),
     "a name of 200 000 characters": ("a" * 200_000 + ",b\n1,2\n", "over 1000 characters"),
     "a header of 3 MB": ("a" * 3_000_000 + ",b\n1,2\n", "more than 1,048,576 characters"),
-    "a million columns": (",".join(f"c{n}" for n in range(1_000_000)) + "\n", "more than 1,048,576 characters"),
+    "a million columns": (
+        ",".join(f"c{n}" for n in range(1_000_000)) + "\n",
+        "more than 1,048,576 characters",
+    ),
     "100 000 columns": (",".join(f"c{n}" for n in range(100_000)) + "\n1\n", "is the table turned"),
     "a cell of 3 MB": ("a,b\n1," + "9" * 3_000_000 + "\n1,2\n", "run.csv"),
     "a text among numbers": ("a,b\n1,2\nx,4\n", "row 2: 'x' is not a number"),

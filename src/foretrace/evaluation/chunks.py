@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from foretrace.data.progress import track
 from foretrace.data.sequences import Sequences
 from foretrace.model.next_step import NextStepModel
 from foretrace.model.scaling import Standardizer
-from foretrace.progress import track
 
 EPISODES = 64  # at once, and
 STEPS = 256  # of each: with them a layer of 512 needs 34 MB

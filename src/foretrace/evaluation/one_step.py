@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from foretrace.data.progress import track
 from foretrace.data.sequences import Sequences
 from foretrace.data.windows import Windows
 from foretrace.evaluation.baselines import PERSISTENCE, LinearForecast
@@ -20,7 +21,6 @@ from foretrace.evaluation.chunks import Scalings, read_chunks
 from foretrace.evaluation.forecast_errors import MODEL, FloatArray, ForecastErrors, Groups
 from foretrace.model.lstm import State
 from foretrace.model.next_step import NextStepModel
-from foretrace.progress import track
 
 BATCH = 256  # windows at once
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from foretrace.config import Evaluation
+from foretrace.data.progress import track
 from foretrace.data.sequences import Sequences
 from foretrace.data.windows import Windows
 from foretrace.evaluation.baselines import LAGS, SEASONAL, LinearForecast, fit_baselines, naive_error
@@ -24,7 +25,6 @@ from foretrace.evaluation.forecast_errors import (
     Groups,
 )
 from foretrace.model.next_step import NextStepModel
-from foretrace.progress import track
 
 MOST_ROWS = 200_000  # of the training part, for its quantiles
 MOST_PAIRS, AT_ONCE = 20_000, 4096  # of the training part, for gradient boosting

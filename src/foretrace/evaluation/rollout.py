@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from foretrace.data.progress import track
 from foretrace.data.sequences import Sequences
 from foretrace.data.windows import Windows
 from foretrace.evaluation.baselines import LinearForecast
 from foretrace.evaluation.chunks import Scalings
 from foretrace.evaluation.forecast_errors import MODEL
 from foretrace.model.next_step import NextStepModel
-from foretrace.progress import track
 
 STARTS = 512  # at once: a layer of 512 over a warm-up of 50 then needs 50 MB
 

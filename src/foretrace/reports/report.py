@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
+from foretrace.data.progress import track
 from foretrace.data.sequences import Sequences
 from foretrace.data.simulation.robots import ROBOTS, can_locate_limbs, locate_limbs
 from foretrace.data.sources import WindowDataModule
@@ -18,7 +19,6 @@ from foretrace.evaluation.open_loop import OpenLoop
 from foretrace.evaluation.result import EvaluationResult, skill
 from foretrace.evaluation.rollout import Rollouts, iterate_rollouts
 from foretrace.model.next_step import NextStepModel
-from foretrace.progress import track
 from foretrace.reports import page
 from foretrace.reports.figures import forecasts, learning, quality, robot
 from foretrace.reports.page import Findings

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
+from foretrace.data.progress import track
 from foretrace.data.sequences import FloatArray, Sequences
 from foretrace.data.simulation.robots import ROBOTS, Robot
 from foretrace.errors import UserError
-from foretrace.progress import track
 from foretrace.workspace import atomic_write
 
 RECIPE_VERSION = 1  # raise it when the same settings would give other values

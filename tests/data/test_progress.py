@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from foretrace import progress
-from foretrace.progress import show_progress, track
+from foretrace.data import progress
+from foretrace.data.progress import show_progress, track
 
 
 @pytest.mark.parametrize(("shown", "terminal"), [(False, True), (True, True), (True, False)])
